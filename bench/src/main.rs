@@ -1,0 +1,3 @@
+//! Larder against its peers.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Larder's control plane: policies, signals, and what is decided, over HTTP

@@ -1,0 +1,90 @@
+//! Who says whether an endpoint is cached, and is told what happened.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_model::{Key, Mode, Outcome, Policy};
+
+use crate::store::Ttl;
+
+/// The policy for an endpoint now; and a place to record what happened. Asked at every call: it takes no lock and
+/// does no I/O.
+pub trait Governor: Send + Sync + 'static {
+    /// What a lookup needs to know before it reads.
+    fn gate(&self, key: &Key) -> Gate;
+
+    /// The whole policy in force for a key.
+    fn policy(&self, key: &Key) -> Arc<Policy>;
+
+    /// Takes note of an answer.
+    fn record(&self, key: &Key, event: Event);
+}
+
+/// What a lookup needs to know before it reads: so little that it costs a copy, where a policy would cost a shared
+/// count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gate {
+    /// Whether the endpoint is cached.
+    pub cache_enabled: bool,
+    /// The longest that an entry may live; `None` if nothing is stored.
+    pub ttl: Option<Ttl>,
+}
+
+impl From<&Policy> for Gate {
+    /// A policy that leaves it to the control plane (`auto`) caches nothing until that has decided.
+    fn from(policy: &Policy) -> Self {
+        Self {
+            cache_enabled: policy.mode() == Mode::On,
+            ttl: Ttl::new(policy.ttl().max(policy.negative_ttl())),
+        }
+    }
+}
+
+/// An answer that was given.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Event {
+    /// What the lookup did.
+    pub outcome: Outcome,
+    /// How long it took: the origin for a miss or a bypass, the whole answer for a hit; `None` if not measured.
+    pub latency: Option<Duration>,
+    /// Whether the origin failed (5xx, a time-out, a loader's error).
+    pub is_error: bool,
+    /// The value's size in bytes.
+    pub bytes: u64,
+}
+
+/// One policy for everything, that never changes: what there is without a control plane.
+#[derive(Debug, Clone)]
+pub struct FixedGovernor {
+    policy: Arc<Policy>,
+    gate: Gate,
+}
+
+impl FixedGovernor {
+    /// The same policy for every endpoint.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            gate: Gate::from(&policy),
+            policy: Arc::new(policy),
+        }
+    }
+}
+
+impl Default for FixedGovernor {
+    fn default() -> Self {
+        Self::new(Policy::default())
+    }
+}
+
+impl Governor for FixedGovernor {
+    fn gate(&self, _key: &Key) -> Gate {
+        self.gate
+    }
+
+    fn policy(&self, _key: &Key) -> Arc<Policy> {
+        Arc::clone(&self.policy)
+    }
+
+    fn record(&self, _key: &Key, _event: Event) {}
+}

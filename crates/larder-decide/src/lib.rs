@@ -1,0 +1,1 @@
+//! Larder's decisions: pure functions of measured traffic

@@ -1,0 +1,355 @@
+//! Whether to cache, and for how long: one policy, with one validation.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// No duration in a policy is longer: 365 days.
+pub const MAX_DURATION: Duration = Duration::from_secs(31_536_000);
+
+/// No `max_value_bytes` is larger: 64 MiB.
+pub const MAX_VALUE_BYTES: u64 = 64 << 20;
+
+/// At most this many names in `include_query` and in `vary`.
+const MAX_NAMES: usize = 64;
+/// A name in `include_query` or `vary` is at most this long, in bytes.
+const MAX_NAME_BYTES: usize = 128;
+
+/// Whether an endpoint is cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// It is.
+    #[default]
+    On,
+    /// It isn't: nothing is read or filled. Invalidations still run.
+    Off,
+    /// The control plane decides, from what it measures.
+    Auto,
+}
+
+/// Which parameters of a query are part of the key. The others are withheld from whatever makes the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "Option<Vec<String>>", into = "Option<Vec<String>>")]
+pub enum QueryRule {
+    /// All of them (`null` on the wire).
+    #[default]
+    All,
+    /// Those with these names (a list on the wire; an empty one: none).
+    Only(Vec<String>),
+}
+
+impl QueryRule {
+    /// Whether a parameter with this name is part of the key.
+    #[must_use]
+    pub fn includes(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.iter().any(|included| included == name),
+        }
+    }
+}
+
+impl From<Option<Vec<String>>> for QueryRule {
+    fn from(names: Option<Vec<String>>) -> Self {
+        names.map_or(Self::All, Self::Only)
+    }
+}
+
+impl From<QueryRule> for Option<Vec<String>> {
+    fn from(rule: QueryRule) -> Self {
+        match rule {
+            QueryRule::All => None,
+            QueryRule::Only(names) => Some(names),
+        }
+    }
+}
+
+/// Why values don't make a policy.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// A duration is negative, not a number, or too long.
+    #[error("{field} is {value}: use 0 to 31536000 seconds (365 days)")]
+    Duration {
+        /// The field's name on the wire.
+        field: &'static str,
+        /// What was given.
+        value: f64,
+    },
+    /// `jitter` is not a share.
+    #[error("jitter is {0}: use a share from 0 to 1, such as 0.05")]
+    Jitter(f64),
+    /// `max_value_bytes` is too large.
+    #[error("max_value_bytes is {0}: use at most 67108864 (64 MiB)")]
+    MaxValueBytes(u64),
+    /// `load_timeout_seconds` is 0.
+    #[error("load_timeout_seconds is 0, so no load could ever end: use a time above 0")]
+    NoLoadTime,
+    /// A list of names is too long, or has a name that can't be one.
+    #[error("{field} has {what}")]
+    Names {
+        /// The field's name on the wire.
+        field: &'static str,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+/// How one endpoint is cached. Its fields were checked when it was made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    mode: Mode,
+    ttl: Duration,
+    jitter: f64,
+    negative_ttl: Duration,
+    load_timeout: Duration,
+    max_value_bytes: u64,
+    include_query: QueryRule,
+    vary: Vec<String>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            mode: Mode::On,
+            ttl: Duration::from_secs(300),
+            jitter: 0.05,
+            negative_ttl: Duration::ZERO,
+            load_timeout: Duration::from_secs(30),
+            max_value_bytes: 1 << 20,
+            include_query: QueryRule::All,
+            vary: Vec::new(),
+        }
+    }
+}
+
+impl Policy {
+    /// Whether an endpoint is cached.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// How long an entry is fresh. Nothing is stored for 0.
+    #[must_use]
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// The share of `ttl` that chance may take away, so that entries stored together don't end together; 0 to 1.
+    #[must_use]
+    pub fn jitter(&self) -> f64 {
+        self.jitter
+    }
+
+    /// How long "there is none" is fresh. Nothing is stored for 0.
+    #[must_use]
+    pub fn negative_ttl(&self) -> Duration {
+        self.negative_ttl
+    }
+
+    /// After this time a load fails; above 0.
+    #[must_use]
+    pub fn load_timeout(&self) -> Duration {
+        self.load_timeout
+    }
+
+    /// Larger values are not cached, and counted; in bytes.
+    #[must_use]
+    pub fn max_value_bytes(&self) -> u64 {
+        self.max_value_bytes
+    }
+
+    /// Which parameters of a query are part of the key.
+    #[must_use]
+    pub fn include_query(&self) -> &QueryRule {
+        &self.include_query
+    }
+
+    /// The request headers that the answer depends on, in lower case.
+    #[must_use]
+    pub fn vary(&self) -> &[String] {
+        &self.vary
+    }
+
+    /// This policy, but off or on: what an automatic decision sets.
+    #[must_use]
+    pub fn with_mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+}
+
+/// Some fields of a policy, as they are on the wire: durations in seconds. Those left out stay as they are.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PolicyPatch {
+    /// `on`, `off` or `auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "on"))]
+    pub mode: Option<Mode>,
+    /// How long an entry is fresh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<f64>,
+    /// The share of the TTL that chance may take away, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<f64>,
+    /// How long "there is none" is fresh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negative_ttl_seconds: Option<f64>,
+    /// After this time a load fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_timeout_seconds: Option<f64>,
+    /// Larger values are not cached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_value_bytes: Option<u64>,
+    /// The query parameters that are part of the key; `null` or left out: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<String>>))]
+    pub include_query: Option<QueryRule>,
+    /// The request headers that the answer depends on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vary: Option<Vec<String>>,
+}
+
+impl PolicyPatch {
+    /// The policy that this makes of another one.
+    ///
+    /// # Errors
+    /// A [`PolicyError`] that names the field and what it may be.
+    pub fn apply(&self, base: &Policy) -> Result<Policy, PolicyError> {
+        let mut policy = base.clone();
+        if let Some(mode) = self.mode {
+            policy.mode = mode;
+        }
+        if let Some(ttl) = self.ttl_seconds {
+            policy.ttl = duration("ttl_seconds", ttl)?;
+        }
+        if let Some(jitter) = self.jitter {
+            if !(0.0..=1.0).contains(&jitter) {
+                return Err(PolicyError::Jitter(jitter));
+            }
+            policy.jitter = jitter;
+        }
+        if let Some(ttl) = self.negative_ttl_seconds {
+            policy.negative_ttl = duration("negative_ttl_seconds", ttl)?;
+        }
+        if let Some(timeout) = self.load_timeout_seconds {
+            policy.load_timeout = duration("load_timeout_seconds", timeout)?;
+            if policy.load_timeout.is_zero() {
+                return Err(PolicyError::NoLoadTime);
+            }
+        }
+        if let Some(bytes) = self.max_value_bytes {
+            if bytes > MAX_VALUE_BYTES {
+                return Err(PolicyError::MaxValueBytes(bytes));
+            }
+            policy.max_value_bytes = bytes;
+        }
+        if let Some(rule) = &self.include_query {
+            if let QueryRule::Only(names) = rule {
+                check_names("include_query", names)?;
+            }
+            policy.include_query = rule.clone();
+        }
+        if let Some(names) = &self.vary {
+            check_names("vary", names)?;
+            policy.vary = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+            policy.vary.sort();
+            policy.vary.dedup();
+        }
+        Ok(policy)
+    }
+}
+
+impl From<&Policy> for PolicyPatch {
+    /// All fields.
+    fn from(policy: &Policy) -> Self {
+        Self {
+            mode: Some(policy.mode),
+            ttl_seconds: Some(policy.ttl.as_secs_f64()),
+            jitter: Some(policy.jitter),
+            negative_ttl_seconds: Some(policy.negative_ttl.as_secs_f64()),
+            load_timeout_seconds: Some(policy.load_timeout.as_secs_f64()),
+            max_value_bytes: Some(policy.max_value_bytes),
+            include_query: Some(policy.include_query.clone()),
+            vary: Some(policy.vary.clone()),
+        }
+    }
+}
+
+fn duration(field: &'static str, seconds: f64) -> Result<Duration, PolicyError> {
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| *duration <= MAX_DURATION)
+        .ok_or(PolicyError::Duration {
+            field,
+            value: seconds,
+        })
+}
+
+fn check_names(field: &'static str, names: &[String]) -> Result<(), PolicyError> {
+    let error = |what| Err(PolicyError::Names { field, what });
+    if names.len() > MAX_NAMES {
+        return error("more than 64 names");
+    }
+    for name in names {
+        if name.is_empty() || name.len() > MAX_NAME_BYTES {
+            return error("a name that is empty or longer than 128 bytes");
+        }
+        if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return error(
+                "a name with a space, a control character or a character outside ASCII: write it percent-encoded",
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ttl(seconds: f64) -> Result<Policy, PolicyError> {
+        let patch = PolicyPatch {
+            ttl_seconds: Some(seconds),
+            ..PolicyPatch::default()
+        };
+        patch.apply(&Policy::default())
+    }
+
+    #[test]
+    fn durations_are_finite_not_negative_and_at_most_a_year() {
+        for seconds in [
+            -1.0,
+            -0.001,
+            f64::NAN,
+            f64::INFINITY,
+            31_536_001.0,
+            u64::MAX as f64,
+        ] {
+            assert!(ttl(seconds).is_err(), "{seconds}");
+        }
+        for seconds in [0.0, 0.5, 300.0, 31_536_000.0] {
+            assert_eq!(
+                ttl(seconds).unwrap().ttl(),
+                Duration::from_secs_f64(seconds)
+            );
+        }
+    }
+
+    #[test]
+    fn a_policy_survives_the_wire() {
+        let policy = ttl(60.0).unwrap();
+        let wire = serde_json::to_string(&PolicyPatch::from(&policy)).unwrap();
+        let patch: PolicyPatch = serde_json::from_str(&wire).unwrap();
+        assert_eq!(patch.apply(&Policy::default()).unwrap(), policy);
+    }
+
+    #[test]
+    fn an_unknown_field_is_an_error() {
+        assert!(serde_json::from_str::<PolicyPatch>(r#"{"tll_seconds":60}"#).is_err());
+    }
+}

@@ -1,0 +1,117 @@
+//! What was measured of an endpoint in a stretch of time.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Outcome;
+
+/// No window counts more than this of anything.
+const MAX_COUNT: u64 = 1_000_000_000;
+
+/// What was measured of an endpoint in a stretch of time. Merging is commutative and associative.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Window {
+    /// Answers from the cache.
+    pub hits: u64,
+    /// Answers that the cache did not have.
+    pub misses: u64,
+    /// Answers for which the cache was not asked.
+    pub bypasses: u64,
+    /// Answers that were errors of the origin (5xx, time-outs).
+    pub errors: u64,
+    /// Successful answers of the origin whose latency is in the sum.
+    pub origin_count: u64,
+    /// The sum of the origin's latencies, in milliseconds.
+    pub origin_ms_sum: f64,
+    /// The longest of the origin's latencies, in milliseconds.
+    pub origin_ms_max: f64,
+    /// The sum of the latencies of hits, in milliseconds.
+    pub hit_ms_sum: f64,
+    /// The bytes of the values that were handed out.
+    pub bytes: u64,
+}
+
+impl Window {
+    /// Counts an answer. `latency` is the origin's for a miss or a bypass, and the whole one's for a hit.
+    pub fn count(
+        &mut self,
+        outcome: Outcome,
+        latency: Option<Duration>,
+        is_error: bool,
+        bytes: u64,
+    ) {
+        match outcome {
+            Outcome::Hit => self.hits = self.hits.saturating_add(1),
+            Outcome::Miss => self.misses = self.misses.saturating_add(1),
+            Outcome::Bypass => self.bypasses = self.bypasses.saturating_add(1),
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        if is_error {
+            self.errors = self.errors.saturating_add(1);
+            return;
+        }
+        let Some(latency) = latency else { return };
+        let ms = latency.as_secs_f64() * 1_000.0;
+        if outcome == Outcome::Hit {
+            self.hit_ms_sum += ms;
+        } else {
+            self.origin_count = self.origin_count.saturating_add(1);
+            self.origin_ms_sum += ms;
+            self.origin_ms_max = self.origin_ms_max.max(ms);
+        }
+    }
+
+    /// Adds another window to this one.
+    pub fn merge(&mut self, other: &Self) {
+        self.hits = self.hits.saturating_add(other.hits);
+        self.misses = self.misses.saturating_add(other.misses);
+        self.bypasses = self.bypasses.saturating_add(other.bypasses);
+        self.errors = self.errors.saturating_add(other.errors);
+        self.origin_count = self.origin_count.saturating_add(other.origin_count);
+        self.origin_ms_sum += other.origin_ms_sum;
+        self.origin_ms_max = self.origin_ms_max.max(other.origin_ms_max);
+        self.hit_ms_sum += other.hit_ms_sum;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+
+    /// All answers.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.hits
+            .saturating_add(self.misses)
+            .saturating_add(self.bypasses)
+    }
+
+    /// The share of hits among the answers for which the cache was asked; `None` if it never was.
+    #[must_use]
+    pub fn hit_ratio(&self) -> Option<f64> {
+        let asked = self.hits.saturating_add(self.misses);
+        (asked > 0).then(|| self.hits as f64 / asked as f64)
+    }
+
+    /// The origin's mean latency in milliseconds; `None` if it was never measured.
+    #[must_use]
+    pub fn origin_ms_mean(&self) -> Option<f64> {
+        (self.origin_count > 0).then(|| self.origin_ms_sum / self.origin_count as f64)
+    }
+
+    /// Whether all of it can be: finite, not negative, and counts at most 10⁹.
+    #[must_use]
+    pub fn is_plausible(&self) -> bool {
+        let counts = [
+            self.hits,
+            self.misses,
+            self.bypasses,
+            self.errors,
+            self.origin_count,
+        ];
+        let sums = [self.origin_ms_sum, self.origin_ms_max, self.hit_ms_sum];
+        counts.iter().all(|count| *count <= MAX_COUNT)
+            && sums.iter().all(|sum| sum.is_finite() && *sum >= 0.0)
+            && self.origin_count <= self.requests()
+            && self.errors <= self.requests()
+    }
+}

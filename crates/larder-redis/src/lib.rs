@@ -1,0 +1,1 @@
+//! Larder's store on Redis and Valkey

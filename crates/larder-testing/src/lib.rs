@@ -1,0 +1,1 @@
+//! What Larder's tests share: the contract every store passes, real servers, fault tools.

@@ -1,0 +1,1 @@
+//! A cache for services: in one process, shared by a machine, or by all machines, governed while it runs

@@ -1,0 +1,3 @@
+//! The sample service, on its own.
+
+fn main() {}
