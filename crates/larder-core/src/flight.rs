@@ -3,8 +3,9 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use larder_model::{Key, Pattern};
@@ -53,6 +54,8 @@ pub(crate) enum Landing {
     Panicked(Arc<str>),
     /// Not within its time.
     TimedOut,
+    /// With a value that can't be written as JSON, which was asked for.
+    NotJson(Arc<str>),
     /// Not at all: the runtime that it ran on ended.
     Abandoned,
 }
@@ -62,9 +65,32 @@ pub(crate) struct Flight {
     landing: OnceLock<Landing>,
     landed: Notify,
     right: FillRight,
+    /// How long the loader took, in microseconds and one more; 0 when it is not known, or was reported.
+    load_micros: AtomicU64,
 }
 
 impl Flight {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            landing: OnceLock::new(),
+            landed: Notify::new(),
+            right: FillRight::new(),
+            load_micros: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn took(&self, load: Duration) {
+        let micros = u64::try_from(load.as_micros()).unwrap_or(u64::MAX);
+        self.load_micros
+            .store(micros.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// How long the loader took, for the first who asks: one load is reported once.
+    pub(crate) fn report_load(&self) -> Option<Duration> {
+        let micros = self.load_micros.swap(0, Ordering::Relaxed);
+        micros.checked_sub(1).map(Duration::from_micros)
+    }
+
     pub(crate) fn right(&self) -> &FillRight {
         &self.right
     }
@@ -89,23 +115,35 @@ impl Flight {
 
 /// What a caller is to a load.
 pub(crate) enum Boarding {
-    /// The one who has to load.
-    Pilot(Arc<Flight>),
+    /// The one who has to load. Where loads landed since, one of them may have been of this key: read again first.
+    Pilot {
+        flight: Arc<Flight>,
+        landed_since: bool,
+    },
     /// One of those who wait.
     Passenger(Arc<Flight>),
     /// There are too many loads under way to keep track of: load, alone.
     Full,
 }
 
+type Shard = HashMap<Key, Arc<Flight>>;
+
+/// How many loads had landed when a lookup began to read.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen(u64);
+
 /// The loads under way in this process, by key.
 pub(crate) struct Flights {
-    shards: Box<[Mutex<HashMap<Key, Arc<Flight>>>]>,
+    shards: Box<[Mutex<Shard>]>,
     /// Seeded per process: whoever chooses keys can't choose shards.
     hasher: RandomState,
     under_way: AtomicUsize,
+    /// How many loads have landed, by [`stripe`] of their keys.
+    landings: [AtomicU64; STRIPES],
 }
 
 const SHARDS: usize = 64;
+const STRIPES: usize = 256;
 /// More keys than this are not loaded once, but by each caller.
 const MAX_UNDER_WAY: usize = 100_000;
 
@@ -115,16 +153,22 @@ impl Flights {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             under_way: AtomicUsize::new(0),
+            landings: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 
-    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Arc<Flight>>> {
+    fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
         let index = self.hasher.hash_one(key) as usize % SHARDS;
         lock(&self.shards[index])
     }
 
+    /// To be asked before the read that may lead to [`Flights::board`].
+    pub(crate) fn seen(&self, key: &Key) -> Seen {
+        Seen(self.landings[stripe(key)].load(Ordering::Acquire))
+    }
+
     /// Joins the load of a key that is under way, or begins one.
-    pub(crate) fn board(&self, key: &Key) -> Boarding {
+    pub(crate) fn board(&self, key: &Key, seen: Seen) -> Boarding {
         let mut shard = self.shard(key);
         if let Some(flight) = shard.get(key) {
             return Boarding::Passenger(Arc::clone(flight));
@@ -132,19 +176,19 @@ impl Flights {
         if self.under_way.load(Ordering::Relaxed) >= MAX_UNDER_WAY {
             return Boarding::Full;
         }
-        let flight = Arc::new(Flight {
-            landing: OnceLock::new(),
-            landed: Notify::new(),
-            right: FillRight::new(),
-        });
+        let flight = Flight::new();
         shard.insert(key.clone(), Arc::clone(&flight));
         self.under_way.fetch_add(1, Ordering::Relaxed);
-        Boarding::Pilot(flight)
+        Boarding::Pilot {
+            flight,
+            landed_since: self.seen(key).0 != seen.0,
+        }
     }
 
     /// Takes a load off the list, if it is still on it. Whoever comes later begins a new one.
     pub(crate) fn remove(&self, key: &Key, flight: &Arc<Flight>) {
         let mut shard = self.shard(key);
+        self.landings[stripe(key)].fetch_add(1, Ordering::Release);
         if shard
             .get(key)
             .is_some_and(|current| Arc::ptr_eq(current, flight))
@@ -176,6 +220,16 @@ impl Flights {
             });
         }
     }
+}
+
+/// Cheap, for it is asked at every lookup; two keys that share one cost a second read at the most.
+fn stripe(key: &Key) -> usize {
+    let text = key.as_str().as_bytes();
+    let tail = text.iter().rev().take(8);
+    let mixed = tail.fold(text.len(), |mixed, byte| {
+        mixed.wrapping_mul(31).wrapping_add(usize::from(*byte))
+    });
+    mixed % STRIPES
 }
 
 /// A map of loads is whole between any two statements, so a panic elsewhere leaves nothing half done.

@@ -53,6 +53,19 @@ pub struct Event {
     pub bytes: u64,
 }
 
+impl Event {
+    /// An answer that was not timed, and no error.
+    #[must_use]
+    pub fn of(outcome: Outcome, bytes: u64) -> Self {
+        Self {
+            outcome,
+            latency: None,
+            is_error: false,
+            bytes,
+        }
+    }
+}
+
 /// One policy for everything, that never changes: what there is without a control plane.
 #[derive(Debug, Clone)]
 pub struct FixedGovernor {

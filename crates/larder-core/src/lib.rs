@@ -3,27 +3,40 @@
 //! A [`Cache`] puts a [`Store`] and a [`Governor`] together. The store keeps bytes under keys for a time; the
 //! governor says, at every call, whether an endpoint is cached and for how long, and is told what happened.
 //!
+//! ```
+//! use larder_core::{Cache, Key};
+//!
+//! # #[derive(Debug)] struct Failed;
+//! # async fn slow_query() -> Result<Vec<String>, Failed> { Ok(vec!["Laptop".into()]) }
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! let cache = Cache::in_process(64 << 20);
+//! let key = Key::new("product-service", "/products").unwrap();
+//! let first = cache.get_or_load(&key, || slow_query()).await.unwrap();
+//! let again = cache.get_or_load(&key, || slow_query()).await.unwrap();
+//! assert!(!first.outcome.is_cached() && again.outcome.is_cached());
+//! # });
+//! ```
 
-// mod cache;
+mod cache;
 mod clock;
 mod counters;
 mod flight;
 mod governor;
-// mod in_process;
-// mod json;
-// mod load;
-// mod request;
+mod in_process;
+mod json;
+mod load;
+mod request;
 mod store;
 
-// pub use cache::{Answer, Cache, CacheBuilder, LoadError};
+pub use cache::{Answer, Cache, CacheBuilder, LoadError};
 pub use clock::{Clock, CoarseClock};
 pub use counters::Counts;
 pub use flight::FillRight;
 pub use governor::{Event, FixedGovernor, Gate, Governor};
-// pub use in_process::InProcess;
-// pub use json::{Json, NotJson};
+pub use in_process::InProcess;
+pub use json::{Json, NotJson};
 pub use larder_model::*;
-// pub use request::RequestScope;
+pub use request::RequestScope;
 pub use store::{
     ClearMode, Cursor, Deleted, Guard, NewEntry, Page, ScannedEntry, Skip, Store, StoreError,
     StoreFuture, StoreStats, Stored, Ttl, Written,

@@ -1,0 +1,226 @@
+//! A store in the process alone, bounded in bytes.
+
+use std::cell::Cell;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use larder_model::{Key, Pattern};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache as QuickCache;
+
+use crate::clock::{Clock, CoarseClock};
+use crate::counters::{Count, Counters};
+use crate::store::{
+    ClearMode, Cursor, Deleted, NewEntry, Page, ScannedEntry, Skip, Store, StoreFuture, StoreStats,
+    Stored, Ttl, Written,
+};
+
+/// What an entry costs beside its key's and value's bytes, in bytes: measured as resident memory over 1,000,000
+/// entries.
+const OVERHEAD: u64 = 160;
+/// What an entry is expected to weigh: the number of places reserved at first follows from it.
+const EXPECTED_BYTES: u64 = 1_024;
+
+/// A store for one process: `quick_cache`, with expiry and a bound in bytes. It holds nothing when the process ends.
+pub struct InProcess {
+    entries: QuickCache<Key, Entry, ByBytes>,
+    /// Held shared by fills, alone by what deletes: so a fill is wholly before a delete or judged after it.
+    fills: RwLock<()>,
+    clock: Arc<dyn Clock>,
+    counters: Counters,
+}
+
+#[derive(Clone)]
+struct Entry {
+    bytes: Bytes,
+    /// By the store's clock.
+    expires_at: Duration,
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<Key, Entry> for ByBytes {
+    fn weight(&self, key: &Key, entry: &Entry) -> u64 {
+        (key.as_str().len() + entry.bytes.len()) as u64 + OVERHEAD
+    }
+}
+
+impl InProcess {
+    /// A store that takes at most this much memory, in bytes.
+    #[must_use]
+    pub fn new(max_bytes: u64) -> Self {
+        Self::with_clock(max_bytes, Arc::new(CoarseClock))
+    }
+
+    /// [`InProcess::new`] with a clock of the caller's.
+    #[must_use]
+    pub fn with_clock(max_bytes: u64, clock: Arc<dyn Clock>) -> Self {
+        let expected = usize::try_from(max_bytes / EXPECTED_BYTES).unwrap_or(usize::MAX);
+        Self {
+            entries: QuickCache::with_weighter(expected, max_bytes, ByBytes),
+            fills: RwLock::new(()),
+            clock,
+            counters: Counters::default(),
+        }
+    }
+
+    fn read(&self, key: &Key, longest: Ttl) -> Option<Stored> {
+        let now = self.clock.now();
+        let Some(entry) = self.entries.get(key) else {
+            self.counters.add(Count::Misses);
+            return None;
+        };
+        let left = entry.expires_at.saturating_sub(now);
+        if left.is_zero() {
+            self.entries
+                .remove_if(key, |current| current.expires_at <= now);
+            self.counters.add(Count::Misses);
+            return None;
+        }
+        self.counters.add(Count::Hits);
+        if left > longest.get() {
+            self.cut(key, &entry, now + longest.get());
+        }
+        Some(Stored {
+            bytes: entry.bytes,
+            ttl: Some(left.min(longest.get())),
+            foreign: false,
+        })
+    }
+
+    fn cut(&self, key: &Key, entry: &Entry, expires_at: Duration) {
+        let _alone = self.fills.write().unwrap_or_else(PoisonError::into_inner);
+        let is_same = self
+            .entries
+            .peek(key)
+            .is_some_and(|current| current.bytes.as_ptr() == entry.bytes.as_ptr());
+        if is_same {
+            let bytes = entry.bytes.clone();
+            self.entries
+                .insert(key.clone(), Entry { bytes, expires_at });
+        }
+    }
+
+    fn write(&self, entry: NewEntry) -> Written {
+        let weight = (entry.key.as_str().len() + entry.bytes.len()) as u64 + OVERHEAD;
+        // A shard keeps part of its room for entries on probation.
+        if weight > self.entries.shard_capacity() / 2 {
+            return Written::Skipped(Skip::TooLarge);
+        }
+        let expires_at = self.clock.now().saturating_add(entry.ttl.get());
+        let _shared = self.fills.read().unwrap_or_else(PoisonError::into_inner);
+        if !entry.guard.allows() {
+            return Written::Refused;
+        }
+        let bytes = entry.bytes;
+        self.entries.insert(entry.key, Entry { bytes, expires_at });
+        Written::Stored
+    }
+
+    fn is_living(&self, entry: &Entry) -> bool {
+        entry.expires_at > self.clock.now()
+    }
+}
+
+impl Store for InProcess {
+    fn get(&self, key: &Key, longest: Ttl) -> StoreFuture<'_, Option<Stored>> {
+        StoreFuture::ready(Ok(self.read(key, longest)))
+    }
+
+    fn get_many(&self, keys: &[Key], longest: Ttl) -> StoreFuture<'_, Vec<Option<Stored>>> {
+        StoreFuture::ready(Ok(keys.iter().map(|key| self.read(key, longest)).collect()))
+    }
+
+    fn set(&self, entry: NewEntry) -> StoreFuture<'_, Written> {
+        StoreFuture::ready(Ok(self.write(entry)))
+    }
+
+    fn set_many(&self, entries: Vec<NewEntry>) -> StoreFuture<'_, Vec<Written>> {
+        StoreFuture::ready(Ok(entries
+            .into_iter()
+            .map(|entry| self.write(entry))
+            .collect()))
+    }
+
+    fn delete(&self, keys: &[Key]) -> StoreFuture<'_, Deleted> {
+        let _alone = self.fills.write().unwrap_or_else(PoisonError::into_inner);
+        let entries = keys
+            .iter()
+            .filter_map(|key| self.entries.remove(key))
+            .filter(|(_, entry)| self.is_living(entry))
+            .count();
+        StoreFuture::ready(Ok(Deleted {
+            entries: entries as u64,
+        }))
+    }
+
+    fn clear(&self, pattern: &Pattern, mode: ClearMode) -> StoreFuture<'_, Deleted> {
+        let _alone = self.fills.write().unwrap_or_else(PoisonError::into_inner);
+        let entries = Cell::new(0);
+        self.entries.retain(|key, entry| {
+            let is_meant = pattern.matches(key.as_str());
+            entries.set(entries.get() + u64::from(is_meant && self.is_living(entry)));
+            !is_meant || mode == ClearMode::DryRun
+        });
+        StoreFuture::ready(Ok(Deleted {
+            entries: entries.get(),
+        }))
+    }
+
+    fn scan(
+        &self,
+        pattern: Option<&Pattern>,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> StoreFuture<'_, Page> {
+        let after = after.map(|cursor| cursor.0).unwrap_or_default();
+        let now = self.clock.now();
+        let mut found: Vec<(Key, Entry)> = self
+            .entries
+            .iter()
+            .filter(|(key, entry)| {
+                key.as_str() > after.as_str()
+                    && entry.expires_at > now
+                    && pattern.is_none_or(|pattern| pattern.matches(key.as_str()))
+            })
+            .collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        let is_last = found.len() <= limit;
+        found.truncate(limit);
+        let next = found
+            .last()
+            .filter(|_| !is_last)
+            .map(|(key, _)| Cursor(key.as_str().to_owned()));
+        let entries = found
+            .into_iter()
+            .map(|(key, entry)| ScannedEntry {
+                key,
+                ttl: Some(entry.expires_at.saturating_sub(now)),
+                bytes: Some(entry.bytes.len() as u64),
+            })
+            .collect();
+        StoreFuture::ready(Ok(Page { entries, next }))
+    }
+
+    fn stats(&self) -> StoreFuture<'_, StoreStats> {
+        let counts = self.counters.counts();
+        StoreFuture::ready(Ok(StoreStats {
+            entries: Some(self.entries.len() as u64),
+            used_bytes: Some(self.entries.weight()),
+            limit_bytes: Some(self.entries.capacity()),
+            hits: Some(counts.hits),
+            misses: Some(counts.misses),
+            ..StoreStats::default()
+        }))
+    }
+
+    fn close(&self) -> StoreFuture<'_, ()> {
+        StoreFuture::ready(Ok(()))
+    }
+
+    fn name(&self) -> String {
+        "in this process".to_owned()
+    }
+}

@@ -1,0 +1,69 @@
+//! The plain operations: falsy values are values, nothing is an error.
+
+use std::time::Duration;
+
+use larder_core::{Cache, Json, Pattern, Skip, Written};
+use serde_json::{Value, json};
+
+use crate::key;
+
+const TTL: Duration = Duration::from_secs(300);
+
+#[tokio::test]
+async fn zero_empty_false_and_null_are_values() {
+    let cache = Cache::in_process(64 << 20);
+    for value in [
+        json!(0),
+        json!(""),
+        json!(false),
+        json!(null),
+        json!([]),
+        json!({}),
+    ] {
+        assert!(cache.set(&key("/v"), &value, TTL).await.is_stored());
+        assert_eq!(cache.get::<Value>(&key("/v")).await, Some(value));
+    }
+    assert_eq!(cache.get::<Value>(&key("/absent")).await, None);
+}
+
+#[tokio::test]
+async fn a_ttl_of_zero_stores_nothing() {
+    let cache = Cache::in_process(64 << 20);
+    let written = cache.set(&key("/v"), &1, Duration::ZERO).await;
+    assert_eq!(written, Written::Skipped(Skip::NoTtl));
+    assert_eq!(cache.get::<Value>(&key("/v")).await, None);
+}
+
+#[tokio::test]
+async fn what_can_not_be_json_is_skipped() {
+    let cache = Cache::in_process(64 << 20);
+    let odd = std::collections::HashMap::from([((1, 2), 3)]);
+    let written = cache.set(&key("/v"), &odd, TTL).await;
+    assert_eq!(written, Written::Skipped(Skip::NotSerialisable));
+}
+
+#[tokio::test]
+async fn clear_answers_how_many() {
+    let cache = Cache::in_process(64 << 20);
+    for endpoint in ["/p/1", "/p/2", "/q"] {
+        assert!(cache.set(&key(endpoint), &1, TTL).await.is_stored());
+    }
+    let pattern = Pattern::parse("cache:svc:/p/*").unwrap();
+    assert_eq!(cache.count(&pattern).await.unwrap().entries, 2);
+    assert_eq!(cache.clear(&pattern).await.unwrap().entries, 2);
+    assert_eq!(cache.clear(&pattern).await.unwrap().entries, 0);
+    assert_eq!(cache.get::<u32>(&key("/q")).await, Some(1));
+}
+
+#[tokio::test]
+async fn json_is_handed_out_as_it_was_stored() {
+    let cache = Cache::in_process(64 << 20);
+    let text = Json::parse(bytes::Bytes::from_static(b"[ 1,\t2 ]")).unwrap();
+    assert!(
+        cache
+            .set_json(&key("/v"), text.clone(), TTL)
+            .await
+            .is_stored()
+    );
+    assert_eq!(cache.get_json(&key("/v")).await, Some(text));
+}
