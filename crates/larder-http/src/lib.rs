@@ -1,1 +1,7 @@
-//! Larder for axum: what a route may cache, under which key, measured; and an accept loop with limits
+//! Larder for axum: an accept loop with limits.
+
+mod problem;
+pub mod serve;
+
+pub use problem::Problem;
+pub use serve::{Limits, serve};

@@ -1,0 +1,217 @@
+//! One connection, from its first byte to its last.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body as AxumBody;
+use axum::extract::ConnectInfo;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{Request, StatusCode, Version};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::sync::watch;
+use tower::Service as _;
+
+use super::body::{Arrival, BoundedBody};
+use super::door::Entered;
+use super::stream::{PacedStream, SharedPace};
+use super::{Limits, head};
+use crate::Problem;
+
+/// How often an HTTP/2 client that is being answered is asked whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// hyper's least size for its buffer.
+const LEAST_HEAD_BYTES: usize = 8_192;
+
+/// What all connections have in common.
+pub(super) struct Connections {
+    router: Router,
+    limits: Arc<Limits>,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    is_closing: watch::Receiver<bool>,
+}
+
+impl Connections {
+    pub(super) fn new(
+        router: Router,
+        limits: Arc<Limits>,
+        is_closing: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            router,
+            builder: Arc::new(builder(&limits)),
+            limits,
+            is_closing,
+        }
+    }
+
+    /// Serves one connection to its end.
+    pub(super) fn run(&self, entered: Entered) -> impl Future<Output = ()> + Send + use<> {
+        let Entered {
+            stream,
+            peer,
+            place,
+        } = entered;
+        let pace = SharedPace::new();
+        let answering = Answering {
+            router: self.router.clone(),
+            limits: Arc::clone(&self.limits),
+            pace: pace.clone(),
+            peer,
+        };
+        let builder = Arc::clone(&self.builder);
+        let limits = Arc::clone(&self.limits);
+        let mut is_closing = self.is_closing.clone();
+        async move {
+            let _place = place;
+            // Answers are small and written whole: waiting for more to send would only delay them. A socket that
+            // refuses works all the same.
+            let _ = stream.set_nodelay(true);
+            let io = TokioIo::new(PacedStream::new(stream, pace.clone()));
+            let service = service_fn(move |request| answering.clone().answer(request));
+            let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+            let mut overdue = std::pin::pin!(pace.overdue(&limits));
+            let mut is_told = false;
+            loop {
+                tokio::select! {
+                    result = connection.as_mut() => {
+                        if let Err(error) = result {
+                            tracing::debug!(%peer, %error, "connection ended");
+                        }
+                        return;
+                    }
+                    () = &mut overdue => {
+                        tracing::debug!(%peer, "connection took too long and is closed");
+                        return;
+                    }
+                    _ = is_closing.wait_for(|is_closing| *is_closing), if !is_told => {
+                        is_told = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let head_bytes = usize::try_from(limits.head_bytes).unwrap_or(usize::MAX);
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // hyper's own time-out counts from the end of the last answer, so it can only stand for the idle one.
+        .header_read_timeout(limits.idle_timeout)
+        .max_buf_size(head_bytes.max(LEAST_HEAD_BYTES))
+        .max_headers(limits.headers);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(limits.head_bytes);
+    builder
+}
+
+/// What the requests of one connection have in common.
+#[derive(Clone)]
+struct Answering {
+    router: Router,
+    limits: Arc<Limits>,
+    pace: SharedPace,
+    peer: SocketAddr,
+}
+
+impl Answering {
+    async fn answer(
+        self,
+        request: Request<Incoming>,
+    ) -> Result<http::Response<PacedBody>, Infallible> {
+        let turn = Turn::begin(self.pace.clone(), request.version());
+        let response = match head::check(&request, &self.limits) {
+            Ok(()) => self.route(request).await,
+            Err(problem) => problem.into_response(),
+        };
+        Ok(response.map(|body| PacedBody { body, _turn: turn }))
+    }
+
+    async fn route(mut self, mut request: Request<Incoming>) -> Response {
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        if request.body().is_end_stream() {
+            return self.call(request.map(|_| AxumBody::empty())).await;
+        }
+        let (parts, body) = request.into_parts();
+        let (body, arrival) = BoundedBody::new(body, Arc::clone(&self.limits));
+        let request = Request::from_parts(parts, AxumBody::new(body));
+        let response = self.call(request).await;
+        match arrival.get() {
+            Arrival::Fine => response,
+            Arrival::TooLarge => too_large(&self.limits).into_response(),
+            Arrival::TooSlow => Problem::new(StatusCode::REQUEST_TIMEOUT)
+                .detail("the request's body took too long: send it faster")
+                .into_response(),
+        }
+    }
+
+    async fn call(&mut self, request: Request<AxumBody>) -> Response {
+        let Ok(response) = self.router.call(request).await;
+        response
+    }
+}
+
+pub(super) fn too_large(limits: &Limits) -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE).detail(format!(
+        "the request's body is larger than the {} bytes allowed",
+        limits.body_bytes
+    ))
+}
+
+/// A request that is being answered, until the last of its answer is on its way.
+struct Turn(SharedPace);
+
+impl Turn {
+    fn begin(pace: SharedPace, version: Version) -> Self {
+        pace.lock().begin_request(version == Version::HTTP_2);
+        Self(pace)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.lock().end_request(tokio::time::Instant::now());
+    }
+}
+
+struct PacedBody {
+    body: AxumBody,
+    _turn: Turn,
+}
+
+impl Body for PacedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,143 @@
+//! An accept loop for axum routers in which nobody can wait for ever: every phase of a connection has a deadline,
+//! every size a bound.
+//!
+//! `axum::serve` installs no timer, so that half-sent headers keep a connection open without end, and takes requests
+//! whose `Host` is missing, doubled, or another than the URI's. Here:
+//!
+//! - a request's head arrives whole within [`Limits::head_timeout`] of its first byte, and is at most
+//!   [`Limits::head_bytes`] long with at most [`Limits::headers`] headers (else 431);
+//! - its body arrives within [`Limits::body_timeout`] and not slower than [`Limits::body_bytes_per_second`] (else
+//!   408), and is at most [`Limits::body_bytes`] long (else 413);
+//! - it names one host, the same everywhere (else 400);
+//! - a connection that nothing happens on is closed after [`Limits::idle_timeout`], one whose client takes nothing
+//!   of the answer after [`Limits::write_timeout`];
+//! - past [`Limits::connections`], new ones wait to be accepted; when the process runs out of descriptors, too.
+//!
+//! Errors of the accept loop's own are `application/problem+json`; a head that is no HTTP, or too large, gets a bare
+//! status.
+
+mod body;
+mod connection;
+mod door;
+mod head;
+mod pace;
+mod stream;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use connection::Connections;
+use door::Door;
+
+/// What one client may take. The default is meant for a server that anybody can reach.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections at once; further ones wait to be accepted. Default: 10,000.
+    pub connections: usize,
+    /// From the first byte of a request's head to its last; for the first request from the connection's begin.
+    /// Default: 10 s.
+    pub head_timeout: Duration,
+    /// The size of a request's head, in bytes; at least 8,192. Default: 16 KiB.
+    pub head_bytes: u32,
+    /// The headers of a request. Default: 64.
+    pub headers: usize,
+    /// From the moment that a body is asked for until it is whole. Default: 30 s.
+    pub body_timeout: Duration,
+    /// How fast a body must arrive, in bytes per second, after a first [`Limits::body_grace`]. Default: 1,024.
+    pub body_bytes_per_second: u32,
+    /// How long a body may be slower than [`Limits::body_bytes_per_second`]. Default: 5 s.
+    pub body_grace: Duration,
+    /// The size of a request's body, in bytes. Default: 1 MiB.
+    pub body_bytes: u64,
+    /// How long a connection may lie idle between two requests. Default: 75 s.
+    pub idle_timeout: Duration,
+    /// How long a client may take nothing of an answer. Default: 30 s.
+    pub write_timeout: Duration,
+    /// Requests at once on one HTTP/2 connection. Default: 100.
+    pub streams: u32,
+    /// How long requests that are being answered may go on once `shutdown` has come. Default: 10 s.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            head_timeout: Duration::from_secs(10),
+            head_bytes: 16 << 10,
+            headers: 64,
+            body_timeout: Duration::from_secs(30),
+            body_bytes_per_second: 1_024,
+            body_grace: Duration::from_secs(5),
+            body_bytes: 1 << 20,
+            idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(30),
+            streams: 100,
+            shutdown_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves a router over HTTP/1 and HTTP/2 (with prior knowledge) until `shutdown` comes; then takes no new
+/// connection, lets the requests that are being answered end within [`Limits::shutdown_timeout`], and drops the rest.
+///
+/// Handlers get the client's address by axum's `ConnectInfo<SocketAddr>`. Upgrades (WebSockets) are not offered.
+///
+/// ```no_run
+/// use axum::{Router, routing::get};
+/// use larder_http::{Limits, serve};
+///
+/// # async fn example() -> std::io::Result<()> {
+/// let router = Router::new().route("/", get(|| async { "hello" }));
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+/// serve(listener, router, Limits::default(), std::future::pending()).await
+/// # }
+/// ```
+///
+/// # Errors
+/// None so far: what goes wrong with one connection ends that connection, and the listener's errors are waited out.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let limits = Arc::new(limits);
+    let (closing, is_closing) = watch::channel(false);
+    let connections = Connections::new(router, Arc::clone(&limits), is_closing);
+    let mut door = Door::new(listener, limits.connections);
+    let mut open = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        while open.try_join_next().is_some() {}
+        let entered = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            entered = door.next() => entered,
+        };
+        open.spawn(connections.run(entered));
+    }
+    drop(door);
+    drop(connections);
+    closing.send_replace(true);
+    finish(open, limits.shutdown_timeout).await;
+    Ok(())
+}
+
+/// Lets open connections end, for a time.
+async fn finish(mut open: JoinSet<()>, timeout: Duration) {
+    let all_ended = async { while open.join_next().await.is_some() {} };
+    if tokio::time::timeout(timeout, all_ended).await.is_err() {
+        let dropped = open.len();
+        tracing::warn!(
+            dropped,
+            "connections were still busy at shutdown and are dropped"
+        );
+    }
+}
