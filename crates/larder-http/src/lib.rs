@@ -1,7 +1,15 @@
-//! Larder for axum: an accept loop with limits.
+//! Larder for axum.
+//!
+//! - [`CachingLayer`]: one line per route, and the handler knows what it may cache, under which key; every request is
+//!   measured and reported;
+//! - [`Caching`]: what a handler knows of its request;
+//! - [`serve()`]: an accept loop in which nobody can wait for ever;
+//! - [`Problem`]: errors as clients see them.
 
+mod caching;
 mod problem;
 pub mod serve;
 
+pub use caching::{Caching, CachingLayer, CachingService, NoCachingLayer, VaryError};
 pub use problem::Problem;
 pub use serve::{Limits, serve};

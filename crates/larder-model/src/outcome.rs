@@ -50,12 +50,18 @@ pub enum Reason {
     PolicyOff,
     /// The method is not safe, so its answer is never cached.
     UnsafeMethod,
+    /// The method is safe, but only the answer to a GET is cached.
+    NotGet,
+    /// The request has a header that asks for another method (`X-HTTP-Method-Override`).
+    MethodOverride,
     /// The request has a body, which is not part of the key.
     RequestBody,
     /// The request carries `Authorization`, which the route neither declares `public` nor names in `vary`.
     Authorization,
     /// The request carries `Cookie`, which the route neither declares `public` nor names in `vary`.
     Cookie,
+    /// The policy names an identity in `vary`, but there is no secret to hide it in the key.
+    NoKeySecret,
     /// The request's path and query can't be a key.
     NoKey,
 }
@@ -68,9 +74,12 @@ impl Reason {
             Self::PolicyOn => "policy_on",
             Self::PolicyOff => "policy_off",
             Self::UnsafeMethod => "unsafe_method",
+            Self::NotGet => "not_get",
+            Self::MethodOverride => "method_override",
             Self::RequestBody => "request_body",
             Self::Authorization => "authorization",
             Self::Cookie => "cookie",
+            Self::NoKeySecret => "no_key_secret",
             Self::NoKey => "no_key",
         }
     }
@@ -83,9 +92,12 @@ impl fmt::Display for Reason {
             Self::PolicyOn => "the policy in force caches this endpoint",
             Self::PolicyOff => "the policy in force does not cache this endpoint",
             Self::UnsafeMethod => "the method is not safe, so its answer is never cached",
+            Self::NotGet => "only the answer to a GET is cached",
+            Self::MethodOverride => "the request has a header that asks for another method",
             Self::RequestBody => "the request has a body, which is not part of the key",
             Self::Authorization => "the request carries Authorization: declare the route public if its answer is the same for all, or name authorization in vary",
             Self::Cookie => "the request carries Cookie: declare the route public if its answer is the same for all, or name cookie in vary",
+            Self::NoKeySecret => "the policy names an identity in vary, but there is no secret to hide it in the key: set LARDER_KEY_SECRET",
             Self::NoKey => "the request's path and query can't be a key",
         })
     }
