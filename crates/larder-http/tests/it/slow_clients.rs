@@ -1,0 +1,213 @@
+//! Nobody can keep a connection by being slow (SF-13).
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::routing::{get, post};
+use larder_http::Limits;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::client::{closes_within, connect, get as get_it, read_one, read_to_end};
+use crate::{PATIENCE, Server};
+
+const SHORT: Duration = Duration::from_millis(300);
+
+fn router() -> Router {
+    Router::new()
+        .route("/", get(|| async { "hello" }))
+        .route("/large", get(|| async { vec![b'x'; 64 << 20] }))
+        .route(
+            "/",
+            post(|body: Bytes| async move { body.len().to_string() }),
+        )
+}
+
+#[tokio::test]
+async fn a_half_sent_head_is_not_waited_for() {
+    let half = b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ";
+
+    let naive = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = naive.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(naive, router()).await });
+    let mut stream = connect(address).await;
+    stream.write_all(half).await.unwrap();
+    assert!(
+        !closes_within(&mut stream, SHORT * 5).await,
+        "axum::serve waits"
+    );
+
+    let limits = Limits {
+        head_timeout: SHORT,
+        ..Limits::default()
+    };
+    let server = Server::start(router(), limits).await;
+    for half in [
+        &half[..],
+        b"",
+        b"G",
+        b"PRI * HTTP/2.0\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        let mut stream = connect(server.address).await;
+        stream.write_all(half).await.unwrap();
+        assert!(closes_within(&mut stream, PATIENCE).await, "{half:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_trickles_has_no_more_time() {
+    let limits = Limits {
+        head_timeout: SHORT * 3,
+        ..Limits::default()
+    };
+    let server = Server::start(router(), limits).await;
+    // The second request of a connection has the same time as the first.
+    let mut stream = connect(server.address).await;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(read_one(&mut stream).await.body, "hello");
+    let (mut read, mut write) = stream.into_split();
+    let trickle = tokio::spawn(async move {
+        write.write_all(b"GET / HTTP/1.1\r\nX: ").await.unwrap();
+        while write.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let begin = Instant::now();
+    let mut sink = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, read.read_to_end(&mut sink))
+        .await
+        .expect("still open");
+    assert!(begin.elapsed() < SHORT * 30);
+    trickle.abort();
+}
+
+#[tokio::test]
+async fn a_body_has_its_time_however_steadily_it_trickles() {
+    let limits = Limits {
+        body_timeout: SHORT,
+        ..Limits::default()
+    };
+    let server = Server::start(router(), limits).await;
+    let answer = trickle_a_body(&server, 20_000, 100).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains("application/problem+json"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_slower_than_the_least_rate_is_not_waited_for() {
+    let limits = Limits {
+        body_grace: SHORT,
+        ..Limits::default()
+    };
+    let server = Server::start(router(), limits).await;
+    // 10 bytes every 20 ms: 500 a second, where 1,024 are the least.
+    let begin = Instant::now();
+    let answer = trickle_a_body(&server, 20_000, 10).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(
+        begin.elapsed() < Duration::from_secs(10),
+        "long before body_timeout"
+    );
+    // With the rate off, the same body is taken.
+    let limits = Limits {
+        body_bytes_per_second: 1,
+        body_grace: PATIENCE,
+        ..Limits::default()
+    };
+    let server = Server::start(router(), limits).await;
+    let answer = trickle_a_body(&server, 300, 10).await;
+    assert!(answer.ends_with("300"), "{answer}");
+}
+
+/// Sends a body piece by piece, every 20 ms, and reads the answer, whenever it comes.
+async fn trickle_a_body(server: &Server, length: usize, piece: usize) -> String {
+    let stream = connect(server.address).await;
+    let (mut read, mut write) = stream.into_split();
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+    );
+    write.write_all(head.as_bytes()).await.unwrap();
+    let trickle = tokio::spawn(async move {
+        for _ in 0..length / piece {
+            if write.write_all(&vec![b'x'; piece]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        write
+    });
+    let mut answer = vec![0; 4_096];
+    let mut length = 0;
+    let read_answer = async {
+        while let Ok(more @ 1..) = read.read(&mut answer[length..]).await {
+            length += more;
+        }
+    };
+    tokio::time::timeout(PATIENCE, read_answer)
+        .await
+        .expect("no answer");
+    trickle.abort();
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let limits = Limits {
+        idle_timeout: SHORT,
+        ..Limits::default()
+    };
+    let server = Server::start(router(), limits).await;
+    let mut stream = connect(server.address).await;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(read_one(&mut stream).await.status, 200);
+    assert_eq!(read_to_end(&mut stream).await, "");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_kept_for_longer_than_a_head_may_take() {
+    let limits = Limits {
+        head_timeout: SHORT,
+        ..Limits::default()
+    };
+    let server = Server::start(router(), limits).await;
+    let mut stream = connect(server.address).await;
+    for _ in 0..2 {
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
+        assert_eq!(read_one(&mut stream).await.body, "hello");
+        assert!(!closes_within(&mut stream, SHORT * 3).await);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_is_dropped() {
+    let limits = Limits {
+        write_timeout: SHORT,
+        connections: 1,
+        ..Limits::default()
+    };
+    let server = Server::start(router(), limits).await;
+    let mut stream = connect(server.address).await;
+    stream
+        .write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    // The next one gets its place, while it still takes nothing.
+    assert_eq!(get_it(server.address, "/", &[]).await.body, "hello");
+    let mut taken = Vec::new();
+    let read = stream.read_to_end(&mut taken);
+    let _ = tokio::time::timeout(PATIENCE, read)
+        .await
+        .expect("still open");
+    assert!(taken.len() < 64 << 20, "all of it came");
+}
