@@ -1,1 +1,155 @@
-//! The sample service.
+//! The sample service: products from a slow database, cached by Larder.
+//!
+//! What Larder adds to an axum service is here, and no more: a layer on each route ([`router`]), a lookup in each
+//! handler that reads, and an invalidation in the one that writes.
+
+mod shop;
+
+use std::io;
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Router, response};
+use larder_core::{Answer, Cache, Json, KeyError, LoadError, Pattern, PolicyPatch, QueryRule};
+use larder_http::{Caching, CachingLayer, Limits, Problem};
+use tokio::net::TcpListener;
+
+pub use shop::{Shop, ShopError};
+
+/// The service's name: its entries are under `cache:product-service:`.
+pub const SERVICE: &str = "product-service";
+
+/// What to log if nothing else is said: what the service does, and what Larder stores.
+pub const LOG: &str = "info,larder_core=debug";
+
+/// How the products are cached: for 300 seconds, not one less, and whatever query a client makes up.
+#[must_use]
+pub fn policy() -> PolicyPatch {
+    PolicyPatch {
+        ttl_seconds: Some(300.0),
+        jitter: Some(0.0),
+        include_query: Some(QueryRule::Only(Vec::new())),
+        ..PolicyPatch::default()
+    }
+}
+
+/// Serves until `shutdown` comes.
+///
+/// # Errors
+/// As [`larder_http::serve()`].
+pub async fn serve(
+    listener: TcpListener,
+    cache: &Cache,
+    shop: Shop,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    larder_http::serve(listener, router(cache, shop), Limits::default(), shutdown).await
+}
+
+/// The service's routes.
+pub fn router(cache: &Cache, shop: Shop) -> Router {
+    // Products are the same for all who ask, signed in or not.
+    let cached = CachingLayer::new(cache).public();
+    Router::new()
+        .route("/products", get(list).layer(cached.clone()))
+        .route("/products/{id}", get(one).put(update).layer(cached))
+        .with_state(Service {
+            cache: cache.clone(),
+            shop,
+        })
+}
+
+#[derive(Clone)]
+struct Service {
+    cache: Cache,
+    shop: Shop,
+}
+
+async fn list(State(service): State<Service>, caching: Caching) -> Result<Response, Problem> {
+    let load = || async move { service.shop.products().await };
+    answer("products", caching.get_or_load_json(load).await)
+}
+
+async fn one(
+    State(service): State<Service>,
+    Path(id): Path<String>,
+    caching: Caching,
+) -> Result<Response, Problem> {
+    let load = || async move { service.shop.product(&id).await };
+    answer("product", caching.get_or_load_json(load).await)
+}
+
+async fn update(
+    State(service): State<Service>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<response::Json<serde_json::Value>, Problem> {
+    let change = serde_json::from_slice(&body).map_err(|error| bad_request(&error))?;
+    service
+        .shop
+        .update(&id, &change)
+        .await
+        .map_err(|error| problem(&error))?;
+    // After the database has changed, not before: else a lookup in between would keep the old answer.
+    for endpoint in ["/products", &format!("/products/{id}")] {
+        invalidate(&service.cache, endpoint)
+            .await
+            .map_err(|error| bad_request(&error))?;
+    }
+    Ok(response::Json(
+        serde_json::json!({ "success": true, "message": "Product updated" }),
+    ))
+}
+
+/// The stored bytes inside the answer; nobody parses them.
+fn answer(
+    name: &str,
+    answer: Result<Answer<Json>, LoadError<ShopError>>,
+) -> Result<Response, Problem> {
+    let Answer { value, outcome } = answer.map_err(|error| match error {
+        LoadError::Loader(error) => problem(&error),
+        error => unavailable(&error),
+    })?;
+    tracing::info!(%outcome, "answered with {name}");
+    let cached = outcome.is_cached();
+    let whole = value.between(&format!("{{\"cached\":{cached},\"{name}\":"), "}");
+    Ok(([(header::CONTENT_TYPE, "application/json")], whole).into_response())
+}
+
+/// Deletes an endpoint's entry, and those that it may have for queries. If the store is away, they end with their
+/// time.
+async fn invalidate(cache: &Cache, endpoint: &str) -> Result<(), KeyError> {
+    let key = cache.key(endpoint)?;
+    let with_query = format!("{}\\?*", Pattern::escape(key.as_str()));
+    match cache.delete(&key).await {
+        Ok(deleted) => tracing::info!(%key, entries = deleted.entries, "invalidated"),
+        Err(error) => tracing::warn!(%key, %error, "not invalidated"),
+    }
+    let Ok(pattern) = Pattern::parse(&with_query) else {
+        return Ok(());
+    };
+    match cache.clear(&pattern).await {
+        Ok(cleared) => tracing::info!(%pattern, entries = cleared.entries, "cleared"),
+        Err(error) => tracing::warn!(%pattern, %error, "not cleared"),
+    }
+    Ok(())
+}
+
+fn bad_request(error: &dyn std::error::Error) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST).detail(error.to_string())
+}
+
+fn problem(error: &ShopError) -> Problem {
+    match error {
+        ShopError::NoSuchProduct => Problem::new(StatusCode::NOT_FOUND).detail(error.to_string()),
+        error => unavailable(error),
+    }
+}
+
+fn unavailable(error: &dyn std::error::Error) -> Problem {
+    tracing::error!(%error, "the products can't be had");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE).detail("the products can't be had: try again")
+}
