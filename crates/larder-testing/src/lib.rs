@@ -1,1 +1,3 @@
 //! What Larder's tests share: the contract every store passes, real servers, fault tools.
+
+pub mod contract;
