@@ -5,6 +5,7 @@
 
 mod shop;
 
+use std::error::Error;
 use std::io;
 
 use axum::body::Bytes;
@@ -13,7 +14,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, response};
-use larder_core::{Answer, Cache, Json, KeyError, LoadError, Pattern, PolicyPatch, QueryRule};
+use larder_core::{Answer, Cache, Json, LoadError, Pattern, PolicyPatch, QueryRule};
 use larder_http::{Caching, CachingLayer, Limits, Problem};
 use tokio::net::TcpListener;
 
@@ -87,7 +88,10 @@ async fn update(
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<response::Json<serde_json::Value>, Problem> {
-    let change = serde_json::from_slice(&body).map_err(|error| bad_request(&error))?;
+    let change = serde_json::from_slice(&body).map_err(|error| {
+        Problem::new(StatusCode::BAD_REQUEST)
+            .detail(format!("the body is no change of a product: {error}"))
+    })?;
     service
         .shop
         .update(&id, &change)
@@ -95,13 +99,12 @@ async fn update(
         .map_err(|error| problem(&error))?;
     // After the database has changed, not before: else a lookup in between would keep the old answer.
     for endpoint in ["/products", &format!("/products/{id}")] {
-        invalidate(&service.cache, endpoint)
-            .await
-            .map_err(|error| bad_request(&error))?;
+        if let Err(error) = invalidate(&service.cache, endpoint).await {
+            tracing::warn!(endpoint, %error, "not invalidated: the old answer ends with its time");
+        }
     }
-    Ok(response::Json(
-        serde_json::json!({ "success": true, "message": "Product updated" }),
-    ))
+    let done = serde_json::json!({ "success": true, "message": "Product updated" });
+    Ok(response::Json(done))
 }
 
 /// The stored bytes inside the answer; nobody parses them.
@@ -113,33 +116,20 @@ fn answer(
         LoadError::Loader(error) => problem(&error),
         error => unavailable(&error),
     })?;
-    tracing::info!(%outcome, "answered with {name}");
+    tracing::info!(%outcome, "answered with the {name}");
     let cached = outcome.is_cached();
     let whole = value.between(&format!("{{\"cached\":{cached},\"{name}\":"), "}");
     Ok(([(header::CONTENT_TYPE, "application/json")], whole).into_response())
 }
 
-/// Deletes an endpoint's entry, and those that it may have for queries. If the store is away, they end with their
-/// time.
-async fn invalidate(cache: &Cache, endpoint: &str) -> Result<(), KeyError> {
+/// Deletes an endpoint's entry, and those for queries, should a policy let queries into keys.
+async fn invalidate(cache: &Cache, endpoint: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
     let key = cache.key(endpoint)?;
-    let with_query = format!("{}\\?*", Pattern::escape(key.as_str()));
-    match cache.delete(&key).await {
-        Ok(deleted) => tracing::info!(%key, entries = deleted.entries, "invalidated"),
-        Err(error) => tracing::warn!(%key, %error, "not invalidated"),
-    }
-    let Ok(pattern) = Pattern::parse(&with_query) else {
-        return Ok(());
-    };
-    match cache.clear(&pattern).await {
-        Ok(cleared) => tracing::info!(%pattern, entries = cleared.entries, "cleared"),
-        Err(error) => tracing::warn!(%pattern, %error, "not cleared"),
-    }
+    let with_query = Pattern::parse(&(Pattern::escape(key.as_str()) + r"\?*"))?;
+    let deleted = cache.delete(&key).await;
+    let cleared = cache.clear(&with_query).await;
+    tracing::info!(%key, deleted = deleted?.entries, cleared = cleared?.entries, "invalidated");
     Ok(())
-}
-
-fn bad_request(error: &dyn std::error::Error) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST).detail(error.to_string())
 }
 
 fn problem(error: &ShopError) -> Problem {
@@ -149,7 +139,7 @@ fn problem(error: &ShopError) -> Problem {
     }
 }
 
-fn unavailable(error: &dyn std::error::Error) -> Problem {
+fn unavailable(error: &dyn Error) -> Problem {
     tracing::error!(%error, "the products can't be had");
     Problem::new(StatusCode::SERVICE_UNAVAILABLE).detail("the products can't be had: try again")
 }
