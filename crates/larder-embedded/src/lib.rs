@@ -1,1 +1,62 @@
-//! Larder's embedded store: one folder on LMDB, shared by the processes of a machine
+//! Larder's embedded store: one folder on LMDB, shared by the processes of a machine. No server.
+//!
+//! ```
+//! use larder_core::{Guard, Key, NewEntry, Store, Ttl};
+//! use larder_embedded::{EmbeddedStore, Options};
+//!
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let folder = folder.path().join("store");
+//! let store = EmbeddedStore::open(&folder, Options::default()).unwrap();
+//! let key = Key::new("product-service", "/products").unwrap();
+//! let entry = NewEntry {
+//!     key: key.clone(),
+//!     bytes: "[]".into(),
+//!     ttl: Ttl::new(std::time::Duration::from_secs(300)).unwrap(),
+//!     guard: Guard::Always,
+//! };
+//! assert!(store.set(entry).await.unwrap().is_stored());
+//! assert_eq!(store.get(&key, Ttl::MAX).await.unwrap().unwrap().bytes, "[]");
+//! # });
+//! ```
+//!
+//! # The folder
+//!
+//! It belongs to the user who uses it, with mode 0700, and holds
+//!
+//! - `data.mdb`: LMDB's file, never larger than `max_bytes`; two databases: `entries` (key → record) and `expiry` (when an
+//!   entry may end → key);
+//! - `lock.mdb`: LMDB's own lock file;
+//! - `control`: the block that the processes share in memory: settings fixed at creation, counters, and how often each
+//!   entry was read of late;
+//! - `lock`: held shared by those who have the folder open, alone by the first while it checks the folder;
+//! - `damaged/`: the last `data.mdb` that was found damaged, set aside.
+//!
+//! All of it may be deleted while nobody has it open.
+//!
+//! # What it withstands
+//!
+//! - `kill -9` of any process at any instant: what was reported as stored is there, nothing is corrupt. Nothing is synced to the
+//!   disk at a write, so after a power cut (another boot without an orderly close) the folder starts empty.
+//! - Damage: LMDB doesn't notice it and would take the process along, so the first opener walks the whole file without
+//!   mapping it; every record has a checksum besides.
+//! - A writer that was stopped in mid-write: others' writes give up at their deadline, and at once while it lasts. Reads go on.
+//! - A full disk, a folder of others, a network file system, another PID namespace: [`OpenError`] says what to do.
+
+mod clock;
+mod control;
+mod evict;
+mod folder;
+mod lmdb;
+mod opening;
+mod queue;
+mod record;
+mod shared_memory;
+mod store;
+mod walk;
+mod writer;
+
+pub use clock::BootClock;
+pub use folder::OpenError;
+pub use opening::Options;
+pub use store::EmbeddedStore;

@@ -1,0 +1,183 @@
+//! Room is made before LMDB is full: what has expired goes first, then what was not read of late.
+//!
+//! A hand goes round over the entries in the order of their keys, as in the CLOCK algorithm (Corbató 1968), but with a small count
+//! in place of one bit (as in GCLOCK, Smith 1978): a read raises an entry's count, the passing hand lowers it, and an
+//! entry that it finds at 0 goes. New entries begin at 0, so what is asked for once doesn't drive out what is asked for
+//! often. The counts lie in memory that the processes share; they may be shared by two entries too, which keeps one of
+//! them a little longer.
+
+use heed::RwTxn;
+
+use crate::control::Removal;
+use crate::lmdb::ENTRY_PREFIX;
+use crate::opening::Opened;
+use crate::record::{Header, Record, expiry_key, expiry_time, hash};
+
+const PAGE_BYTES: usize = 4_096;
+/// So many entries are looked for at once.
+const BATCH: usize = 64;
+/// Rounds of the hand without anything to remove: then nothing can be done.
+const MOST_ROUNDS: usize = 5;
+
+/// The hand.
+pub(crate) struct Hand {
+    /// The key that it passed last.
+    at: Vec<u8>,
+}
+
+impl Hand {
+    pub(crate) fn new() -> Self {
+        Self {
+            at: ENTRY_PREFIX.to_vec(),
+        }
+    }
+
+    /// Makes room for so many bytes.
+    pub(crate) fn make_room(
+        &mut self,
+        opened: &Opened,
+        txn: &mut RwTxn<'_>,
+        incoming: usize,
+    ) -> heed::Result<()> {
+        let pages = usize::try_from(opened.control.max_bytes()).unwrap_or(usize::MAX) / PAGE_BYTES;
+        // A page that a transaction changes is written anew, and its old place is free two transactions later; long
+        // values need free pages in a row.
+        let most = pages - pages / 8;
+        let incoming_pages = incoming / PAGE_BYTES * 5 / 4 + 2;
+        self.shrink(opened, txn, most.saturating_sub(incoming_pages))
+    }
+
+    /// Frees a part of the store that grows with each attempt.
+    pub(crate) fn free(
+        &mut self,
+        opened: &Opened,
+        txn: &mut RwTxn<'_>,
+        attempt: usize,
+    ) -> heed::Result<()> {
+        let live = opened.lmdb.live_pages(txn)?;
+        self.shrink(opened, txn, live - live * attempt.min(7) / 16)
+    }
+
+    fn shrink(&mut self, opened: &Opened, txn: &mut RwTxn<'_>, pages: usize) -> heed::Result<()> {
+        expire(opened, txn)?;
+        let mut idle_rounds = 0;
+        while is_over(opened, txn, pages)? && idle_rounds < MOST_ROUNDS {
+            let (victims, came_round) = self.victims(opened, txn)?;
+            for key in &victims {
+                remove(opened, txn, key)?;
+            }
+            opened
+                .control
+                .count_removed(Removal::Evicted, victims.len() as u64);
+            idle_rounds = match (victims.is_empty(), came_round) {
+                (true, true) => idle_rounds + 1,
+                (true, false) => idle_rounds,
+                (false, _) => 0,
+            };
+        }
+        Ok(())
+    }
+
+    /// The next entries that were not read of late, and whether the hand came round to the beginning.
+    fn victims(&mut self, opened: &Opened, txn: &RwTxn<'_>) -> heed::Result<(Vec<Vec<u8>>, bool)> {
+        let behind = (
+            std::ops::Bound::Excluded(self.at.as_slice()),
+            std::ops::Bound::Unbounded,
+        );
+        let mut victims = Vec::with_capacity(BATCH);
+        let mut last = None;
+        let most = match opened.options.max_entries {
+            // One at a time, so that none goes without need.
+            Some(_) => 1,
+            None => BATCH,
+        };
+        for entry in opened.lmdb.entries.range(txn, &behind)? {
+            let (key, _) = entry?;
+            if !key.starts_with(ENTRY_PREFIX) {
+                break;
+            }
+            if !opened.control.cool(hash(key)) {
+                victims.push(key.to_vec());
+            }
+            if victims.len() >= most {
+                last = Some(key.to_vec());
+                break;
+            }
+        }
+        let came_round = last.is_none();
+        self.at = last.unwrap_or_else(|| ENTRY_PREFIX.to_vec());
+        Ok((victims, came_round))
+    }
+}
+
+fn is_over(opened: &Opened, txn: &RwTxn<'_>, pages: usize) -> heed::Result<bool> {
+    if opened.lmdb.live_pages(txn)? > pages {
+        return Ok(true);
+    }
+    match opened.options.max_entries {
+        Some(most) => Ok(opened.lmdb.len(txn)? >= most),
+        None => Ok(false),
+    }
+}
+
+/// Removes all that has expired. What was given a longer life since it was put into the index gets a new place there.
+fn expire(opened: &Opened, txn: &mut RwTxn<'_>) -> heed::Result<()> {
+    let now = opened.now();
+    let mut record_bytes = Vec::new();
+    let mut expired = 0;
+    loop {
+        let due = opened.lmdb.expiry.first(txn)?;
+        let Some((place, key)) =
+            due.filter(|(place, _)| expiry_time(place).is_some_and(|time| time <= now))
+        else {
+            break;
+        };
+        let (place, key) = (place.to_vec(), key.to_vec());
+        opened.lmdb.expiry.delete(txn, &place)?;
+        let bytes = opened.lmdb.entries.get(txn, &key)?;
+        let Some(header) = bytes.and_then(Header::read) else {
+            continue;
+        };
+        let is_here = expiry_time(&place) == Some(header.indexed_at);
+        if !is_here {
+            continue;
+        }
+        if header.expires_at <= now {
+            opened.lmdb.entries.delete(txn, &key)?;
+            opened.control.forget(hash(&key));
+            expired += 1;
+            continue;
+        }
+        let record = bytes
+            .and_then(|bytes| Record::read(hash(&key), bytes))
+            .map(|record| Record {
+                indexed_at: record.expires_at,
+                ..record
+            });
+        match record {
+            Some(record) => {
+                record.write(hash(&key), &mut record_bytes);
+                opened.lmdb.entries.put(txn, &key, &record_bytes)?;
+                let place = expiry_key(header.expires_at, &key);
+                opened.lmdb.expiry.put(txn, &place, &key)?;
+            }
+            None => {
+                opened.lmdb.entries.delete(txn, &key)?;
+            }
+        }
+    }
+    opened.control.count_removed(Removal::Expired, expired);
+    Ok(())
+}
+
+/// Removes an entry and its place in the expiry index.
+pub(crate) fn remove(opened: &Opened, txn: &mut RwTxn<'_>, key: &[u8]) -> heed::Result<()> {
+    let header = opened.lmdb.entries.get(txn, key)?.and_then(Header::read);
+    if let Some(header) = header {
+        let place = expiry_key(header.indexed_at, key);
+        opened.lmdb.expiry.delete(txn, &place)?;
+    }
+    opened.lmdb.entries.delete(txn, key)?;
+    opened.control.forget(hash(key));
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! How a folder is opened: checked by the first, shared by the others.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use larder_core::Clock;
+use rustix::fs::{FallocateFlags, FlockOperation};
+
+use crate::clock::{BootClock, millis, wall_millis};
+use crate::control::{Control, Removal};
+use crate::folder::{self, FileId, Folder, OpenError};
+use crate::lmdb::Lmdb;
+use crate::walk;
+
+const DATA: &str = "data.mdb";
+const LMDB_LOCK: &str = "lock.mdb";
+const CONTROL: &str = "control";
+const LOCK: &str = "lock";
+const PAGE_BYTES: u64 = 4_096;
+/// The least that LMDB and the bookkeeping can work in.
+const LEAST_BYTES: u64 = 1 << 20;
+/// How long the check of another process is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct Options {
+    /// How much `data.mdb` may take on the disk, in bytes; no less than 1 MiB. Fixed when the folder is made.
+    pub max_bytes: u64,
+    /// At most so many entries; `None`: as many as fit. Holds for writes of this process.
+    pub max_entries: Option<u64>,
+    /// After this time an operation is given up.
+    pub deadline: Duration,
+    /// Where time comes from. All who share a folder use the same.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_bytes: 256 << 20,
+            max_entries: None,
+            deadline: Duration::from_millis(100),
+            clock: Arc::new(BootClock),
+        }
+    }
+}
+
+/// A folder that this process has open.
+pub(crate) struct Opened {
+    pub(crate) folder: Folder,
+    pub(crate) control: Control,
+    pub(crate) lmdb: Lmdb,
+    pub(crate) options: Options,
+    /// Held shared until this is dropped.
+    lock: File,
+}
+
+/// The folders that this process has open, however their paths are spelt: LMDB can't be opened twice in a process.
+static OPEN: Mutex<Option<HashMap<FileId, Weak<Opened>>>> = Mutex::new(None);
+
+impl Opened {
+    /// Opens a folder, or joins the one that is open.
+    pub(crate) fn open(path: &Path, options: Options) -> Result<Arc<Self>, OpenError> {
+        let folder = Folder::open(path)?;
+        let id = folder.id()?;
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = open.get_or_insert_default();
+        open.retain(|_, opened| opened.strong_count() > 0);
+        if let Some(opened) = open.get(&id).and_then(Weak::upgrade) {
+            return Ok(opened);
+        }
+        let opened = Arc::new(Self::open_alone(folder, options)?);
+        open.insert(id, Arc::downgrade(&opened));
+        Ok(opened)
+    }
+
+    fn open_alone(folder: Folder, options: Options) -> Result<Self, OpenError> {
+        let lock = folder.open_file(LOCK)?;
+        let lock_path = folder.path().join(LOCK);
+        let alone = FlockOperation::NonBlockingLockExclusive;
+        let is_first = folder::lock(&lock_path, &lock, alone, Duration::ZERO)?;
+        let opened = if is_first {
+            let control = prepare(&folder, &options)?;
+            let lmdb = open_lmdb(&folder, &control, true)?;
+            control.set_open();
+            Some((control, lmdb))
+        } else {
+            None
+        };
+        let shared = FlockOperation::NonBlockingLockShared;
+        if !folder::lock(&lock_path, &lock, shared, PATIENCE)? {
+            return Err(OpenError::Busy { path: lock_path });
+        }
+        let (control, lmdb) = match opened {
+            Some(opened) => opened,
+            None => join(&folder)?,
+        };
+        warn_of_other_size(&folder, &control, &options);
+        Ok(Self {
+            folder,
+            control,
+            lmdb,
+            options,
+            lock,
+        })
+    }
+
+    /// The store's time, in milliseconds.
+    pub(crate) fn now(&self) -> u64 {
+        millis(self.options.clock.now()).saturating_add(self.control.time_base())
+    }
+}
+
+impl Drop for Opened {
+    /// The last who has the folder open syncs it, and says that all is well.
+    fn drop(&mut self) {
+        let path = self.folder.path().join(LOCK);
+        let alone = FlockOperation::NonBlockingLockExclusive;
+        if !matches!(
+            folder::lock(&path, &self.lock, alone, Duration::ZERO),
+            Ok(true)
+        ) {
+            return;
+        }
+        match self.lmdb.env.force_sync() {
+            Ok(()) => self.control.set_closed(self.now(), wall_millis()),
+            Err(error) => {
+                let folder = self.folder.path().display().to_string();
+                tracing::warn!(folder, %error, "the embedded store was not synced to the disk; it will start empty after a reboot");
+            }
+        }
+    }
+}
+
+/// What the first opener does: nobody else has the folder open.
+fn prepare(folder: &Folder, options: &Options) -> Result<Control, OpenError> {
+    let max_bytes = options.max_bytes.max(LEAST_BYTES) / PAGE_BYTES * PAGE_BYTES;
+    if let Some(control) = existing_control(folder)? {
+        match may_stay(folder, &control, options) {
+            Ok(()) => {
+                let damage = match folder.open_existing(DATA)? {
+                    Some(data) => walk::check(&data),
+                    None => Ok(()),
+                };
+                match damage {
+                    Ok(()) => return settle(folder, control, options),
+                    Err(damage) => {
+                        set_aside(folder, &damage)?;
+                        let control = new_control(folder, max_bytes)?;
+                        control.count_removed(Removal::Damaged, 1);
+                        return settle(folder, control, options);
+                    }
+                }
+            }
+            Err(why) => {
+                let folder = folder.path().display().to_string();
+                tracing::info!(folder, why, "the embedded store starts empty");
+            }
+        }
+    }
+    folder.remove(DATA)?;
+    folder.remove(LMDB_LOCK)?;
+    settle(folder, new_control(folder, max_bytes)?, options)
+}
+
+fn existing_control(folder: &Folder) -> Result<Option<Control>, OpenError> {
+    let Some(file) = folder.open_existing(CONTROL)? else {
+        return Ok(None);
+    };
+    let path = folder.path().join(CONTROL);
+    let bytes = file
+        .metadata()
+        .map_err(|error| folder::system(&path, "looking at it", error))?
+        .len();
+    let Ok(control) = Control::map(&file) else {
+        return Ok(None);
+    };
+    Ok(control.is_valid(bytes).then_some(control))
+}
+
+fn new_control(folder: &Folder, max_bytes: u64) -> Result<Control, OpenError> {
+    folder.remove(CONTROL)?;
+    let path = folder.path().join(CONTROL);
+    let file = folder.open_file(CONTROL)?;
+    let bytes = Control::file_bytes(max_bytes);
+    // Blocks that exist: else a full disk would be a SIGBUS at the first write to them.
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)
+        .map_err(|error| folder::refusal(&path, error))?;
+    let control = Control::map(&file).map_err(|error| folder::io_refusal(&path, error))?;
+    control.initialise(max_bytes, chance());
+    Ok(control)
+}
+
+fn chance() -> u64 {
+    let mut bytes = [0; 8];
+    // Without chance the seed can be foreseen, and somebody may choose keys that share recency: no more than that.
+    let _ = getrandom::fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+/// Whether what the folder holds is to be trusted; else why not.
+fn may_stay(folder: &Folder, control: &Control, options: &Options) -> Result<(), &'static str> {
+    let _ = folder;
+    if control.boot_id() == boot_id() {
+        return Ok(());
+    }
+    let Some((_, closed_at_wall)) = control.closed_at() else {
+        return Err(
+            "the machine stopped without an orderly close, and what was not on the disk is lost",
+        );
+    };
+    if wall_millis() < closed_at_wall {
+        return Err("the machine's clock went back while it was off, so no expiry can be told");
+    }
+    let _ = options;
+    Ok(())
+}
+
+fn set_aside(folder: &Folder, damage: &str) -> Result<(), OpenError> {
+    let path = folder.path().display().to_string();
+    tracing::warn!(
+        folder = path,
+        damage,
+        "the embedded store was damaged: it is set aside in damaged/, and the cache starts empty"
+    );
+    folder.set_aside(DATA)?;
+    folder.remove(LMDB_LOCK)
+}
+
+/// Carries time over to this boot, and notes who has the folder open from now on.
+fn settle(folder: &Folder, control: Control, options: &Options) -> Result<Control, OpenError> {
+    let this_boot = boot_id();
+    if control.boot_id() != this_boot {
+        let now = millis(options.clock.now());
+        let store_time = match control.closed_at() {
+            Some((closed_at, closed_at_wall)) => {
+                closed_at.saturating_add(wall_millis().saturating_sub(closed_at_wall))
+            }
+            None => now,
+        };
+        // Never less than it was: then entries would live longer.
+        control.set_time_base(store_time.saturating_sub(now));
+        control.set_boot_id(this_boot);
+    }
+    control.set_pid_namespace(pid_namespace(folder)?);
+    Ok(control)
+}
+
+/// What those who come later do.
+fn join(folder: &Folder) -> Result<(Control, Lmdb), OpenError> {
+    let path = folder.path().join(CONTROL);
+    let control = existing_control(folder)?.ok_or_else(|| {
+        let error = std::io::Error::from(std::io::ErrorKind::InvalidData);
+        folder::system(&path, "reading it while others have it open", error)
+    })?;
+    if control.pid_namespace() != pid_namespace(folder)? {
+        return Err(OpenError::PidNamespace {
+            path: folder.path().to_owned(),
+        });
+    }
+    let lmdb = open_lmdb(folder, &control, false)?;
+    Ok((control, lmdb))
+}
+
+fn open_lmdb(folder: &Folder, control: &Control, may_create: bool) -> Result<Lmdb, OpenError> {
+    let failed = |error: heed::Error| match error {
+        heed::Error::Io(error) => folder::io_refusal(&folder.path().join(DATA), error),
+        other => OpenError::Lmdb {
+            path: folder.path().to_owned(),
+            error: other.to_string(),
+        },
+    };
+    // Made by us, so that its mode and owner are checked before LMDB has it.
+    let checked = folder.open_file(DATA)?;
+    folder.open_file(LMDB_LOCK)?;
+    let map_bytes = usize::try_from(control.max_bytes()).unwrap_or(usize::MAX);
+    let lmdb = Lmdb::open(&folder.path_by_descriptor(), map_bytes, may_create).map_err(failed)?;
+    let opened = lmdb.env.try_clone_inner_file().map_err(failed)?;
+    if folder::id_of(&opened) != folder::id_of(&checked) {
+        return Err(OpenError::Unsafe {
+            path: folder.path().join(DATA),
+            what: "was exchanged while it was being opened",
+            next: "see who else can write to this folder",
+        });
+    }
+    Ok(lmdb)
+}
+
+fn warn_of_other_size(folder: &Folder, control: &Control, options: &Options) {
+    let asked = options.max_bytes.max(LEAST_BYTES) / PAGE_BYTES * PAGE_BYTES;
+    let fixed = control.max_bytes();
+    if asked != fixed {
+        let folder = folder.path().display().to_string();
+        tracing::warn!(
+            folder,
+            asked,
+            fixed,
+            "LARDER_MAX_BYTES was fixed when the folder was made: to change it, stop all who use the folder, delete it, and start again"
+        );
+    }
+}
+
+fn boot_id() -> u128 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    u128::from_str_radix(&digits, 16).unwrap_or(0)
+}
+
+fn pid_namespace(folder: &Folder) -> Result<u64, OpenError> {
+    let path = Path::new("/proc/self/ns/pid");
+    let status = rustix::fs::stat(path)
+        .map_err(|error| folder::system(folder.path(), "reading /proc/self/ns/pid", error))?;
+    Ok(status.st_ino)
+}

@@ -1,0 +1,128 @@
+//! What stands under a key: a header with a checksum, and the value.
+//!
+//! ```text
+//! 0      form (1)
+//! 1..8   zero
+//! 8..16  checksum: of the key, and of all that follows (xxh3-64)
+//! 16..24 when the entry ends, in milliseconds of the store's time
+//! 24..32 under which time it stands in the expiry index
+//! 32..   the value
+//! ```
+//! All numbers are little-endian.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+const FORM: u8 = 1;
+pub(crate) const HEADER_BYTES: usize = 32;
+
+/// A record that was checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Record<'a> {
+    pub(crate) expires_at: u64,
+    pub(crate) indexed_at: u64,
+    pub(crate) value: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// Reads the record of a key with this hash; `None` if it is damaged, or of another form.
+    pub(crate) fn read(key_hash: u64, bytes: &'a [u8]) -> Option<Self> {
+        let header = Header::read(bytes)?;
+        let is_whole = number(bytes, 8)? == checksum(key_hash, bytes.get(16..)?);
+        is_whole.then_some(Self {
+            expires_at: header.expires_at,
+            indexed_at: header.indexed_at,
+            value: bytes.get(HEADER_BYTES..)?,
+        })
+    }
+
+    /// Writes the record over what is in `out`.
+    pub(crate) fn write(&self, key_hash: u64, out: &mut Vec<u8>) {
+        out.clear();
+        out.extend_from_slice(&[FORM, 0, 0, 0, 0, 0, 0, 0]);
+        out.extend_from_slice(&[0; 8]);
+        out.extend_from_slice(&self.expires_at.to_le_bytes());
+        out.extend_from_slice(&self.indexed_at.to_le_bytes());
+        out.extend_from_slice(self.value);
+        let checksum = checksum(key_hash, &out[16..]);
+        out[8..16].copy_from_slice(&checksum.to_le_bytes());
+    }
+}
+
+/// A record's times, where its value doesn't matter: not checked against the checksum.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Header {
+    pub(crate) expires_at: u64,
+    pub(crate) indexed_at: u64,
+}
+
+impl Header {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        if *bytes.first()? != FORM {
+            return None;
+        }
+        Some(Self {
+            expires_at: number(bytes, 16)?,
+            indexed_at: number(bytes, 24)?,
+        })
+    }
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u64> {
+    let bytes = bytes.get(at..at + 8)?;
+    Some(u64::from_le_bytes(bytes.try_into().ok()?))
+}
+
+/// A key's hash: what the record's checksum, its place in the expiry index and its recency begin with.
+pub(crate) fn hash(key: &[u8]) -> u64 {
+    xxh3_64(key)
+}
+
+/// Two hashes of whole slices: hashing both as one stream costs three times as much.
+fn checksum(key_hash: u64, rest: &[u8]) -> u64 {
+    xxh3_64(rest) ^ key_hash.rotate_left(32)
+}
+
+/// Where an entry stands in the expiry index: in the order of time, apart by key.
+pub(crate) fn expiry_key(indexed_at: u64, key: &[u8]) -> [u8; 16] {
+    let mut out = [0; 16];
+    out[..8].copy_from_slice(&indexed_at.to_be_bytes());
+    out[8..].copy_from_slice(&hash(key).to_be_bytes());
+    out
+}
+
+/// The time of a place in the expiry index.
+pub(crate) fn expiry_time(expiry_key: &[u8]) -> Option<u64> {
+    let bytes = expiry_key.get(..8)?;
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_back_and_any_changed_bit_is_noticed() {
+        let record = Record {
+            expires_at: 7,
+            indexed_at: 5,
+            value: b"[1,2,3]",
+        };
+        let mut bytes = Vec::new();
+        record.write(hash(b"cache:svc:/a"), &mut bytes);
+        assert_eq!(Record::read(hash(b"cache:svc:/a"), &bytes), Some(record));
+        assert_eq!(Record::read(hash(b"cache:svc:/b"), &bytes), None);
+        for end in 0..bytes.len() {
+            assert_eq!(Record::read(hash(b"cache:svc:/a"), &bytes[..end]), None);
+        }
+        // The bytes that are always zero are not part of it.
+        for bit in (0..8).chain(64..bytes.len() * 8) {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(
+                Record::read(hash(b"cache:svc:/a"), &bytes),
+                None,
+                "bit {bit}"
+            );
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! A file as atomics that processes share.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicU8, AtomicU64};
+
+use memmap2::{MmapOptions, MmapRaw};
+
+/// A mapped file of fixed length: words first, then bytes.
+pub(crate) struct SharedMemory {
+    map: MmapRaw,
+    words: usize,
+}
+
+impl SharedMemory {
+    /// Maps a file that is at least `words` × 8 bytes long and whose blocks exist.
+    ///
+    /// The file lies in a folder of this user alone, was preallocated, and nobody of Larder ever shortens it; who
+    /// acts as this user can anyway do all that this process can.
+    pub(crate) fn map(file: &File, words: usize) -> io::Result<Self> {
+        let map = MmapOptions::new().map_raw(file)?;
+        if map.len() < words * 8 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(Self { map, words })
+    }
+
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the map begins at a page, so it is aligned for u64; it holds at least `words` × 8 bytes (checked in
+        // `map`) for as long as `self` lives. The memory is only ever accessed through atomics, here and in other
+        // processes.
+        unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().cast::<AtomicU64>(), self.words) }
+    }
+
+    pub(crate) fn bytes(&self) -> &[AtomicU8] {
+        let begin = self.words * 8;
+        // SAFETY: `begin` is at most the map's length (checked in `map`), the slice ends where the map ends, bytes need no
+        // alignment, and this memory too is only ever accessed through atomics.
+        unsafe {
+            std::slice::from_raw_parts(
+                self.map.as_mut_ptr().add(begin).cast::<AtomicU8>(),
+                self.map.len() - begin,
+            )
+        }
+    }
+}

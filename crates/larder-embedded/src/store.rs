@@ -1,0 +1,430 @@
+//! The store.
+
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use heed::RoTxn;
+use larder_core::{
+    ClearMode, Cursor, Deleted, Key, NewEntry, Page, Pattern, ScannedEntry, Store, StoreError,
+    StoreFuture, StoreStats, Stored, Ttl, Written,
+};
+use tokio::sync::oneshot;
+
+use crate::clock::millis;
+use crate::control::{Lookup, Removal};
+use crate::folder::OpenError;
+use crate::lmdb::ENTRY_PREFIX;
+use crate::opening::{Opened, Options};
+use crate::queue::{Operation, Outcome, Queue, Ticket};
+use crate::record::{HEADER_BYTES, Header, Record, hash};
+use crate::writer::{Progress, Writer};
+
+const PAGE_BYTES: u64 = 4_096;
+/// How long the end of a store waits for its writer, which may wait for one that was stopped.
+const CLOSING: Duration = Duration::from_secs(1);
+/// A scan holds its snapshot for at most so many entries: LMDB can't use again what a snapshot needs.
+const SCANNED_AT_ONCE: usize = 10_000;
+
+/// A store in a folder. Clones, and stores opened on the same folder, share it.
+pub struct EmbeddedStore {
+    opened: Arc<Opened>,
+    queue: Arc<Queue>,
+    progress: Arc<Progress>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    is_closed: AtomicBool,
+}
+
+impl EmbeddedStore {
+    /// Opens the store in a folder, and makes it if there is none.
+    ///
+    /// # Errors
+    /// An [`OpenError`] that says what to do.
+    pub fn open(folder: &Path, options: Options) -> Result<Self, OpenError> {
+        let opened = Opened::open(folder, options)?;
+        let queue = Arc::new(Queue::default());
+        let progress = Arc::new(Progress::new());
+        let writer = Writer::new(
+            Arc::clone(&opened),
+            Arc::clone(&queue),
+            Arc::clone(&progress),
+        );
+        let writer = std::thread::Builder::new()
+            .name("larder-writer".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|error| crate::folder::system(folder, "starting the writer thread", error))?;
+        Ok(Self {
+            opened,
+            queue,
+            progress,
+            writer: Mutex::new(Some(writer)),
+            is_closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Which process is between begin and commit of a write; `None` if none is.
+    #[must_use]
+    pub fn writing_process(&self) -> Option<u64> {
+        Some(self.opened.control.writing()).filter(|pid| *pid != 0)
+    }
+
+    fn read(&self, key: &Key, longest: Ttl) -> Result<Option<Stored>, StoreError> {
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Err(closed());
+        }
+        let opened = &*self.opened;
+        let txn = self.read_txn()?;
+        let bytes = key.as_str().as_bytes();
+        let key_hash = hash(bytes);
+        let recency = opened.control.recency_of(key_hash);
+        let found = opened.lmdb.entries.get(&txn, bytes).map_err(refused)?;
+        let stored = found.and_then(|found| self.living(key, key_hash, found, longest));
+        let lookup = match stored {
+            Some(_) => {
+                recency.raise();
+                Lookup::Hit
+            }
+            None => Lookup::Miss,
+        };
+        opened.control.count(lookup);
+        Ok(stored)
+    }
+
+    fn read_txn(&self) -> Result<RoTxn<'_, heed::WithTls>, StoreError> {
+        let env = &self.opened.lmdb.env;
+        match env.read_txn() {
+            Err(heed::Error::Mdb(heed::MdbError::ReadersFull)) => {
+                env.clear_stale_readers().map_err(refused)?;
+                env.read_txn().map_err(refused)
+            }
+            txn => txn.map_err(refused),
+        }
+    }
+
+    /// The entry of a record, if that is whole and its time is not over.
+    fn living(&self, key: &Key, key_hash: u64, found: &[u8], longest: Ttl) -> Option<Stored> {
+        let Some(record) = Record::read(key_hash, found) else {
+            let damaged = Bytes::copy_from_slice(found);
+            self.queue
+                .push_quietly(Operation::Discard(key.clone(), damaged));
+            return None;
+        };
+        let left = record
+            .expires_at
+            .checked_sub(self.opened.now())
+            .filter(|left| *left > 0)?;
+        let left = Duration::from_millis(left);
+        if left > longest.get() {
+            self.queue
+                .push_quietly(Operation::Cut(key.clone(), longest));
+        }
+        Some(Stored {
+            bytes: Bytes::copy_from_slice(record.value),
+            ttl: Some(left.min(longest.get())),
+            foreign: false,
+        })
+    }
+
+    /// Has operations done by the writer; answers in their order.
+    fn submit(&self, operations: Vec<Operation>) -> StoreFuture<'_, Vec<Outcome>> {
+        let deadline = self.opened.options.deadline;
+        if self.is_closed.load(Ordering::Relaxed) {
+            return StoreFuture::ready(Err(closed()));
+        }
+        if self.progress.busy_for() > millis(deadline) {
+            return StoreFuture::ready(Err(StoreError::NotBegun));
+        }
+        let waits = match self.queue.push(operations) {
+            Ok(waits) => waits,
+            Err(error) => return StoreFuture::ready(Err(error)),
+        };
+        StoreFuture::pending(async move {
+            let give_up = tokio::time::Instant::now() + deadline;
+            let mut outcomes = Vec::with_capacity(waits.len());
+            for (ticket, wait) in waits {
+                outcomes.push(self.wait(ticket, wait, give_up).await);
+            }
+            Ok(outcomes)
+        })
+    }
+
+    /// Waits for one outcome: until the deadline for its beginning, and then for as long as the writer gets on.
+    async fn wait(
+        &self,
+        ticket: Ticket,
+        mut wait: oneshot::Receiver<Outcome>,
+        mut give_up: tokio::time::Instant,
+    ) -> Outcome {
+        let deadline = self.opened.options.deadline;
+        loop {
+            match tokio::time::timeout_at(give_up, &mut wait).await {
+                Ok(Ok(outcome)) => return outcome,
+                Ok(Err(_writer_is_gone)) => return Outcome::Failed(closed()),
+                Err(_late) if ticket.withdraw() => return Outcome::Failed(StoreError::NotBegun),
+                Err(_late) if self.progress.busy_for() >= millis(deadline) => {
+                    return Outcome::Failed(StoreError::TimedOut);
+                }
+                Err(_late) => give_up = tokio::time::Instant::now() + deadline,
+            }
+        }
+    }
+
+    fn count(&self, pattern: &Pattern) -> Result<u64, StoreError> {
+        let now = self.opened.now();
+        let mut entries = 0;
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let txn = self.read_txn()?;
+            let (meant, next) = meant(
+                &self.opened,
+                &txn,
+                pattern,
+                after.as_deref(),
+                SCANNED_AT_ONCE,
+            )
+            .map_err(refused)?;
+            for key in meant {
+                let bytes = self.opened.lmdb.entries.get(&txn, &key).map_err(refused)?;
+                let header = bytes.and_then(Header::read);
+                entries += u64::from(header.is_some_and(|header| header.expires_at > now));
+            }
+            match next {
+                Some(next) => after = Some(next),
+                None => return Ok(entries),
+            }
+        }
+    }
+
+    fn page(
+        &self,
+        pattern: Option<&Pattern>,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let txn = self.read_txn()?;
+        let now = self.opened.now();
+        let prefix = pattern.map_or(ENTRY_PREFIX, |pattern| pattern.literal_prefix().as_bytes());
+        let after = after.map(|cursor| cursor.0.into_bytes());
+        let begin = match &after {
+            Some(after) => Bound::Excluded(after.as_slice()),
+            None => Bound::Included(prefix),
+        };
+        let mut page = Page::default();
+        let range = (begin, Bound::Unbounded);
+        let entries = self
+            .opened
+            .lmdb
+            .entries
+            .range(&txn, &range)
+            .map_err(refused)?;
+        for (looked_at, entry) in entries.enumerate() {
+            let (key, bytes) = entry.map_err(refused)?;
+            if !key.starts_with(prefix) {
+                return Ok(page);
+            }
+            page.entries.extend(scanned(key, bytes, pattern, now));
+            if page.entries.len() >= limit.max(1) || looked_at + 1 >= SCANNED_AT_ONCE {
+                page.next = Some(Cursor(String::from_utf8_lossy(key).into_owned()));
+                return Ok(page);
+            }
+        }
+        Ok(page)
+    }
+
+    fn read_stats(&self) -> Result<StoreStats, StoreError> {
+        let opened = &*self.opened;
+        let txn = self.read_txn()?;
+        let pages = opened.lmdb.live_pages(&txn).map_err(refused)?;
+        let control = &opened.control;
+        Ok(StoreStats {
+            entries: Some(opened.lmdb.len(&txn).map_err(refused)?),
+            used_bytes: Some(pages as u64 * PAGE_BYTES),
+            limit_bytes: Some(control.max_bytes()),
+            hits: Some(control.lookups(Lookup::Hit)),
+            misses: Some(control.lookups(Lookup::Miss)),
+            evictions: Some(control.removed(Removal::Evicted)),
+            expired: Some(control.removed(Removal::Expired)),
+            damaged: Some(control.removed(Removal::Damaged)),
+        })
+    }
+
+    /// Ends the writer; a writer that does not come to an end is left behind.
+    fn end(&self) {
+        self.queue.close();
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(writer) = writer else { return };
+        let begin = Instant::now();
+        while !writer.is_finished() && begin.elapsed() < CLOSING {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if writer.is_finished() {
+            // A panic of the writer was printed by it.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Keys, and the one behind which there are more.
+type Keys = (Vec<Vec<u8>>, Option<Vec<u8>>);
+
+/// The keys that a pattern means, behind a key: at most so many; and where to go on, `None` at the end.
+pub(crate) fn meant(
+    opened: &Opened,
+    txn: &RoTxn<'_>,
+    pattern: &Pattern,
+    after: Option<&[u8]>,
+    most: usize,
+) -> heed::Result<Keys> {
+    let prefix = pattern.literal_prefix().as_bytes();
+    let begin = match after {
+        Some(after) => Bound::Excluded(after),
+        None => Bound::Included(prefix),
+    };
+    let mut meant = Vec::new();
+    let range = (begin, Bound::Unbounded);
+    for (looked_at, entry) in opened.lmdb.entries.range(txn, &range)?.enumerate() {
+        let (key, _) = entry?;
+        if !key.starts_with(prefix) {
+            return Ok((meant, None));
+        }
+        if std::str::from_utf8(key).is_ok_and(|key| pattern.matches(key)) {
+            meant.push(key.to_vec());
+        }
+        if meant.len() >= most || looked_at + 1 >= SCANNED_AT_ONCE {
+            return Ok((meant, Some(key.to_vec())));
+        }
+    }
+    Ok((meant, None))
+}
+
+fn scanned(key: &[u8], bytes: &[u8], pattern: Option<&Pattern>, now: u64) -> Option<ScannedEntry> {
+    let text = std::str::from_utf8(key).ok()?;
+    if pattern.is_some_and(|pattern| !pattern.matches(text)) {
+        return None;
+    }
+    let header = Header::read(bytes)?;
+    let left = header
+        .expires_at
+        .checked_sub(now)
+        .filter(|left| *left > 0)?;
+    Some(ScannedEntry {
+        key: Key::parse(text).ok()?,
+        ttl: Some(Duration::from_millis(left)),
+        bytes: Some(bytes.len().saturating_sub(HEADER_BYTES) as u64),
+    })
+}
+
+fn refused(error: heed::Error) -> StoreError {
+    StoreError::Refused(error.to_string())
+}
+
+fn closed() -> StoreError {
+    StoreError::Away("it was closed".to_owned())
+}
+
+fn written(outcome: Outcome) -> Result<Written, StoreError> {
+    match outcome {
+        Outcome::Written(written) => Ok(written),
+        Outcome::Failed(error) => Err(error),
+        Outcome::Deleted(_) => Ok(Written::Unknown),
+    }
+}
+
+fn deleted(outcome: Outcome) -> Result<Deleted, StoreError> {
+    match outcome {
+        Outcome::Deleted(deleted) => Ok(deleted),
+        Outcome::Failed(error) => Err(error),
+        Outcome::Written(_) => Ok(Deleted::default()),
+    }
+}
+
+impl Store for EmbeddedStore {
+    fn get(&self, key: &Key, longest: Ttl) -> StoreFuture<'_, Option<Stored>> {
+        StoreFuture::ready(self.read(key, longest))
+    }
+
+    fn get_many(&self, keys: &[Key], longest: Ttl) -> StoreFuture<'_, Vec<Option<Stored>>> {
+        StoreFuture::ready(keys.iter().map(|key| self.read(key, longest)).collect())
+    }
+
+    fn set(&self, entry: NewEntry) -> StoreFuture<'_, Written> {
+        let outcomes = self.submit(vec![Operation::Set(entry)]);
+        StoreFuture::pending(async move {
+            let outcome = outcomes.await?.pop();
+            outcome.map_or(Ok(Written::Unknown), written)
+        })
+    }
+
+    fn set_many(&self, entries: Vec<NewEntry>) -> StoreFuture<'_, Vec<Written>> {
+        let outcomes = self.submit(entries.into_iter().map(Operation::Set).collect());
+        StoreFuture::pending(async move {
+            let outcomes = outcomes.await?.into_iter();
+            Ok(outcomes
+                .map(|outcome| written(outcome).unwrap_or_else(Written::from))
+                .collect())
+        })
+    }
+
+    fn delete(&self, keys: &[Key]) -> StoreFuture<'_, Deleted> {
+        let outcomes = self.submit(keys.iter().cloned().map(Operation::Delete).collect());
+        StoreFuture::pending(async move {
+            let mut all = Deleted::default();
+            for outcome in outcomes.await? {
+                all.entries += deleted(outcome)?.entries;
+            }
+            Ok(all)
+        })
+    }
+
+    fn clear(&self, pattern: &Pattern, mode: ClearMode) -> StoreFuture<'_, Deleted> {
+        if mode == ClearMode::DryRun {
+            let counted = self.count(pattern);
+            return StoreFuture::ready(counted.map(|entries| Deleted { entries }));
+        }
+        let outcomes = self.submit(vec![Operation::Clear(pattern.clone())]);
+        StoreFuture::pending(async move {
+            let outcome = outcomes.await?.pop();
+            outcome.map_or(Ok(Deleted::default()), deleted)
+        })
+    }
+
+    fn scan(
+        &self,
+        pattern: Option<&Pattern>,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> StoreFuture<'_, Page> {
+        StoreFuture::ready(self.page(pattern, after, limit))
+    }
+
+    fn stats(&self) -> StoreFuture<'_, StoreStats> {
+        StoreFuture::ready(self.read_stats())
+    }
+
+    fn close(&self) -> StoreFuture<'_, ()> {
+        self.is_closed.store(true, Ordering::Relaxed);
+        self.end();
+        StoreFuture::ready(Ok(()))
+    }
+
+    fn name(&self) -> String {
+        format!(
+            "the embedded store in {}",
+            self.opened.folder.path().display()
+        )
+    }
+}
