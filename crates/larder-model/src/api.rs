@@ -1,1 +1,270 @@
 //! The documents that the control plane and its clients exchange.
+//!
+//! A reader ignores fields that it doesn't know where the document comes from the control plane, so that a newer one
+//! can be started before its clients; what the control plane is sent has no unknown field.
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::{Mode, Outcome, Policy, PolicyError, PolicyPatch, QueryRule, Window};
+
+/// Where a policy in force came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Source {
+    /// Somebody set it.
+    Policy,
+    /// Somebody left it to the control plane, which decided (or has not yet).
+    Auto,
+    /// Nobody set anything.
+    Default,
+}
+
+/// The policy in force for an endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EndpointConfig {
+    /// The service.
+    pub service_name: String,
+    /// The route template that holds, or the path that was asked for if none does.
+    pub endpoint: String,
+    /// The method.
+    pub method: String,
+    /// Whether answers are cached: what comes out of `mode`.
+    pub cache_enabled: bool,
+    /// `on`, `off` or `auto`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "on"))]
+    pub mode: Mode,
+    /// How long an entry is fresh.
+    #[serde(serialize_with = "seconds")]
+    pub ttl_seconds: f64,
+    /// The share of the TTL that chance may take away.
+    pub jitter: f64,
+    /// How long "there is none" is fresh.
+    #[serde(serialize_with = "seconds")]
+    pub negative_ttl_seconds: f64,
+    /// After this time a load fails.
+    #[serde(serialize_with = "seconds")]
+    pub load_timeout_seconds: f64,
+    /// Larger values are not cached.
+    pub max_value_bytes: u64,
+    /// The query parameters that are part of the key; `null`: all.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<String>>))]
+    pub include_query: QueryRule,
+    /// The request headers that the answer depends on.
+    pub vary: Vec<String>,
+    /// Whether the origin fails and stale answers stand in for it.
+    pub circuit_breaker: bool,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// Where it came from.
+    pub source: Source,
+    /// The version of the service's policies. It only grows.
+    pub version: u64,
+}
+
+impl EndpointConfig {
+    /// The policy that the document carries, switched as `cache_enabled` says.
+    ///
+    /// # Errors
+    /// A [`PolicyError`] that names the field that is out of bounds.
+    pub fn policy(&self) -> Result<Policy, PolicyError> {
+        let patch = PolicyPatch {
+            mode: Some(self.mode),
+            ttl_seconds: Some(self.ttl_seconds),
+            jitter: Some(self.jitter),
+            negative_ttl_seconds: Some(self.negative_ttl_seconds),
+            load_timeout_seconds: Some(self.load_timeout_seconds),
+            max_value_bytes: Some(self.max_value_bytes),
+            include_query: Some(self.include_query.clone()),
+            vary: Some(self.vary.clone()),
+        };
+        let policy = patch.apply(&Policy::default())?;
+        let enabled = self.cache_enabled && self.mode != Mode::Off;
+        Ok(policy.with_mode(if enabled { Mode::On } else { Mode::Off }))
+    }
+}
+
+/// All policies of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ServiceConfig {
+    /// The service.
+    pub service_name: String,
+    /// The version of its policies. It only grows.
+    pub version: u64,
+    /// What holds for each endpoint that has a policy.
+    pub policies: Vec<EndpointConfig>,
+}
+
+/// A policy as somebody set it: only the fields that were given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PolicyDocument {
+    /// The service.
+    pub service_name: String,
+    /// The route template.
+    pub endpoint: String,
+    /// The method.
+    pub method: String,
+    /// What was set.
+    pub policy: PolicyPatch,
+    /// The version of the service's policies in which it was set.
+    pub version: u64,
+}
+
+/// The policies of a service, as somebody set them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PolicyList {
+    /// The service.
+    pub service_name: String,
+    /// The version of its policies.
+    pub version: u64,
+    /// By method and template.
+    pub policies: Vec<PolicyDocument>,
+}
+
+/// A service that has policies or was measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ServiceSummary {
+    /// The service.
+    pub service_name: String,
+    /// The version of its policies; 0 if it never had one.
+    pub version: u64,
+    /// How many policies it has.
+    pub policies: u64,
+    /// How many of its endpoints were measured lately.
+    pub endpoints: u64,
+}
+
+/// All services.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ServiceList {
+    /// By name.
+    pub services: Vec<ServiceSummary>,
+}
+
+/// What was measured of an endpoint lately.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MeasuredEndpoint {
+    /// The service.
+    pub service_name: String,
+    /// The route template, or `other` for those past the bound.
+    pub endpoint: String,
+    /// The method.
+    pub method: String,
+    /// What was measured in the last minutes.
+    pub window: Window,
+    /// The share of hits; `null` if the cache was not asked.
+    pub hit_ratio: Option<f64>,
+    /// The origin's mean latency; `null` if it was not measured.
+    pub origin_ms_mean: Option<f64>,
+}
+
+/// What was measured lately.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MeasuredList {
+    /// How far back the windows reach.
+    pub window_seconds: u64,
+    /// By service, method and template.
+    pub endpoints: Vec<MeasuredEndpoint>,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum SignalStatus {
+    /// It was answered.
+    Success,
+    /// The origin failed (5xx, a time-out).
+    Error,
+}
+
+/// One request, as it was seen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Signal {
+    /// The service.
+    pub service_name: String,
+    /// A path or a route template; with a method before it if that is not GET (`POST /search`).
+    pub endpoint: String,
+    /// How long the answer took, in milliseconds.
+    pub latency_ms: f64,
+    /// How it ended.
+    pub status: SignalStatus,
+    /// What the cache did; left out: it was not asked, so the latency is the origin's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Outcome>,
+    /// The size of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+/// What one instance measured of one endpoint in a stretch of time. The same `instance`, `boot` and `sequence` count
+/// once, however often they are sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WindowReport {
+    /// The service.
+    pub service_name: String,
+    /// A path or a route template; with a method before it if that is not GET.
+    pub endpoint: String,
+    /// What was measured.
+    pub window: Window,
+    /// Who measured: a random name, 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    pub instance: String,
+    /// Which run of the instance: grows from one to the next.
+    pub boot: u64,
+    /// Grows with every window of a run.
+    pub sequence: u64,
+}
+
+/// Many signals, or windows of them.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SignalBatch {
+    /// Single requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<Signal>,
+    /// Windows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<WindowReport>,
+}
+
+/// The answer to signals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Received {
+    /// `received`.
+    pub status: String,
+}
+
+/// Whole seconds are written without a decimal point: 60, not 60.0.
+pub(crate) fn seconds<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    let is_whole = value.fract() == 0.0 && (0.0..=1e15).contains(value);
+    if is_whole {
+        serializer.serialize_u64(*value as u64)
+    } else {
+        serializer.serialize_f64(*value)
+    }
+}
+
+/// [`seconds`] of a field that may be left out.
+pub(crate) fn optional_seconds<S: Serializer>(
+    value: &Option<f64>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => seconds(value, serializer),
+        None => serializer.serialize_none(),
+    }
+}

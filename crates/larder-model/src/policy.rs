@@ -191,16 +191,28 @@ pub struct PolicyPatch {
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "on"))]
     pub mode: Option<Mode>,
     /// How long an entry is fresh.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "crate::api::optional_seconds"
+    )]
     pub ttl_seconds: Option<f64>,
     /// The share of the TTL that chance may take away, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<f64>,
     /// How long "there is none" is fresh.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "crate::api::optional_seconds"
+    )]
     pub negative_ttl_seconds: Option<f64>,
     /// After this time a load fails.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "crate::api::optional_seconds"
+    )]
     pub load_timeout_seconds: Option<f64>,
     /// Larger values are not cached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
