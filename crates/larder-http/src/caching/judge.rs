@@ -32,11 +32,14 @@ pub(super) struct Verdict {
 /// Judges a request by its route, by the rules that stand above every policy, and by the policy in force.
 pub(super) fn judge(route: &Route, request: &Request) -> Verdict {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    let about = about(route, request);
     let plain = if is_read {
         key_of(route, path(request), &Variant::none())
     } else {
         None
+    };
+    let about = match &plain {
+        Some(plain) if *request.method() == Method::GET => Some(plain.clone()),
+        _ => about(route, request),
     };
     let policy = match plain.as_ref().or(about.as_ref()) {
         Some(key) => route.cache.governor().policy(key),

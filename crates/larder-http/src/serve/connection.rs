@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,6 +13,7 @@ use axum::body::Body as AxumBody;
 use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{Request, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -162,9 +164,15 @@ impl Answering {
         }
     }
 
+    /// A handler that panics is answered for, so that its client isn't left with a connection that just ends.
     async fn call(&mut self, request: Request<AxumBody>) -> Response {
-        let Ok(response) = self.router.call(request).await;
-        response
+        let answered = AssertUnwindSafe(self.router.call(request)).catch_unwind();
+        match answered.await {
+            Ok(Ok(response)) => response,
+            Err(_panic) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR)
+                .detail("the service failed to answer this request: its log says why")
+                .into_response(),
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! - it names one host, the same everywhere (else 400);
 //! - a connection that nothing happens on is closed after [`Limits::idle_timeout`], one whose client takes nothing
 //!   of the answer after [`Limits::write_timeout`];
+//! - a handler that panics is answered with 500;
 //! - past [`Limits::connections`], new ones wait to be accepted; when the process runs out of descriptors, too.
 //!
 //! Errors of the accept loop's own are `application/problem+json`; a head that is no HTTP, or too large, gets a bare

@@ -1,4 +1,4 @@
-//! At shutdown what is being answered is answered, but not for ever.
+//! Every request is answered: one whose handler panics, and at shutdown those under way, but not for ever.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -82,4 +82,18 @@ async fn what_does_not_end_is_dropped() {
         .unwrap();
     assert!(begin.elapsed() < PATIENCE / 2);
     assert_eq!(read_to_end(&mut busy).await, "");
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_is_answered_for() {
+    async fn panics() {
+        panic!("of the test's own");
+    }
+    let router = Router::new().route("/", get(panics));
+    let server = Server::start(router, Limits::default()).await;
+    for _ in 0..2 {
+        let answer = crate::client::get(server.address, "/", &[]).await;
+        assert!(answer.status == 500 && answer.is_problem(), "{answer:?}");
+        assert!(!answer.body.contains("of the test's own"));
+    }
 }
