@@ -10,7 +10,6 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache as QuickCache;
 
 use crate::clock::{Clock, CoarseClock};
-use crate::counters::{Count, Counters};
 use crate::store::{
     ClearMode, Cursor, Deleted, NewEntry, Page, ScannedEntry, Skip, Store, StoreFuture, StoreStats,
     Stored, Ttl, Written,
@@ -28,7 +27,6 @@ pub struct InProcess {
     /// Held shared by fills, alone by what deletes: so a fill is wholly before a delete or judged after it.
     fills: RwLock<()>,
     clock: Arc<dyn Clock>,
-    counters: Counters,
 }
 
 #[derive(Clone)]
@@ -62,24 +60,18 @@ impl InProcess {
             entries: QuickCache::with_weighter(expected, max_bytes, ByBytes),
             fills: RwLock::new(()),
             clock,
-            counters: Counters::default(),
         }
     }
 
     fn read(&self, key: &Key, longest: Ttl) -> Option<Stored> {
         let now = self.clock.now();
-        let Some(entry) = self.entries.get(key) else {
-            self.counters.add(Count::Misses);
-            return None;
-        };
+        let entry = self.entries.get(key)?;
         let left = entry.expires_at.saturating_sub(now);
         if left.is_zero() {
             self.entries
                 .remove_if(key, |current| current.expires_at <= now);
-            self.counters.add(Count::Misses);
             return None;
         }
-        self.counters.add(Count::Hits);
         if left > longest.get() {
             self.cut(key, &entry, now + longest.get());
         }
@@ -205,13 +197,10 @@ impl Store for InProcess {
     }
 
     fn stats(&self) -> StoreFuture<'_, StoreStats> {
-        let counts = self.counters.counts();
         StoreFuture::ready(Ok(StoreStats {
             entries: Some(self.entries.len() as u64),
             used_bytes: Some(self.entries.weight()),
             limit_bytes: Some(self.entries.capacity()),
-            hits: Some(counts.hits),
-            misses: Some(counts.misses),
             ..StoreStats::default()
         }))
     }

@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
-use larder_core::{Cache, Json, Pattern, Skip, Written};
+use larder_core::{Cache, InProcess, Json, Pattern, Skip, Written};
 use serde_json::{Value, json};
 
 use crate::key;
 
 const TTL: Duration = Duration::from_secs(300);
+
+#[tokio::test]
+async fn the_in_process_store_keeps_the_contract_of_a_store() {
+    larder_testing::contract::run(async || std::sync::Arc::new(InProcess::new(64 << 20)) as _)
+        .await;
+}
 
 #[tokio::test]
 async fn zero_empty_false_and_null_are_values() {
