@@ -1,1 +1,33 @@
-//! Larder's control plane: policies, signals, and what is decided, over HTTP
+//! Larder's control plane: which endpoints of which services are cached, and for how long; what was measured; what
+//! was decided from it.
+//!
+//! ```no_run
+//! use larder_control::{ControlPlane, Settings};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let control = ControlPlane::open(Settings::new("control.db")).await?;
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:8000").await?;
+//! control.run(listener, std::future::pending()).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Policies lie in one SQLite file. What clients ask for is answered from memory. There are no API keys yet, so it
+//! serves on loopback only ([`check_bind`]), and refuses what a web page could send there.
+
+mod auto;
+mod bind;
+mod database;
+mod gate;
+mod json;
+mod measured;
+mod metrics;
+mod plane;
+mod registry;
+mod routes;
+mod target;
+
+pub use bind::{BindError, check_bind};
+pub use database::OpenError;
+pub use gate::HostError;
+pub use plane::{ControlPlane, RunError, Settings};

@@ -1,0 +1,249 @@
+//! What a web page must not reach: the check of every request before it is routed.
+//!
+//! A browser lets any page send requests to loopback, and a page may give itself a name that resolves to 127.0.0.1.
+//! What it can't do is choose `Host`, `Origin` and `Sec-Fetch-Site`, or send JSON to another origin without asking
+//! first, which is never allowed here: no answer has a CORS header.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use larder_http::Problem;
+
+use crate::plane::Plane;
+
+/// The page there is: only to this one may another site's link lead.
+const PAGE: &str = "/";
+
+/// A name by which the control plane can't be reached.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not a host: write a name such as control.example.com, or name:port, without http:// and without *"
+)]
+pub struct HostError(pub String);
+
+/// The names by which the control plane may be reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Hosts {
+    /// The port that the names of this machine come with.
+    port: u16,
+    /// Further names; those without a port go with any.
+    others: Vec<(String, Option<u16>)>,
+}
+
+impl Hosts {
+    pub(crate) fn new(port: u16, others: &[String]) -> Result<Self, HostError> {
+        let read = |text: &String| -> Result<_, HostError> {
+            let authority: Authority = text.parse().map_err(|_| HostError(text.clone()))?;
+            if authority.host().is_empty() || text.contains(['@', '*']) {
+                return Err(HostError(text.clone()));
+            }
+            Ok((authority.host().to_ascii_lowercase(), authority.port_u16()))
+        };
+        Ok(Self {
+            port,
+            others: others.iter().map(read).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn include(&self, authority: &Authority) -> bool {
+        let name = authority.host().to_ascii_lowercase();
+        let port = authority.port_u16().unwrap_or(80);
+        let is_local = matches!(name.as_str(), "127.0.0.1" | "localhost" | "[::1]");
+        (is_local && port == self.port)
+            || self
+                .others
+                .iter()
+                .any(|(other, its)| *other == name && its.is_none_or(|its| its == port))
+    }
+}
+
+/// What the gate needs.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    pub(crate) hosts: Arc<Hosts>,
+    pub(crate) plane: Arc<Plane>,
+}
+
+/// Lets a request in or refuses it, and sets the headers that every answer has.
+pub(crate) async fn check(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let mut response = match judge(&gate.hosts, &request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => {
+            gate.plane.metrics.refused.inc();
+            problem.into_response()
+        }
+    };
+    gate.plane.metrics.count(response.status());
+    protect(response.headers_mut());
+    response
+}
+
+fn judge(hosts: &Hosts, request: &Request) -> Result<(), Problem> {
+    let host = host(request)?;
+    if !hosts.include(&host) {
+        return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST).detail(
+            "this control plane does not go by that name: use 127.0.0.1 or localhost with its port, or add the name to LARDER_ALLOWED_HOSTS",
+        ));
+    }
+    check_origin(request, &host)?;
+    check_method(request)
+}
+
+/// The one host that a request names.
+fn host(request: &Request) -> Result<Authority, Problem> {
+    let bad = |detail: &'static str| Problem::new(StatusCode::BAD_REQUEST).detail(detail);
+    let named = only(request.headers(), &header::HOST)
+        .map_err(|()| bad("the request has more than one Host"))?;
+    let named = match named {
+        Some(value) => Some(authority(value).ok_or_else(|| bad("Host is not a name and a port"))?),
+        None => None,
+    };
+    match (named, request.uri().authority()) {
+        (Some(host), Some(authority)) if host != *authority => {
+            Err(bad("Host and the URI name different hosts"))
+        }
+        (Some(host), _) => Ok(host),
+        (None, Some(authority)) if !authority.as_str().contains('@') => Ok(authority.clone()),
+        (None, _) => Err(bad("the request has no Host")),
+    }
+}
+
+fn check_origin(request: &Request, host: &Authority) -> Result<(), Problem> {
+    let foreign = || {
+        Problem::new(StatusCode::FORBIDDEN)
+            .detail("a page of another site may not use this control plane")
+    };
+    let headers = request.headers();
+    if let Some(origin) = only(headers, &header::ORIGIN).map_err(|()| foreign())? {
+        let named = origin
+            .strip_prefix("http://")
+            .or_else(|| origin.strip_prefix("https://"));
+        if named.and_then(authority).as_ref() != Some(host) {
+            return Err(foreign());
+        }
+    }
+    let site = only(headers, &"sec-fetch-site".parse().map_err(|_| foreign())?);
+    match site.map_err(|()| foreign())? {
+        None | Some("same-origin" | "none") => Ok(()),
+        Some(_) if is_navigation_to_a_page(request) => Ok(()),
+        Some(_) => Err(foreign()),
+    }
+}
+
+fn is_navigation_to_a_page(request: &Request) -> bool {
+    let is = |name: &str, value: &str| {
+        request
+            .headers()
+            .get(name)
+            .is_some_and(|given| given == value)
+    };
+    request.method() == Method::GET
+        && request.uri().path() == PAGE
+        && is("sec-fetch-mode", "navigate")
+        && is("sec-fetch-dest", "document")
+}
+
+/// What changes something comes as JSON, which no form can send. `DELETE` without a body can't come from a form
+/// either.
+fn check_method(request: &Request) -> Result<(), Problem> {
+    let is_json = || {
+        let value = only(request.headers(), &header::CONTENT_TYPE);
+        let value = value.ok().flatten().unwrap_or("");
+        let essence = value.split(';').next().unwrap_or("").trim();
+        essence.eq_ignore_ascii_case("application/json")
+    };
+    match *request.method() {
+        Method::GET | Method::HEAD => Ok(()),
+        Method::DELETE if !request.headers().contains_key(header::CONTENT_TYPE) => Ok(()),
+        Method::PUT | Method::POST | Method::DELETE if is_json() => Ok(()),
+        Method::PUT | Method::POST | Method::DELETE => {
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+                .detail("send JSON, with Content-Type: application/json"))
+        }
+        _ => Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED)
+            .detail("use GET, HEAD, PUT, POST or DELETE")),
+    }
+}
+
+/// The only value of a header; an error if there are several, or if it is not text.
+fn only<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a str>, ()> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| ()),
+        (Some(_), Some(_)) => Err(()),
+    }
+}
+
+/// A name and a port, and nothing else.
+fn authority(text: &str) -> Option<Authority> {
+    let authority: Authority = text.parse().ok()?;
+    let is_plain = !authority.host().is_empty() && !text.contains('@');
+    let has_port = text
+        .strip_prefix(authority.host())
+        .is_some_and(|rest| rest.is_empty() || authority.port_u16().is_some());
+    (is_plain && has_port).then_some(authority)
+}
+
+fn protect(headers: &mut HeaderMap) {
+    let fixed = [
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+        (
+            "content-security-policy",
+            "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_the_list_get_in() {
+        let hosts = Hosts::new(8000, &["control.example.com".into(), "lan:9000".into()]).unwrap();
+        let is_in = |text: &str| authority(text).is_some_and(|authority| hosts.include(&authority));
+        for host in [
+            "127.0.0.1:8000",
+            "LOCALHOST:8000",
+            "[::1]:8000",
+            "control.example.com",
+            "Control.Example.com:444",
+            "lan:9000",
+        ] {
+            assert!(is_in(host), "{host}");
+        }
+        for host in [
+            "127.0.0.1",
+            "127.0.0.1:80",
+            "0.0.0.0:8000",
+            "localhost.:8000",
+            "localhost:8000@evil",
+            "evil@localhost:8000",
+            "lan",
+            "evil.example",
+            "",
+            ":8000",
+            "localhost:",
+            "localhost:99999",
+        ] {
+            assert!(!is_in(host), "{host}");
+        }
+        assert!(
+            Hosts::new(1, &["*".into()]).is_err() && Hosts::new(1, &["http://a".into()]).is_err()
+        );
+    }
+}

@@ -1,0 +1,530 @@
+//! What was measured lately: windows per endpoint, in memory, bounded whatever is sent.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use larder_decide::collapse;
+use larder_model::api::{MeasuredEndpoint, Signal, SignalBatch, SignalStatus, WindowReport};
+use larder_model::{Endpoint, EndpointError, KeyError, Method, Outcome, Service, Window};
+
+/// A bucket is this long.
+const BUCKET_SECONDS: u64 = 10;
+/// Windows reach back this far.
+pub(crate) const REACH: Duration = Duration::from_secs(300);
+/// An endpoint on which nothing was measured for so long is forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(3_600);
+/// Each service has at most this many endpoints; further ones count as `other`.
+const MAX_ENDPOINTS: usize = 2_000;
+/// All services together have at most this many, `other` not counted.
+const MAX_ENDPOINTS_IN_ALL: usize = 20_000;
+/// Services past these are not measured.
+const MAX_SERVICES: usize = 1_000;
+/// The sequences of at most this many instances are remembered.
+const MAX_INSTANCES: usize = 10_000;
+/// No latency is longer, in milliseconds: a day.
+const MAX_LATENCY_MS: f64 = 86_400_000.0;
+/// No answer counts more bytes: 1 TiB.
+const MAX_BYTES: u64 = 1 << 40;
+
+/// Why signals are refused. Nothing of a batch counts if one is.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SignalError {
+    #[error(transparent)]
+    Service(#[from] KeyError),
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    #[error("latency_ms is {0}: use 0 to 86400000 milliseconds")]
+    Latency(f64),
+    #[error("bytes is {0}: use at most 1099511627776 (1 TiB)")]
+    Bytes(u64),
+    #[error(
+        "a window of {0} has figures that can't be: counts are at most 1000000000 and fit each other, sums are finite and not negative"
+    )]
+    Window(String),
+    #[error("the instance's name {0:?} is not valid: use 1 to 64 of A-Z a-z 0-9 . _ -")]
+    Instance(String),
+}
+
+/// What was counted of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counted {
+    /// Taken in.
+    pub(crate) accepted: u64,
+    /// Windows that had been taken in before.
+    pub(crate) duplicates: u64,
+    /// Of services past the bound.
+    pub(crate) dropped: u64,
+}
+
+/// A signal or window that was checked.
+struct Checked {
+    service: Service,
+    endpoint: Endpoint,
+    window: Window,
+    identity: Option<Identity>,
+}
+
+struct Identity {
+    instance: String,
+    boot: u64,
+    sequence: u64,
+}
+
+/// What was measured of all services.
+#[derive(Default)]
+pub(crate) struct Measured {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    services: HashMap<Service, Endpoints>,
+    /// Endpoints of all services, `other` not counted.
+    endpoints: usize,
+    /// By service and instance: the last run and sequence, and when it was seen.
+    instances: HashMap<(Service, String), (u64, u64, Duration)>,
+}
+
+#[derive(Default)]
+struct Endpoints {
+    known: HashMap<Endpoint, Rolling>,
+    other: Rolling,
+}
+
+/// Windows of the last minutes, oldest first; empty ones are left out.
+#[derive(Default)]
+struct Rolling {
+    buckets: VecDeque<(u64, Window)>,
+}
+
+impl Measured {
+    /// Takes a batch in. `template` finds the template that an endpoint, which may be a concrete path, belongs to.
+    pub(crate) fn take(
+        &self,
+        batch: SignalBatch,
+        now: Duration,
+        template: impl Fn(&Service, &Endpoint) -> Option<Endpoint>,
+    ) -> Result<Counted, SignalError> {
+        let signals = batch.signals.into_iter().map(check_signal);
+        let windows = batch.windows.into_iter().map(check_window);
+        let mut checked = signals.chain(windows).collect::<Result<Vec<_>, _>>()?;
+        for one in &mut checked {
+            one.endpoint =
+                template(&one.service, &one.endpoint).map_or_else(|| guess(&one.endpoint), Ok)?;
+        }
+        let mut state = self.state();
+        let mut counted = Counted::default();
+        for one in checked {
+            state.count(one, now, &mut counted);
+        }
+        Ok(counted)
+    }
+
+    /// What was measured of an endpoint in the last minutes.
+    pub(crate) fn window(&self, service: &Service, endpoint: &Endpoint, now: Duration) -> Window {
+        let state = self.state();
+        let endpoints = state.services.get(service);
+        let rolling = endpoints.and_then(|endpoints| endpoints.known.get(endpoint));
+        rolling.map(|rolling| rolling.sum(now)).unwrap_or_default()
+    }
+
+    /// Everything, or one service's.
+    pub(crate) fn list(&self, only: Option<&Service>, now: Duration) -> Vec<MeasuredEndpoint> {
+        let state = self.state();
+        let mut list = Vec::new();
+        for (service, endpoints) in &state.services {
+            if only.is_some_and(|only| only != service) {
+                continue;
+            }
+            for (endpoint, rolling) in &endpoints.known {
+                let name = (endpoint.template(), endpoint.method().as_str());
+                list.push(describe(service, name, rolling.sum(now)));
+            }
+            let other = endpoints.other.sum(now);
+            if other.requests() > 0 {
+                list.push(describe(service, ("other", "GET"), other));
+            }
+        }
+        list.sort_by(|a, b| {
+            (&a.service_name, &a.endpoint, &a.method).cmp(&(
+                &b.service_name,
+                &b.endpoint,
+                &b.method,
+            ))
+        });
+        list
+    }
+
+    /// The services that were measured, and how many endpoints each has.
+    pub(crate) fn services(&self) -> Vec<(String, u64)> {
+        let state = self.state();
+        let count = |(service, endpoints): (&Service, &Endpoints)| {
+            (service.as_str().to_owned(), endpoints.known.len() as u64)
+        };
+        state.services.iter().map(count).collect()
+    }
+
+    /// Forgets what was not measured for an hour, so that what is bounded has room for what is.
+    pub(crate) fn forget_old(&self, now: Duration) {
+        let mut state = self.state();
+        let is_recent = |rolling: &Rolling| {
+            let last = rolling.buckets.back().map_or(0, |(bucket, _)| *bucket);
+            let last = Duration::from_secs(last.saturating_mul(BUCKET_SECONDS));
+            now.saturating_sub(last) < FORGET_AFTER
+        };
+        for endpoints in state.services.values_mut() {
+            endpoints.known.retain(|_, rolling| is_recent(rolling));
+        }
+        state
+            .services
+            .retain(|_, endpoints| !endpoints.known.is_empty() || is_recent(&endpoints.other));
+        state.endpoints = state.services.values().map(|one| one.known.len()).sum();
+        state
+            .instances
+            .retain(|_, (.., seen)| now.saturating_sub(*seen) < FORGET_AFTER);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn count(&mut self, one: Checked, now: Duration, counted: &mut Counted) {
+        if !self.services.contains_key(&one.service) && self.services.len() >= MAX_SERVICES {
+            counted.dropped += 1;
+            return;
+        }
+        if let Some(identity) = one.identity
+            && !self.is_new(&one.service, identity, now)
+        {
+            counted.duplicates += 1;
+            return;
+        }
+        self.rolling(one.service, one.endpoint)
+            .add(&one.window, now);
+        counted.accepted += 1;
+    }
+
+    fn rolling(&mut self, service: Service, endpoint: Endpoint) -> &mut Rolling {
+        let endpoints = self.services.entry(service).or_default();
+        let is_known = endpoints.known.contains_key(&endpoint);
+        let is_full =
+            endpoints.known.len() >= MAX_ENDPOINTS || self.endpoints >= MAX_ENDPOINTS_IN_ALL;
+        if !is_known && is_full {
+            return &mut endpoints.other;
+        }
+        if !is_known {
+            self.endpoints += 1;
+        }
+        endpoints.known.entry(endpoint).or_default()
+    }
+
+    fn is_new(&mut self, service: &Service, identity: Identity, now: Duration) -> bool {
+        let key = (service.clone(), identity.instance);
+        let this = (identity.boot, identity.sequence);
+        let last = self.instances.get(&key);
+        if last.is_some_and(|(boot, sequence, _)| this <= (*boot, *sequence)) {
+            return false;
+        }
+        if last.is_none() && self.instances.len() >= MAX_INSTANCES {
+            self.forget_half_of_the_instances();
+        }
+        self.instances.insert(key, (this.0, this.1, now));
+        true
+    }
+
+    /// The half that was not heard of for longest, so that this is rare.
+    fn forget_half_of_the_instances(&mut self) {
+        let mut seen: Vec<Duration> = self.instances.values().map(|(.., seen)| *seen).collect();
+        let middle = seen.len() / 2;
+        let (_, median, _) = seen.select_nth_unstable(middle);
+        let median = *median;
+        let mut left = middle;
+        self.instances.retain(|_, (.., seen)| {
+            let keep = *seen >= median && left > 0;
+            left -= usize::from(keep);
+            keep
+        });
+    }
+}
+
+// === impl Rolling ===
+
+impl Rolling {
+    fn add(&mut self, window: &Window, now: Duration) {
+        let bucket = now.as_secs() / BUCKET_SECONDS;
+        self.drop_before(oldest(now));
+        match self.buckets.back_mut() {
+            Some((last, sum)) if *last >= bucket => sum.merge(window),
+            _ => self.buckets.push_back((bucket, *window)),
+        }
+    }
+
+    fn sum(&self, now: Duration) -> Window {
+        let mut sum = Window::default();
+        let recent = self
+            .buckets
+            .iter()
+            .filter(|(bucket, _)| *bucket >= oldest(now));
+        recent.for_each(|(_, window)| sum.merge(window));
+        sum
+    }
+
+    /// Keeps at least the last one: it says when the endpoint was last measured.
+    fn drop_before(&mut self, oldest: u64) {
+        while self.buckets.len() > 1
+            && self
+                .buckets
+                .front()
+                .is_some_and(|(bucket, _)| *bucket < oldest)
+        {
+            self.buckets.pop_front();
+        }
+    }
+}
+
+fn oldest(now: Duration) -> u64 {
+    now.saturating_sub(REACH).as_secs() / BUCKET_SECONDS
+}
+
+// === checks ===
+
+fn check_signal(signal: Signal) -> Result<Checked, SignalError> {
+    if !(0.0..=MAX_LATENCY_MS).contains(&signal.latency_ms) {
+        return Err(SignalError::Latency(signal.latency_ms));
+    }
+    let bytes = signal.bytes.unwrap_or(0);
+    if bytes > MAX_BYTES {
+        return Err(SignalError::Bytes(bytes));
+    }
+    let mut window = Window::default();
+    window.count(
+        signal.cache.unwrap_or(Outcome::Bypass),
+        Some(Duration::from_secs_f64(signal.latency_ms / 1_000.0)),
+        signal.status == SignalStatus::Error,
+        bytes,
+    );
+    Ok(Checked {
+        service: Service::new(&signal.service_name)?,
+        endpoint: read_endpoint(&signal.endpoint)?,
+        window,
+        identity: None,
+    })
+}
+
+fn check_window(report: WindowReport) -> Result<Checked, SignalError> {
+    let window = report.window;
+    if !window.is_plausible() || !fits_itself(&window) {
+        return Err(SignalError::Window(
+            report.endpoint.chars().take(80).collect(),
+        ));
+    }
+    if Service::new(&report.instance).is_err() {
+        return Err(SignalError::Instance(
+            report.instance.chars().take(80).collect(),
+        ));
+    }
+    Ok(Checked {
+        service: Service::new(&report.service_name)?,
+        endpoint: read_endpoint(&report.endpoint)?,
+        window,
+        identity: Some(Identity {
+            instance: report.instance,
+            boot: report.boot,
+            sequence: report.sequence,
+        }),
+    })
+}
+
+/// No latency is longer than a day, and the longest of some is not longer than their sum (but for rounding).
+fn fits_itself(window: &Window) -> bool {
+    let most = |count: u64| count as f64 * MAX_LATENCY_MS;
+    window.origin_ms_max <= MAX_LATENCY_MS
+        && window.origin_ms_max <= window.origin_ms_sum * 1.000_001
+        && window.origin_ms_sum <= most(window.origin_count)
+        && window.hit_ms_sum <= most(window.hits)
+        && window.bytes <= MAX_BYTES.saturating_mul(1_024)
+}
+
+/// A path with a query counts without it.
+fn read_endpoint(text: &str) -> Result<Endpoint, SignalError> {
+    let text = text.split_once('?').map_or(text, |(path, _)| path);
+    Ok(text.parse()?)
+}
+
+/// The template of an endpoint that no policy knows.
+fn guess(endpoint: &Endpoint) -> Result<Endpoint, SignalError> {
+    let template = collapse(endpoint.template());
+    Ok(Endpoint::new(Method::clone(endpoint.method()), &template)?)
+}
+
+fn describe(
+    service: &Service,
+    (endpoint, method): (&str, &str),
+    window: Window,
+) -> MeasuredEndpoint {
+    MeasuredEndpoint {
+        service_name: service.as_str().to_owned(),
+        endpoint: endpoint.to_owned(),
+        method: method.to_owned(),
+        hit_ratio: window.hit_ratio(),
+        origin_ms_mean: window.origin_ms_mean(),
+        window,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1_000_000);
+
+    fn signal(endpoint: &str) -> SignalBatch {
+        let signal = Signal {
+            service_name: "svc".into(),
+            endpoint: endpoint.into(),
+            latency_ms: 800.0,
+            status: SignalStatus::Success,
+            cache: None,
+            bytes: None,
+        };
+        SignalBatch {
+            signals: vec![signal],
+            windows: vec![],
+        }
+    }
+
+    fn window(sequence: u64, window: Window) -> SignalBatch {
+        let report = WindowReport {
+            service_name: "svc".into(),
+            endpoint: "/a".into(),
+            window,
+            instance: "i-1".into(),
+            boot: 1,
+            sequence,
+        };
+        SignalBatch {
+            signals: vec![],
+            windows: vec![report],
+        }
+    }
+
+    fn requests(measured: &Measured, endpoint: &str, now: Duration) -> u64 {
+        let service = Service::new("svc").unwrap();
+        measured
+            .window(&service, &endpoint.parse().unwrap(), now)
+            .requests()
+    }
+
+    fn one_hit() -> Window {
+        Window {
+            hits: 1,
+            ..Window::default()
+        }
+    }
+
+    #[test]
+    fn a_window_that_comes_again_counts_once() {
+        let measured = Measured::default();
+        for sequence in [1, 1, 2, 1] {
+            measured
+                .take(window(sequence, one_hit()), NOW, |_, _| None)
+                .unwrap();
+        }
+        assert_eq!(requests(&measured, "/a", NOW), 2);
+    }
+
+    #[test]
+    fn what_was_measured_ages_out() {
+        let measured = Measured::default();
+        measured.take(signal("/a"), NOW, |_, _| None).unwrap();
+        assert_eq!(requests(&measured, "/a", NOW + REACH / 2), 1);
+        assert_eq!(requests(&measured, "/a", NOW + REACH * 2), 0);
+        measured.forget_old(NOW + FORGET_AFTER * 2);
+        assert!(measured.services().is_empty());
+    }
+
+    #[test]
+    fn impossible_figures_are_refused_and_change_nothing() {
+        let measured = Measured::default();
+        let impossible = [
+            Window {
+                origin_ms_sum: f64::NAN,
+                ..one_hit()
+            },
+            Window {
+                hit_ms_sum: f64::INFINITY,
+                ..one_hit()
+            },
+            Window {
+                hit_ms_sum: 1e308,
+                ..one_hit()
+            },
+            Window {
+                hit_ms_sum: -1.0,
+                ..one_hit()
+            },
+            Window {
+                hits: u64::MAX,
+                ..one_hit()
+            },
+            Window {
+                origin_count: 2,
+                ..one_hit()
+            },
+            Window {
+                origin_ms_max: 5.0,
+                ..one_hit()
+            },
+            Window {
+                bytes: u64::MAX,
+                ..one_hit()
+            },
+        ];
+        for bad in impossible {
+            let mut batch = signal("/a");
+            batch.windows = window(1, bad).windows;
+            assert!(measured.take(batch, NOW, |_, _| None).is_err(), "{bad:?}");
+        }
+        assert!(measured.list(None, NOW).is_empty());
+    }
+
+    #[test]
+    fn endpoints_services_and_instances_are_bounded() {
+        let measured = Measured::default();
+        for index in 0..3_000 {
+            measured
+                .take(signal(&format!("/a{index}x")), NOW, |_, _| None)
+                .unwrap();
+        }
+        let list = measured.list(None, NOW);
+        assert_eq!(list.len(), MAX_ENDPOINTS + 1);
+        let other = list.iter().find(|one| one.endpoint == "other").unwrap();
+        assert_eq!(other.window.requests(), 1_000);
+        for index in 0..(MAX_INSTANCES + 100) {
+            let mut batch = window(1, one_hit());
+            batch.windows[0].instance = format!("i-{index}");
+            measured.take(batch, NOW, |_, _| None).unwrap();
+        }
+        assert!(measured.state().instances.len() <= MAX_INSTANCES);
+        let mut dropped = 0;
+        for index in 0..(MAX_SERVICES + 5) {
+            let mut batch = signal("/a");
+            batch.signals[0].service_name = format!("s-{index}");
+            dropped += measured.take(batch, NOW, |_, _| None).unwrap().dropped;
+        }
+        assert_eq!(dropped, 6);
+    }
+
+    #[test]
+    fn concrete_paths_count_as_their_template() {
+        let measured = Measured::default();
+        measured.take(signal("/p/7?x=1"), NOW, |_, _| None).unwrap();
+        measured.take(signal("/p/{id}"), NOW, |_, _| None).unwrap();
+        assert_eq!(requests(&measured, "/p/{id}", NOW), 2);
+    }
+}

@@ -1,0 +1,108 @@
+//! What the control plane counts of itself. No label comes from outside.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// The class of an answer's status: `2xx`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Class {
+    pub(crate) status: &'static str,
+}
+
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) requests: Family<Class, Counter>,
+    pub(crate) refused: Counter,
+    pub(crate) policy_changes: Counter,
+    pub(crate) decisions: Counter,
+    pub(crate) signals: Counter,
+    pub(crate) duplicates: Counter,
+    pub(crate) dropped: Counter,
+    pub(crate) policies: Gauge,
+    pub(crate) endpoints: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("larder_control"),
+            requests: Family::default(),
+            refused: Counter::default(),
+            policy_changes: Counter::default(),
+            decisions: Counter::default(),
+            signals: Counter::default(),
+            duplicates: Counter::default(),
+            dropped: Counter::default(),
+            policies: Gauge::default(),
+            endpoints: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "requests",
+            "Requests answered, by class of status",
+            self.requests.clone(),
+        );
+        registry.register(
+            "refused",
+            "Requests refused for their Host, Origin or Content-Type",
+            self.refused.clone(),
+        );
+        registry.register(
+            "policy_changes",
+            "Policies set or removed",
+            self.policy_changes.clone(),
+        );
+        registry.register(
+            "decisions",
+            "Decisions made for endpoints in mode auto",
+            self.decisions.clone(),
+        );
+        registry.register(
+            "signals",
+            "Signals and windows taken in",
+            self.signals.clone(),
+        );
+        registry.register(
+            "signal_duplicates",
+            "Windows that had been taken in before",
+            self.duplicates.clone(),
+        );
+        registry.register(
+            "signals_dropped",
+            "Signals of services past the bound",
+            self.dropped.clone(),
+        );
+        registry.register("policies", "Policies that are set", self.policies.clone());
+        registry.register(
+            "measured_endpoints",
+            "Endpoints measured lately",
+            self.endpoints.clone(),
+        );
+    }
+
+    pub(crate) fn count(&self, status: http::StatusCode) {
+        let status = match status.as_u16() / 100 {
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        self.requests.get_or_create(&Class { status }).inc();
+    }
+
+    /// The text form of OpenMetrics.
+    pub(crate) fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}

@@ -1,0 +1,133 @@
+//! The control plane: opened, routed, run.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::{Router, middleware};
+use larder_http::Limits;
+use tokio::net::TcpListener;
+
+use crate::bind::{BindError, check_bind};
+use crate::database::OpenError;
+use crate::gate::{self, Gate, HostError, Hosts};
+use crate::measured::Measured;
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use crate::{auto, routes};
+
+/// No body is larger, in bytes.
+const MAX_BODY: usize = 1 << 20;
+
+/// What the control plane needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The SQLite file; it is made if there is none.
+    pub database: PathBuf,
+    /// Names by which it may be reached, besides 127.0.0.1, localhost and [::1]: `control.example.com`, or with a
+    /// port.
+    pub allowed_hosts: Vec<String>,
+}
+
+impl Settings {
+    /// With this SQLite file, reached by this machine's own names.
+    #[must_use]
+    pub fn new(database: impl Into<PathBuf>) -> Self {
+        Self {
+            database: database.into(),
+            allowed_hosts: Vec::new(),
+        }
+    }
+}
+
+/// Why the control plane can't run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The listener's address can't be told, or its connections can't be taken.
+    #[error("the control plane's listener failed: {0}")]
+    Listener(#[from] io::Error),
+    /// It would be reached by other machines.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A name in [`Settings::allowed_hosts`] is not one.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+/// What the routes share.
+pub(crate) struct Plane {
+    pub(crate) registry: Registry,
+    pub(crate) measured: Measured,
+    pub(crate) metrics: Metrics,
+}
+
+/// The control plane. Cheap to clone; the clones are one.
+#[derive(Clone)]
+pub struct ControlPlane {
+    plane: Arc<Plane>,
+    allowed_hosts: Vec<String>,
+}
+
+impl std::fmt::Debug for ControlPlane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ControlPlane").finish_non_exhaustive()
+    }
+}
+
+impl ControlPlane {
+    /// Opens the database, and reads it.
+    ///
+    /// # Errors
+    /// An [`OpenError`] that says what to do.
+    pub async fn open(settings: Settings) -> Result<Self, OpenError> {
+        Hosts::new(0, &settings.allowed_hosts)?;
+        let plane = Plane {
+            registry: Registry::open(&settings.database).await?,
+            measured: Measured::default(),
+            metrics: Metrics::new(),
+        };
+        Ok(Self {
+            plane: Arc::new(plane),
+            allowed_hosts: settings.allowed_hosts,
+        })
+    }
+
+    /// Everything that it answers, for a server that listens on `port`.
+    ///
+    /// # Errors
+    /// [`HostError`] if a name in [`Settings::allowed_hosts`] is not one.
+    pub fn router(&self, port: u16) -> Result<Router, HostError> {
+        let gate = Gate {
+            hosts: Arc::new(Hosts::new(port, &self.allowed_hosts)?),
+            plane: Arc::clone(&self.plane),
+        };
+        let routes = routes::router(Arc::clone(&self.plane))
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(middleware::from_fn_with_state(gate, gate::check));
+        // The gate stands before the routes: a layer of a router alone would run after the route was found.
+        Ok(Router::new().fallback_service(routes))
+    }
+
+    /// Serves until `shutdown` comes, and decides meanwhile for endpoints in mode `auto`.
+    ///
+    /// # Errors
+    /// A [`RunError`]; [`RunError::Bind`] for an address that other machines reach.
+    pub async fn run(
+        &self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), RunError> {
+        let address = listener.local_addr()?;
+        check_bind(address)?;
+        let router = self.router(address.port())?;
+        let serving = larder_http::serve(listener, router, Limits::default(), shutdown);
+        let served = tokio::select! {
+            served = serving => served,
+            () = auto::run(&self.plane) => Ok(()),
+        };
+        self.plane.registry.close().await;
+        Ok(served?)
+    }
+}

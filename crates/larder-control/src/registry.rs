@@ -1,0 +1,457 @@
+//! The policies in force: read from memory, changed through the database.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use larder_decide::{Decision, MIN_SAMPLES};
+use larder_model::api::{EndpointConfig, PolicyDocument, PolicyList, ServiceConfig, Source};
+use larder_model::{Endpoint, Method, Mode, Policy, PolicyError, PolicyPatch, Service, Templates};
+use tokio::sync::Mutex;
+
+use crate::database::{Database, OpenError, StoredPolicy, StoredService, shape};
+
+/// No service has more policies.
+const MAX_POLICIES: usize = 2_000;
+/// No more services have policies.
+const MAX_SERVICES: usize = 1_000;
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeError {
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    #[error("the policy is not as If-Match or If-None-Match says: read it again, and decide anew")]
+    Precondition,
+    #[error("there is no policy for this endpoint")]
+    Absent,
+    #[error("there are {0} already, the most there may be: remove some first")]
+    Full(&'static str),
+    #[error("the database did not take the change")]
+    Database(#[from] sqlx::Error),
+}
+
+/// What must be true of a policy for a change to be made.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Preconditions {
+    /// One of these tags is the policy's (`*`: it exists).
+    pub(crate) if_match: Option<Tags>,
+    /// None of these tags is the policy's (`*`: it does not exist).
+    pub(crate) if_none_match: Option<Tags>,
+}
+
+/// The tags of a precondition.
+#[derive(Debug, Clone)]
+pub(crate) struct Tags(pub(crate) String);
+
+impl Tags {
+    /// Whether `tag` is among them; `W/` doesn't count.
+    pub(crate) fn has(&self, tag: Option<&str>) -> bool {
+        let Some(tag) = tag else { return false };
+        self.0
+            .split(',')
+            .map(str::trim)
+            .any(|listed| listed == "*" || listed.strip_prefix("W/").unwrap_or(listed) == tag)
+    }
+}
+
+impl Preconditions {
+    fn hold(&self, tag: Option<&str>) -> bool {
+        self.if_match.as_ref().is_none_or(|tags| tags.has(tag))
+            && self
+                .if_none_match
+                .as_ref()
+                .is_none_or(|tags| !tags.has(tag))
+    }
+}
+
+/// All that holds for a service at one version. It never changes.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    stored: StoredService,
+    templates: Templates<Arc<EndpointConfig>>,
+    etag: String,
+    document: Bytes,
+}
+
+/// The policies of all services.
+pub(crate) struct Registry {
+    services: ArcSwap<BTreeMap<String, Arc<Snapshot>>>,
+    /// Held while a change goes through the database, so that versions come in order.
+    changes: Mutex<Database>,
+    database: Database,
+}
+
+impl Registry {
+    pub(crate) async fn open(path: &Path) -> Result<Self, OpenError> {
+        let database = Database::open(path).await?;
+        let mut services = BTreeMap::new();
+        for stored in database.load(path).await? {
+            let name = stored.service.as_str().to_owned();
+            let snapshot =
+                Snapshot::new(stored, database.id()).map_err(|error| OpenError::Content {
+                    path: path.to_owned(),
+                    what: format!("{name}: {error}"),
+                })?;
+            services.insert(name, Arc::new(snapshot));
+        }
+        Ok(Self {
+            services: ArcSwap::from_pointee(services),
+            changes: Mutex::new(database.clone()),
+            database,
+        })
+    }
+
+    pub(crate) fn services(&self) -> Arc<BTreeMap<String, Arc<Snapshot>>> {
+        self.services.load_full()
+    }
+
+    pub(crate) fn service(&self, service: &Service) -> Option<Arc<Snapshot>> {
+        self.services.load().get(service.as_str()).cloned()
+    }
+
+    /// The policy in force for an endpoint or a concrete path.
+    pub(crate) fn config(&self, service: &Service, endpoint: &Endpoint) -> EndpointConfig {
+        let snapshot = self.service(service);
+        let found = snapshot
+            .as_ref()
+            .and_then(|snapshot| snapshot.find(endpoint));
+        match found {
+            Some(config) => EndpointConfig::clone(&config),
+            None => default_config(service, endpoint, snapshot.map_or(0, |s| s.stored.version)),
+        }
+    }
+
+    pub(crate) async fn is_reachable(&self) -> bool {
+        self.database.is_reachable().await
+    }
+
+    pub(crate) async fn close(&self) {
+        self.database.close().await;
+    }
+
+    pub(crate) fn etag(&self, version: u64) -> String {
+        etag(self.database.id(), version)
+    }
+
+    pub(crate) async fn put(
+        &self,
+        service: &Service,
+        endpoint: &Endpoint,
+        patch: PolicyPatch,
+        preconditions: &Preconditions,
+    ) -> Result<(EndpointConfig, String), ChangeError> {
+        patch.apply(&Policy::default())?;
+        let database = self.changes.lock().await;
+        let mut stored = self.stored(service)?;
+        let at = stored.position(endpoint);
+        let tag = at.map(|at| self.etag(stored.policies[at].version));
+        if !preconditions.hold(tag.as_deref()) {
+            return Err(ChangeError::Precondition);
+        }
+        if at.is_none() && stored.policies.len() >= MAX_POLICIES {
+            return Err(ChangeError::Full("2,000 policies for this service"));
+        }
+        stored.version += 1;
+        stored.forget(endpoint);
+        stored.policies.push(StoredPolicy {
+            endpoint: endpoint.clone(),
+            patch: patch.clone(),
+            version: stored.version,
+        });
+        let (version, snapshot) = (stored.version, Snapshot::new(stored, database.id())?);
+        database.put(service, endpoint, &patch, version).await?;
+        self.activate(snapshot);
+        Ok((self.config(service, endpoint), self.etag(version)))
+    }
+
+    pub(crate) async fn delete(
+        &self,
+        service: &Service,
+        endpoint: &Endpoint,
+        preconditions: &Preconditions,
+    ) -> Result<(), ChangeError> {
+        let database = self.changes.lock().await;
+        let mut stored = self.stored(service)?;
+        let at = stored.position(endpoint).ok_or(ChangeError::Absent)?;
+        let tag = self.etag(stored.policies[at].version);
+        if !preconditions.hold(Some(&tag)) {
+            return Err(ChangeError::Precondition);
+        }
+        stored.version += 1;
+        stored.forget(endpoint);
+        let (version, snapshot) = (stored.version, Snapshot::new(stored, database.id())?);
+        database.delete(service, endpoint, version).await?;
+        self.activate(snapshot);
+        Ok(())
+    }
+
+    /// Takes decisions over, for endpoints whose policy still leaves it to us.
+    pub(crate) async fn decide(
+        &self,
+        service: &Service,
+        decide: impl Fn(&Endpoint, Option<&Decision>) -> Option<Decision>,
+    ) -> Result<usize, ChangeError> {
+        let database = self.changes.lock().await;
+        let mut stored = self.stored(service)?;
+        let mut news = Vec::new();
+        for policy in &stored.policies {
+            if policy.patch.mode == Some(Mode::Auto) {
+                let current = stored.decision(&policy.endpoint);
+                let decision = decide(&policy.endpoint, current);
+                news.extend(decision.map(|decision| (policy.endpoint.clone(), decision)));
+            }
+        }
+        if news.is_empty() {
+            return Ok(0);
+        }
+        stored.version += 1;
+        for (endpoint, decision) in &news {
+            let key = decision_key(endpoint);
+            stored.decisions.retain(|(other, _)| *other != key);
+            stored.decisions.push((key, decision.clone()));
+        }
+        let (version, snapshot) = (stored.version, Snapshot::new(stored, database.id())?);
+        database.put_decisions(service, &news, version).await?;
+        self.activate(snapshot);
+        Ok(news.len())
+    }
+
+    fn stored(&self, service: &Service) -> Result<StoredService, ChangeError> {
+        let services = self.services.load();
+        if let Some(snapshot) = services.get(service.as_str()) {
+            return Ok(snapshot.stored.clone());
+        }
+        if services.len() >= MAX_SERVICES {
+            return Err(ChangeError::Full("1,000 services with policies"));
+        }
+        Ok(StoredService {
+            service: service.clone(),
+            version: 0,
+            policies: Vec::new(),
+            decisions: Vec::new(),
+        })
+    }
+
+    fn activate(&self, snapshot: Snapshot) {
+        let name = snapshot.stored.service.as_str().to_owned();
+        let mut services = BTreeMap::clone(&self.services.load());
+        services.insert(name, Arc::new(snapshot));
+        self.services.store(Arc::new(services));
+    }
+}
+
+// === impl StoredService ===
+
+impl StoredService {
+    fn position(&self, endpoint: &Endpoint) -> Option<usize> {
+        let key = decision_key(endpoint);
+        self.policies
+            .iter()
+            .position(|policy| decision_key(&policy.endpoint) == key)
+    }
+
+    fn decision(&self, endpoint: &Endpoint) -> Option<&Decision> {
+        let key = decision_key(endpoint);
+        let found = self.decisions.iter().find(|(other, _)| *other == key);
+        found.map(|(_, decision)| decision)
+    }
+
+    /// Drops an endpoint's policy and what was decided for it.
+    fn forget(&mut self, endpoint: &Endpoint) {
+        let key = decision_key(endpoint);
+        self.policies
+            .retain(|policy| decision_key(&policy.endpoint) != key);
+        self.decisions.retain(|(other, _)| *other != key);
+    }
+}
+
+fn decision_key(endpoint: &Endpoint) -> (String, String) {
+    (endpoint.method().as_str().to_owned(), shape(endpoint))
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    fn new(mut stored: StoredService, database_id: &str) -> Result<Self, PolicyError> {
+        stored.policies.sort_by(|a, b| {
+            (a.endpoint.template(), a.endpoint.method())
+                .cmp(&(b.endpoint.template(), b.endpoint.method()))
+        });
+        let mut templates = Templates::default();
+        let mut policies = Vec::with_capacity(stored.policies.len());
+        for policy in &stored.policies {
+            let config = config(&stored, policy)?;
+            templates.insert(&policy.endpoint, Arc::new(config.clone()));
+            policies.push(config);
+        }
+        let document = ServiceConfig {
+            service_name: stored.service.as_str().to_owned(),
+            version: stored.version,
+            policies,
+        };
+        Ok(Self {
+            etag: etag(database_id, stored.version),
+            document: crate::json::bytes(&document),
+            templates,
+            stored,
+        })
+    }
+
+    /// The most specific template for an endpoint, which may be a concrete path.
+    pub(crate) fn find(&self, endpoint: &Endpoint) -> Option<Arc<EndpointConfig>> {
+        self.templates
+            .find(endpoint.method().as_str(), endpoint.template())
+            .cloned()
+    }
+
+    pub(crate) fn etag(&self) -> &str {
+        &self.etag
+    }
+
+    /// The [`ServiceConfig`], as JSON.
+    pub(crate) fn document(&self) -> Bytes {
+        self.document.clone()
+    }
+
+    pub(crate) fn service(&self) -> &Service {
+        &self.stored.service
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.stored.version
+    }
+
+    pub(crate) fn policies(&self) -> usize {
+        self.stored.policies.len()
+    }
+
+    /// Whether an endpoint's policy leaves it to us.
+    pub(crate) fn has_auto(&self) -> bool {
+        let mut policies = self.stored.policies.iter();
+        policies.any(|policy| policy.patch.mode == Some(Mode::Auto))
+    }
+
+    pub(crate) fn list(&self) -> PolicyList {
+        PolicyList {
+            service_name: self.stored.service.as_str().to_owned(),
+            version: self.stored.version,
+            policies: self
+                .stored
+                .policies
+                .iter()
+                .map(|policy| self.describe(policy))
+                .collect(),
+        }
+    }
+
+    /// The policy that was set for exactly this endpoint.
+    pub(crate) fn policy(&self, endpoint: &Endpoint) -> Option<PolicyDocument> {
+        let at = self.stored.position(endpoint)?;
+        Some(self.describe(&self.stored.policies[at]))
+    }
+
+    fn describe(&self, policy: &StoredPolicy) -> PolicyDocument {
+        PolicyDocument {
+            service_name: self.stored.service.as_str().to_owned(),
+            endpoint: policy.endpoint.template().to_owned(),
+            method: policy.endpoint.method().as_str().to_owned(),
+            policy: policy.patch.clone(),
+            version: policy.version,
+        }
+    }
+}
+
+fn etag(database_id: &str, version: u64) -> String {
+    format!("\"{database_id}-{version}\"")
+}
+
+// === what is in force, and why ===
+
+fn config(stored: &StoredService, policy: &StoredPolicy) -> Result<EndpointConfig, PolicyError> {
+    let endpoint = &policy.endpoint;
+    let values = policy.patch.apply(&Policy::default())?;
+    let ttl = values.ttl().as_secs_f64();
+    let (cache_enabled, reason, source) = match values.mode() {
+        _ if !is_safe(endpoint.method()) => {
+            (false, unsafe_reason(endpoint.method()), Source::Policy)
+        }
+        Mode::On => (
+            true,
+            format!("a policy caches this endpoint for {ttl} s"),
+            Source::Policy,
+        ),
+        Mode::Off => (
+            false,
+            "a policy keeps this endpoint out of the cache".to_owned(),
+            Source::Policy,
+        ),
+        Mode::Auto => match stored.decision(endpoint) {
+            Some(decision) => (
+                decision.cache_enabled,
+                decision.reason.clone(),
+                Source::Auto,
+            ),
+            None => (false, undecided(), Source::Auto),
+        },
+    };
+    Ok(assemble(
+        &stored.service,
+        endpoint,
+        &values,
+        stored.version,
+        (cache_enabled, reason, source),
+    ))
+}
+
+fn default_config(service: &Service, endpoint: &Endpoint, version: u64) -> EndpointConfig {
+    let (cache_enabled, reason) = if is_safe(endpoint.method()) {
+        let reason = "no policy is set for this endpoint: the default holds, unless the service's code has its own";
+        (true, reason.to_owned())
+    } else {
+        (false, unsafe_reason(endpoint.method()))
+    };
+    let in_force = (cache_enabled, reason, Source::Default);
+    assemble(service, endpoint, &Policy::default(), version, in_force)
+}
+
+fn assemble(
+    service: &Service,
+    endpoint: &Endpoint,
+    policy: &Policy,
+    version: u64,
+    (cache_enabled, reason, source): (bool, String, Source),
+) -> EndpointConfig {
+    EndpointConfig {
+        service_name: service.as_str().to_owned(),
+        endpoint: endpoint.template().to_owned(),
+        method: endpoint.method().as_str().to_owned(),
+        cache_enabled,
+        mode: policy.mode(),
+        ttl_seconds: policy.ttl().as_secs_f64(),
+        jitter: policy.jitter(),
+        negative_ttl_seconds: policy.negative_ttl().as_secs_f64(),
+        load_timeout_seconds: policy.load_timeout().as_secs_f64(),
+        max_value_bytes: policy.max_value_bytes(),
+        include_query: policy.include_query().clone(),
+        vary: policy.vary().to_vec(),
+        circuit_breaker: false,
+        reason,
+        source,
+        version,
+    }
+}
+
+fn is_safe(method: &Method) -> bool {
+    matches!(method.as_str(), "GET" | "HEAD")
+}
+
+fn unsafe_reason(method: &Method) -> String {
+    format!("{method} is not a safe method, so its answers are never cached")
+}
+
+fn undecided() -> String {
+    format!("auto: off until {MIN_SAMPLES} answers of the origin were measured")
+}

@@ -1,0 +1,79 @@
+//! What the control plane answers.
+
+mod config;
+mod overview;
+mod policies;
+mod signals;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, put};
+use http::StatusCode;
+use larder_http::Problem;
+use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as Document;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::plane::Plane;
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Larder's control plane",
+    description = "Which endpoints of which services are cached, and for how long; what was measured. Errors are application/problem+json."
+))]
+struct Api;
+
+pub(crate) fn router(plane: Arc<Plane>) -> Router {
+    let (router, document) = OpenApiRouter::with_openapi(Api::openapi())
+        .routes(routes!(config::of_endpoint))
+        .routes(routes!(config::of_service))
+        .routes(routes!(policies::get, policies::put, policies::delete))
+        .routes(routes!(policies::list))
+        .routes(routes!(overview::services))
+        .routes(routes!(overview::endpoints))
+        .routes(routes!(signals::one))
+        .routes(routes!(signals::batch))
+        .routes(routes!(overview::healthz))
+        .routes(routes!(overview::readyz))
+        .routes(routes!(overview::metrics))
+        .split_for_parts();
+    let document = crate::json::bytes(&named_plainly(document));
+    router
+        // The endpoint `/` is an empty rest, which `{*endpoint}` does not take.
+        .route("/api/config/{service}/", get(config::of_endpoint))
+        .route(
+            "/api/policies/{service}/",
+            put(policies::put)
+                .get(policies::get)
+                .delete(policies::delete),
+        )
+        .route(
+            "/openapi.json",
+            get(move || overview::json(document.clone())),
+        )
+        .route("/", get(overview::page))
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(plane)
+}
+
+/// OpenAPI has no `{*endpoint}`.
+fn named_plainly(mut document: Document) -> Document {
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths = paths
+        .into_iter()
+        .map(|(path, item)| (path.replace("{*", "{"), item))
+        .collect();
+    document
+}
+
+async fn no_such_route() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND).detail("there is no such route: / lists those there are")
+}
+
+async fn no_such_method() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED)
+        .detail("this route does not take that method: /openapi.json lists what it takes")
+}

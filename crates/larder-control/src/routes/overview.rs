@@ -1,0 +1,135 @@
+//! What there is, and how it is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::{Json, Query, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{StatusCode, header};
+use larder_http::Problem;
+use larder_model::Service;
+use larder_model::api::{MeasuredList, ServiceList, ServiceSummary};
+
+use crate::measured::REACH;
+use crate::plane::Plane;
+
+const PAGE: &str = "\
+Larder's control plane
+
+GET    /api/services                            services that have policies or were measured
+GET    /api/policies/{service}                  its policies
+PUT    /api/policies/{service}/{endpoint}       set one, such as {\"mode\":\"on\",\"ttl_seconds\":60}
+DELETE /api/policies/{service}/{endpoint}       remove one
+GET    /api/config/{service}/{endpoint}         what is in force, and why
+GET    /api/endpoints                           what was measured in the last minutes
+POST   /api/signals                             report a request
+GET    /healthz, /readyz, /metrics              is it well
+GET    /openapi.json                            all of this, for programs
+";
+
+/// All services.
+#[utoipa::path(get, path = "/api/services", tag = "overview", responses((status = OK, body = ServiceList)))]
+pub(super) async fn services(State(plane): State<Arc<Plane>>) -> Json<ServiceList> {
+    let mut services = BTreeMap::new();
+    for (name, snapshot) in plane.registry.services().iter() {
+        let summary = ServiceSummary {
+            service_name: name.clone(),
+            version: snapshot.version(),
+            policies: snapshot.policies() as u64,
+            endpoints: 0,
+        };
+        services.insert(name.clone(), summary);
+    }
+    for (name, endpoints) in plane.measured.services() {
+        let summary = services.entry(name.clone()).or_insert(ServiceSummary {
+            service_name: name,
+            version: 0,
+            policies: 0,
+            endpoints: 0,
+        });
+        summary.endpoints = endpoints;
+    }
+    Json(ServiceList {
+        services: services.into_values().collect(),
+    })
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Filter {
+    service: Option<String>,
+}
+
+/// What was measured lately, of all services or of one.
+#[utoipa::path(get, path = "/api/endpoints", tag = "overview", params(("service" = Option<String>, Query)),
+    responses((status = OK, body = MeasuredList), (status = BAD_REQUEST, description = "no service")))]
+pub(super) async fn endpoints(
+    State(plane): State<Arc<Plane>>,
+    filter: Result<Query<Filter>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<MeasuredList>, Problem> {
+    let bad = |detail: String| {
+        Problem::new(StatusCode::BAD_REQUEST).detail(larder_model::escape(&detail).into_owned())
+    };
+    let Query(filter) = filter.map_err(|error| bad(error.body_text()))?;
+    let only = filter.service.as_deref().map(Service::new).transpose();
+    let only = only.map_err(|error| bad(error.to_string()))?;
+    Ok(Json(MeasuredList {
+        window_seconds: REACH.as_secs(),
+        endpoints: plane.measured.list(only.as_ref(), crate::auto::now()),
+    }))
+}
+
+/// Whether the process lives.
+#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = OK, body = String)))]
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Whether it can do its work: its database answers.
+#[utoipa::path(get, path = "/readyz", tag = "health",
+    responses((status = OK, body = String), (status = SERVICE_UNAVAILABLE, description = "the database does not answer")))]
+pub(super) async fn readyz(State(plane): State<Arc<Plane>>) -> Result<&'static str, Problem> {
+    if plane.registry.is_reachable().await {
+        return Ok("ok\n");
+    }
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+        .detail("the database does not answer; policies are still served from memory"))
+}
+
+/// What it counts, for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = OK, body = String)))]
+pub(super) async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
+    let policies: usize = plane
+        .registry
+        .services()
+        .values()
+        .map(|one| one.policies())
+        .sum();
+    let endpoints: u64 = plane
+        .measured
+        .services()
+        .iter()
+        .map(|(_, count)| count)
+        .sum();
+    plane
+        .metrics
+        .policies
+        .set(i64::try_from(policies).unwrap_or(i64::MAX));
+    plane
+        .metrics
+        .endpoints
+        .set(i64::try_from(endpoints).unwrap_or(i64::MAX));
+    let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, form)], plane.metrics.encode()).into_response()
+}
+
+/// Where things are.
+pub(super) async fn page() -> &'static str {
+    PAGE
+}
+
+/// A document that is JSON already.
+pub(super) async fn json(document: Bytes) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], document).into_response()
+}

@@ -1,0 +1,63 @@
+//! What services measured.
+
+use std::sync::Arc;
+
+use axum::extract::{Json, State};
+use http::StatusCode;
+use larder_http::Problem;
+use larder_model::api::{EndpointConfig, Received, Signal, SignalBatch};
+use larder_model::{Endpoint, Method, Service};
+
+use crate::json::Body;
+use crate::plane::Plane;
+
+/// One request, as it was seen.
+#[utoipa::path(post, path = "/api/signals", tag = "signals", request_body = Signal,
+    responses((status = OK, body = Received), (status = BAD_REQUEST, description = "not JSON"),
+              (status = UNPROCESSABLE_ENTITY, description = "figures that can't be")))]
+pub(super) async fn one(
+    State(plane): State<Arc<Plane>>,
+    Body(signal): Body<Signal>,
+) -> Result<Json<Received>, Problem> {
+    let batch = SignalBatch {
+        signals: vec![signal],
+        windows: Vec::new(),
+    };
+    take(&plane, batch)
+}
+
+/// Many requests, or windows of them; all count or none does.
+#[utoipa::path(post, path = "/api/signals/batch", tag = "signals", request_body = SignalBatch,
+    responses((status = OK, body = Received), (status = BAD_REQUEST, description = "not JSON"),
+              (status = UNPROCESSABLE_ENTITY, description = "figures that can't be")))]
+pub(super) async fn batch(
+    State(plane): State<Arc<Plane>>,
+    Body(batch): Body<SignalBatch>,
+) -> Result<Json<Received>, Problem> {
+    take(&plane, batch)
+}
+
+fn take(plane: &Plane, batch: SignalBatch) -> Result<Json<Received>, Problem> {
+    let now = crate::auto::now();
+    let counted = plane
+        .measured
+        .take(batch, now, |service, endpoint| {
+            template(plane, service, endpoint)
+        })
+        .map_err(|error| {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
+                .detail(larder_model::escape(&error.to_string()).into_owned())
+        })?;
+    plane.metrics.signals.inc_by(counted.accepted);
+    plane.metrics.duplicates.inc_by(counted.duplicates);
+    plane.metrics.dropped.inc_by(counted.dropped);
+    Ok(Json(Received {
+        status: "received".to_owned(),
+    }))
+}
+
+/// The endpoint of the policy that holds for a path.
+fn template(plane: &Plane, service: &Service, endpoint: &Endpoint) -> Option<Endpoint> {
+    let found: Arc<EndpointConfig> = plane.registry.service(service)?.find(endpoint)?;
+    Endpoint::new(Method::clone(endpoint.method()), &found.endpoint).ok()
+}
