@@ -13,7 +13,7 @@ use larder_core::{Cache, Event, KeySecret, Outcome, RequestScope, Variant};
 use tower::{Layer, Service};
 
 use super::extract::Caching;
-use super::judge::{Verdict, judge};
+use super::judge::judge;
 use super::query;
 
 /// Gives a route's handler the extractor [`Caching`], and reports every request once: what the cache did, how long
@@ -154,8 +154,8 @@ pub struct CachingService<S> {
 
 impl<S> Service<Request> for CachingService<S>
 where
-    S: Service<Request, Response = Response> + Clone + Send + 'static,
-    S::Future: Send,
+    S: Service<Request, Response = Response>,
+    S::Future: Send + 'static,
 {
     type Response = Response;
     type Error = S::Error;
@@ -165,52 +165,37 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
-        let next = self.inner.clone();
-        let handler = std::mem::replace(&mut self.inner, next);
-        Box::pin(answer(Arc::clone(&self.route), handler, request))
-    }
-}
-
-async fn answer<S>(
-    route: Arc<Route>,
-    mut handler: S,
-    mut request: Request,
-) -> Result<Response, S::Error>
-where
-    S: Service<Request, Response = Response>,
-{
-    let begin = Instant::now();
-    let verdict = judge(&route, &request);
-    let (key, about) = (verdict.key.clone(), verdict.about.clone());
-    if let Some(kept) = query::kept(&verdict, request.uri()) {
-        withhold(&mut request, &kept);
-    }
-    let cache = route.cache.clone();
-    request.extensions_mut().insert(caching(verdict, cache));
-    let answered = handler.call(request);
-    let (response, noted) = match key {
-        Some(key) => RequestScope::run(key, answered).await,
-        None => (answered.await, None),
-    };
-    let response = response?;
-    // No handler takes that method, so there is no endpoint to report.
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-        return Ok(response);
-    }
-    if let Some(about) = about {
-        let event = event(noted, &response, begin.elapsed());
-        route.cache.governor().record(&about, event);
-    }
-    Ok(response)
-}
-
-fn caching(verdict: Verdict, cache: Cache) -> Caching {
-    Caching {
-        reason: verdict.reason,
-        policy: verdict.policy,
-        key: verdict.key,
-        cache,
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let begin = Instant::now();
+        let cache = self.route.cache.clone();
+        let verdict = judge(&self.route, &request);
+        if let Some(kept) = query::kept(&verdict, request.uri()) {
+            withhold(&mut request, &kept);
+        }
+        let (key, about) = (verdict.key.clone(), verdict.about);
+        request.extensions_mut().insert(Caching {
+            reason: verdict.reason,
+            policy: verdict.policy,
+            key: verdict.key,
+            cache: cache.clone(),
+        });
+        let answered = self.inner.call(request);
+        Box::pin(async move {
+            let (response, noted) = match key {
+                Some(key) => RequestScope::run(key, answered).await,
+                None => (answered.await, None),
+            };
+            let response = response?;
+            // No handler takes that method, so there is no endpoint to report.
+            if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+                return Ok(response);
+            }
+            if let Some(about) = about {
+                let event = event(noted, &response, begin.elapsed());
+                cache.governor().record(&about, event);
+            }
+            Ok(response)
+        })
     }
 }
 

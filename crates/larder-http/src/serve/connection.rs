@@ -25,7 +25,7 @@ use tower::Service as _;
 
 use super::body::{Arrival, BoundedBody};
 use super::door::Entered;
-use super::stream::{PacedStream, SharedPace};
+use super::stream::{PacedStream, SharedPace, now};
 use super::{Limits, head};
 use crate::Problem;
 
@@ -33,6 +33,10 @@ use crate::Problem;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// hyper's least size for its buffer.
 const LEAST_HEAD_BYTES: usize = 8_192;
+
+/// The headers that hyper's parser has room for without being told: more costs time at each request, and fewer are
+/// counted afterwards.
+const PARSER_HEADERS: usize = 100;
 
 /// What all connections have in common.
 pub(super) struct Connections {
@@ -113,8 +117,10 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         // hyper's own time-out counts from the end of the last answer, so it can only stand for the idle one.
         .header_read_timeout(limits.idle_timeout)
-        .max_buf_size(head_bytes.max(LEAST_HEAD_BYTES))
-        .max_headers(limits.headers);
+        .max_buf_size(head_bytes.max(LEAST_HEAD_BYTES));
+    if limits.headers > PARSER_HEADERS {
+        builder.http1().max_headers(limits.headers);
+    }
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -195,7 +201,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.lock().end_request(tokio::time::Instant::now());
+        self.0.lock().end_request(now());
     }
 }
 

@@ -12,7 +12,6 @@ pub(super) fn check<B: http_body::Body>(
     request: &Request<B>,
     limits: &Limits,
 ) -> Result<(), Problem> {
-    // HTTP/1's parser counts for itself.
     if request.headers().len() > limits.headers {
         let problem = Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
         return Err(problem.detail(format!(

@@ -1,6 +1,6 @@
-//! What a connection is doing, and until when it may: a state machine without a clock.
+//! What a connection is doing, and until when it may: a state machine without a clock. Times are since any zero.
 
-use tokio::time::Instant;
+use std::time::Duration;
 
 use super::Limits;
 
@@ -8,11 +8,11 @@ use super::Limits;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// A request's head is arriving.
-    Head { since: Instant },
+    Head { since: Duration },
     /// Requests are being answered; more than one only in HTTP/2. At least one.
     Answering { requests: usize },
     /// Nothing is arriving and nothing is being answered.
-    Idle { since: Instant },
+    Idle { since: Duration },
 }
 
 /// A connection's progress.
@@ -22,12 +22,12 @@ pub(super) struct Pace {
     /// HTTP/2: bytes that arrive need not be of a request (pings, windows), so that they don't end idleness.
     is_multiplexed: bool,
     /// Since when the client takes nothing of what is written.
-    blocked_since: Option<Instant>,
+    blocked_since: Option<Duration>,
 }
 
 impl Pace {
     /// A connection that has just been accepted: the head of its first request is awaited.
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Duration) -> Self {
         Self {
             phase: Phase::Head { since: now },
             is_multiplexed: false,
@@ -35,7 +35,7 @@ impl Pace {
         }
     }
 
-    pub(super) fn received(&mut self, now: Instant) {
+    pub(super) fn received(&mut self, now: Duration) {
         if matches!(self.phase, Phase::Idle { .. }) && !self.is_multiplexed {
             self.phase = Phase::Head { since: now };
         }
@@ -50,7 +50,7 @@ impl Pace {
         self.phase = Phase::Answering { requests };
     }
 
-    pub(super) fn end_request(&mut self, now: Instant) {
+    pub(super) fn end_request(&mut self, now: Duration) {
         self.phase = match self.phase {
             Phase::Answering { requests } if requests > 1 => Phase::Answering {
                 requests: requests - 1,
@@ -59,7 +59,7 @@ impl Pace {
         };
     }
 
-    pub(super) fn write_blocked(&mut self, now: Instant) {
+    pub(super) fn write_blocked(&mut self, now: Duration) {
         self.blocked_since.get_or_insert(now);
     }
 
@@ -68,7 +68,7 @@ impl Pace {
     }
 
     /// When this connection has taken too long, if nothing happens until then.
-    pub(super) fn deadline(&self, limits: &Limits) -> Option<Instant> {
+    pub(super) fn deadline(&self, limits: &Limits) -> Option<Duration> {
         let phase = match self.phase {
             Phase::Head { since } => since.checked_add(limits.head_timeout),
             Phase::Answering { .. } => None,
@@ -83,32 +83,29 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
-    /// Deadlines in seconds after the connection's begin.
+    /// A connection that begins at second 1,000; times are in seconds after that.
     struct Scene {
-        begin: Instant,
         pace: Pace,
     }
 
+    const BEGIN: Duration = Duration::from_secs(1_000);
+
     impl Scene {
         fn new() -> Self {
-            let begin = Instant::now();
             Self {
-                begin,
-                pace: Pace::new(begin),
+                pace: Pace::new(BEGIN),
             }
         }
 
-        fn at(&self, seconds: u64) -> Instant {
-            self.begin + Duration::from_secs(seconds)
+        fn at(&self, seconds: u64) -> Duration {
+            BEGIN + Duration::from_secs(seconds)
         }
 
         fn deadline(&self) -> Option<u64> {
             let deadline = self.pace.deadline(&Limits::default());
-            deadline.map(|deadline| (deadline - self.begin).as_secs())
+            deadline.map(|deadline| (deadline - BEGIN).as_secs())
         }
     }
 

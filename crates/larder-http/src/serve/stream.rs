@@ -4,10 +4,11 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use larder_core::{Clock as _, CoarseClock};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
 
 use super::Limits;
 use super::pace::Pace;
@@ -16,9 +17,14 @@ use super::pace::Pace;
 #[derive(Clone)]
 pub(super) struct SharedPace(Arc<Mutex<Pace>>);
 
+/// Exact enough for deadlines of seconds, and asked several times in a request.
+pub(super) fn now() -> Duration {
+    CoarseClock.now()
+}
+
 impl SharedPace {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Pace::new(Instant::now()))))
+        Self(Arc::new(Mutex::new(Pace::new(now()))))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Pace> {
@@ -33,15 +39,14 @@ impl SharedPace {
             .min(limits.idle_timeout)
             .min(limits.write_timeout);
         loop {
-            let now = Instant::now();
-            let deadline = self.lock().deadline(limits);
-            if deadline.is_some_and(|deadline| deadline <= now) {
+            let left = match self.lock().deadline(limits) {
+                Some(deadline) => deadline.saturating_sub(now()),
+                None => nearest,
+            };
+            if left.is_zero() {
                 return;
             }
-            match deadline.into_iter().chain(now.checked_add(nearest)).min() {
-                Some(wake) => sleep_until(wake).await,
-                None => std::future::pending().await,
-            }
+            tokio::time::sleep(left.min(nearest)).await;
         }
     }
 }
@@ -58,7 +63,7 @@ impl PacedStream {
 
     fn note_write<T>(&self, written: &Poll<io::Result<T>>) {
         match written {
-            Poll::Pending => self.pace.lock().write_blocked(Instant::now()),
+            Poll::Pending => self.pace.lock().write_blocked(now()),
             Poll::Ready(_) => self.pace.lock().wrote(),
         }
     }
@@ -74,7 +79,7 @@ impl AsyncRead for PacedStream {
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            this.pace.lock().received(Instant::now());
+            this.pace.lock().received(now());
         }
         read
     }
