@@ -18,6 +18,8 @@ const PAGE_BYTES: usize = 4_096;
 const BATCH: usize = 64;
 /// Rounds of the hand without anything to remove: then nothing can be done.
 const MOST_ROUNDS: usize = 5;
+/// So many expired entries are removed in one transaction, unless there is need for more room.
+const EXPIRED_AT_ONCE: usize = 1_024;
 
 /// The hand.
 pub(crate) struct Hand {
@@ -32,36 +34,45 @@ impl Hand {
         }
     }
 
-    /// Makes room for so many bytes.
+    /// Makes room for so many bytes, of so many entries.
     pub(crate) fn make_room(
         &mut self,
         opened: &Opened,
         txn: &mut RwTxn<'_>,
         incoming: usize,
+        entries: u64,
     ) -> heed::Result<()> {
         let pages = usize::try_from(opened.control.max_bytes()).unwrap_or(usize::MAX) / PAGE_BYTES;
         // A page that a transaction changes is written anew, and its old place is free two transactions later; long
         // values need free pages in a row.
         let most = pages - pages / 8;
         let incoming_pages = incoming / PAGE_BYTES * 5 / 4 + 2;
-        self.shrink(opened, txn, most.saturating_sub(incoming_pages))
+        self.shrink(opened, txn, most.saturating_sub(incoming_pages), entries)
     }
 
-    /// Frees a part of the store that grows with each attempt.
+    /// Keeps `kept` of `parts` of the store.
     pub(crate) fn free(
         &mut self,
         opened: &Opened,
         txn: &mut RwTxn<'_>,
-        attempt: usize,
+        kept: usize,
+        parts: usize,
     ) -> heed::Result<()> {
         let live = opened.lmdb.live_pages(txn)?;
-        self.shrink(opened, txn, live - live * attempt.min(7) / 16)
+        self.shrink(opened, txn, live * kept / parts, 0)
     }
 
-    fn shrink(&mut self, opened: &Opened, txn: &mut RwTxn<'_>, pages: usize) -> heed::Result<()> {
-        expire(opened, txn)?;
+    fn shrink(
+        &mut self,
+        opened: &Opened,
+        txn: &mut RwTxn<'_>,
+        pages: usize,
+        incoming_entries: u64,
+    ) -> heed::Result<()> {
+        // The rest has its turn with the next groups; but nothing that lives goes before what has expired.
+        while expire(opened, txn)? && is_over(opened, txn, pages, incoming_entries)? {}
         let mut idle_rounds = 0;
-        while is_over(opened, txn, pages)? && idle_rounds < MOST_ROUNDS {
+        while is_over(opened, txn, pages, incoming_entries)? && idle_rounds < MOST_ROUNDS {
             let (victims, came_round) = self.victims(opened, txn)?;
             for key in &victims {
                 remove(opened, txn, key)?;
@@ -110,26 +121,37 @@ impl Hand {
     }
 }
 
-fn is_over(opened: &Opened, txn: &RwTxn<'_>, pages: usize) -> heed::Result<bool> {
+fn is_over(
+    opened: &Opened,
+    txn: &RwTxn<'_>,
+    pages: usize,
+    incoming_entries: u64,
+) -> heed::Result<bool> {
     if opened.lmdb.live_pages(txn)? > pages {
         return Ok(true);
     }
     match opened.options.max_entries {
-        Some(most) => Ok(opened.lmdb.len(txn)? >= most),
+        Some(most) => {
+            let entries = opened.lmdb.len(txn)?;
+            Ok(entries > 0 && entries + incoming_entries > most)
+        }
         None => Ok(false),
     }
 }
 
-/// Removes all that has expired. What was given a longer life since it was put into the index gets a new place there.
-fn expire(opened: &Opened, txn: &mut RwTxn<'_>) -> heed::Result<()> {
+/// Removes what has expired, up to [`EXPIRED_AT_ONCE`]; answers whether there may be more. What was given a longer life
+/// since it was put into the index gets a new place there.
+fn expire(opened: &Opened, txn: &mut RwTxn<'_>) -> heed::Result<bool> {
     let now = opened.now();
     let mut record_bytes = Vec::new();
     let mut expired = 0;
-    loop {
+    let mut is_more = true;
+    for _ in 0..EXPIRED_AT_ONCE {
         let due = opened.lmdb.expiry.first(txn)?;
         let Some((place, key)) =
             due.filter(|(place, _)| expiry_time(place).is_some_and(|time| time <= now))
         else {
+            is_more = false;
             break;
         };
         let (place, key) = (place.to_vec(), key.to_vec());
@@ -167,7 +189,7 @@ fn expire(opened: &Opened, txn: &mut RwTxn<'_>) -> heed::Result<()> {
         }
     }
     opened.control.count_removed(Removal::Expired, expired);
-    Ok(())
+    Ok(is_more)
 }
 
 /// Removes an entry and its place in the expiry index.

@@ -88,6 +88,8 @@ pub(crate) type FileId = (u64, u64);
 impl Folder {
     /// Opens a folder, and makes it if there is none.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+        // A `/` at the end would lead through a symbolic link.
+        let path = &path.components().collect::<PathBuf>();
         make(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let descriptor = match rustix::fs::open(path, flags, Mode::empty()) {
@@ -210,7 +212,10 @@ fn check_owner(path: &Path, status: &Stat) -> Result<(), OpenError> {
 
 /// Who may write a folder may put another one in the place of what is in it.
 fn check_parents(path: &Path) -> Result<(), OpenError> {
-    let whole = std::path::absolute(path).map_err(|error| io_refusal(path, error))?;
+    // Symbolic links among them are followed: what counts is where the folder lies.
+    let whole = path
+        .canonicalize()
+        .map_err(|error| io_refusal(path, error))?;
     for parent in whole.ancestors().skip(1) {
         let status =
             rustix::fs::stat(parent).map_err(|error| system(parent, "looking at it", error))?;

@@ -10,7 +10,7 @@ use heed::{
 };
 
 /// More than a process of Larder and its neighbours have threads.
-const MAX_READERS: u32 = 2_048;
+pub(crate) const MAX_READERS: u32 = 2_048;
 const DATABASES: u32 = 1;
 /// What every entry's key begins with. The only other key beside the entries is the expiry index's name, and stands
 /// behind them.
@@ -54,6 +54,15 @@ impl Lmdb {
             entries,
             expiry,
         })
+    }
+
+    /// Makes a transaction one that changed something.
+    pub(crate) fn touch(&self, txn: &mut RwTxn<'_>) -> heed::Result<()> {
+        // Before any time that an entry ends at.
+        const PLACE: [u8; 16] = [0; 16];
+        self.expiry.put(txn, &PLACE, b"-")?;
+        self.expiry.delete(txn, &PLACE)?;
+        Ok(())
     }
 
     /// How many entries there are, expired ones included.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use larder_core::Clock;
 use rustix::fs::{FallocateFlags, FlockOperation};
@@ -20,6 +20,8 @@ const LMDB_LOCK: &str = "lock.mdb";
 const CONTROL: &str = "control";
 const LOCK: &str = "lock";
 const PAGE_BYTES: u64 = 4_096;
+/// What LMDB's lock file takes: 64 bytes for each reader, and its own.
+const LMDB_LOCK_BYTES: u64 = crate::lmdb::MAX_READERS as u64 * 64 + PAGE_BYTES;
 /// The least that LMDB and the bookkeeping can work in.
 const LEAST_BYTES: u64 = 1 << 20;
 /// How long the check of another process is waited for.
@@ -82,22 +84,30 @@ impl Opened {
         let lock = folder.open_file(LOCK)?;
         let lock_path = folder.path().join(LOCK);
         let alone = FlockOperation::NonBlockingLockExclusive;
-        let is_first = folder::lock(&lock_path, &lock, alone, Duration::ZERO)?;
-        let opened = if is_first {
-            let control = prepare(&folder, &options)?;
-            let lmdb = open_lmdb(&folder, &control, true)?;
-            control.set_open();
-            Some((control, lmdb))
-        } else {
-            None
-        };
         let shared = FlockOperation::NonBlockingLockShared;
-        if !folder::lock(&lock_path, &lock, shared, PATIENCE)? {
-            return Err(OpenError::Busy { path: lock_path });
-        }
-        let (control, lmdb) = match opened {
-            Some(opened) => opened,
-            None => join(&folder)?,
+        let begin = Instant::now();
+        let (control, lmdb) = loop {
+            if folder::lock(&lock_path, &lock, alone, Duration::ZERO)? {
+                let control = prepare(&folder, &options)?;
+                let lmdb = open_lmdb(&folder, &control, true)?;
+                control.set_open();
+                if !folder::lock(&lock_path, &lock, shared, PATIENCE)? {
+                    return Err(OpenError::Busy { path: lock_path });
+                }
+                break (control, lmdb);
+            }
+            // Who held it may have been the last and just closed the folder: then there is nothing to join, and this
+            // one tries again to be the first.
+            if folder::lock(&lock_path, &lock, shared, Duration::ZERO)?
+                && let Some(joined) = join(&folder)?
+            {
+                break joined;
+            }
+            if begin.elapsed() >= PATIENCE {
+                return Err(OpenError::Busy { path: lock_path });
+            }
+            folder::lock(&lock_path, &lock, FlockOperation::Unlock, Duration::ZERO)?;
+            std::thread::sleep(Duration::from_millis(5));
         };
         warn_of_other_size(&folder, &control, &options);
         Ok(Self {
@@ -140,7 +150,7 @@ impl Drop for Opened {
 fn prepare(folder: &Folder, options: &Options) -> Result<Control, OpenError> {
     let max_bytes = options.max_bytes.max(LEAST_BYTES) / PAGE_BYTES * PAGE_BYTES;
     if let Some(control) = existing_control(folder)? {
-        match may_stay(folder, &control, options) {
+        match may_stay(&control) {
             Ok(()) => {
                 let damage = match folder.open_existing(DATA)? {
                     Some(data) => walk::check(&data),
@@ -203,8 +213,7 @@ fn chance() -> u64 {
 }
 
 /// Whether what the folder holds is to be trusted; else why not.
-fn may_stay(folder: &Folder, control: &Control, options: &Options) -> Result<(), &'static str> {
-    let _ = folder;
+fn may_stay(control: &Control) -> Result<(), &'static str> {
     if control.boot_id() == boot_id() {
         return Ok(());
     }
@@ -216,7 +225,6 @@ fn may_stay(folder: &Folder, control: &Control, options: &Options) -> Result<(),
     if wall_millis() < closed_at_wall {
         return Err("the machine's clock went back while it was off, so no expiry can be told");
     }
-    let _ = options;
     Ok(())
 }
 
@@ -250,20 +258,23 @@ fn settle(folder: &Folder, control: Control, options: &Options) -> Result<Contro
     Ok(control)
 }
 
-/// What those who come later do.
-fn join(folder: &Folder) -> Result<(Control, Lmdb), OpenError> {
+/// What those who come later do; `None` if nobody has the folder open any more.
+fn join(folder: &Folder) -> Result<Option<(Control, Lmdb)>, OpenError> {
     let path = folder.path().join(CONTROL);
     let control = existing_control(folder)?.ok_or_else(|| {
         let error = std::io::Error::from(std::io::ErrorKind::InvalidData);
         folder::system(&path, "reading it while others have it open", error)
     })?;
+    if control.closed_at().is_some() || control.boot_id() != boot_id() {
+        return Ok(None);
+    }
     if control.pid_namespace() != pid_namespace(folder)? {
         return Err(OpenError::PidNamespace {
             path: folder.path().to_owned(),
         });
     }
     let lmdb = open_lmdb(folder, &control, false)?;
-    Ok((control, lmdb))
+    Ok(Some((control, lmdb)))
 }
 
 fn open_lmdb(folder: &Folder, control: &Control, may_create: bool) -> Result<Lmdb, OpenError> {
@@ -276,9 +287,25 @@ fn open_lmdb(folder: &Folder, control: &Control, may_create: bool) -> Result<Lmd
     };
     // Made by us, so that its mode and owner are checked before LMDB has it.
     let checked = folder.open_file(DATA)?;
-    folder.open_file(LMDB_LOCK)?;
+    let lmdb_lock = folder.open_file(LMDB_LOCK)?;
+    if may_create {
+        // LMDB would make a file with holes, and die of them on a full disk.
+        rustix::fs::fallocate(&lmdb_lock, FallocateFlags::empty(), 0, LMDB_LOCK_BYTES)
+            .map_err(|error| folder::refusal(&folder.path().join(LMDB_LOCK), error))?;
+    }
+    // Closed before LMDB has it: closing any descriptor of a file gives up the process's locks on it.
+    drop(lmdb_lock);
     let map_bytes = usize::try_from(control.max_bytes()).unwrap_or(usize::MAX);
-    let lmdb = Lmdb::open(&folder.path_by_descriptor(), map_bytes, may_create).map_err(failed)?;
+    let begin = Instant::now();
+    let lmdb = loop {
+        match Lmdb::open(&folder.path_by_descriptor(), map_bytes, may_create) {
+            // Another thread is just closing it.
+            Err(heed::Error::EnvAlreadyOpened) if begin.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            opened => break opened.map_err(failed)?,
+        }
+    };
     let opened = lmdb.env.try_clone_inner_file().map_err(failed)?;
     if folder::id_of(&opened) != folder::id_of(&checked) {
         return Err(OpenError::Unsafe {

@@ -78,12 +78,22 @@ impl From<heed::Error> for Abort {
     fn from(error: heed::Error) -> Self {
         match error {
             heed::Error::Mdb(MdbError::MapFull) => Self::Full,
-            heed::Error::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => {
-                Self::Other(StoreError::Full("the disk is full: make room".to_owned()))
-            }
+            heed::Error::Io(error) if is_full(&error) => Self::Other(StoreError::Full(format!(
+                "the disk is full or fails ({error}): make room on it"
+            ))),
             other => Self::Other(StoreError::Refused(other.to_string())),
         }
     }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    // LMDB says EIO where a page was written in part.
+    matches!(
+        errno,
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::IO)
+    )
 }
 
 impl Writer {
@@ -168,16 +178,14 @@ impl Writer {
     ) -> Result<Vec<Outcome>, Abort> {
         let opened = Arc::clone(&self.opened);
         if attempt > 0 {
-            // In a transaction of its own: what it frees can be used from the next one on.
-            let _writing = Writing::begin(&opened);
-            let mut txn = opened.lmdb.env.write_txn()?;
-            self.hand.free(&opened, &mut txn, attempt)?;
-            txn.commit()?;
+            self.free(attempt)?;
         }
         let mut txn = opened.lmdb.env.write_txn()?;
         let _writing = Writing::begin(&opened);
         if incoming > 0 {
-            self.hand.make_room(&opened, &mut txn, incoming)?;
+            let is_set = |job: &&Job| matches!(job.operation, Operation::Set(_));
+            let entries = jobs.iter().filter(is_set).count() as u64;
+            self.hand.make_room(&opened, &mut txn, incoming, entries)?;
         }
         let mut outcomes = Vec::with_capacity(jobs.len());
         for job in jobs {
@@ -185,6 +193,26 @@ impl Writer {
         }
         txn.commit()?;
         Ok(outcomes)
+    }
+
+    /// Frees a part of the store that grows with each attempt, and is all of it at the last one: then what is free lies
+    /// in a row, too.
+    fn free(&mut self, attempt: usize) -> Result<(), Abort> {
+        let opened = Arc::clone(&self.opened);
+        let kept = if attempt + 1 < TRIES {
+            TRIES - attempt
+        } else {
+            0
+        };
+        let mut txn = opened.lmdb.env.write_txn()?;
+        let _writing = Writing::begin(&opened);
+        self.hand.free(&opened, &mut txn, kept, TRIES)?;
+        txn.commit()?;
+        // LMDB uses what a transaction freed in the next but one, and counts none that changes nothing.
+        let mut txn = opened.lmdb.env.write_txn()?;
+        opened.lmdb.touch(&mut txn)?;
+        txn.commit()?;
+        Ok(())
     }
 
     fn apply(&mut self, txn: &mut RwTxn<'_>, operation: &Operation) -> Result<Outcome, Abort> {
@@ -289,12 +317,20 @@ impl Writer {
     fn clear(&mut self, pattern: &Pattern) -> Outcome {
         let mut deleted = Deleted::default();
         let mut after: Option<Vec<u8>> = None;
+        let mut attempt = 0;
         loop {
             self.progress.begin();
-            match self.clear_some(pattern, after.take()) {
+            match self.clear_some(pattern, after.as_deref(), CLEAR_OPERATIONS >> (attempt * 2)) {
                 Ok((count, last)) => {
                     deleted.entries += count;
                     after = last;
+                    attempt = 0;
+                }
+                // A smaller transaction needs fewer pages, and what it frees serves the next one.
+                Err(Abort::Full) if attempt + 1 < TRIES => {
+                    attempt += 1;
+                    self.clear_stale_readers();
+                    continue;
                 }
                 Err(Abort::Full) => {
                     return Outcome::Failed(StoreError::Full(
@@ -313,14 +349,14 @@ impl Writer {
     fn clear_some(
         &mut self,
         pattern: &Pattern,
-        after: Option<Vec<u8>>,
+        after: Option<&[u8]>,
+        most: usize,
     ) -> Result<(u64, Option<Vec<u8>>), Abort> {
         let opened = Arc::clone(&self.opened);
         let now = opened.now();
         let mut txn = opened.lmdb.env.write_txn()?;
         let _writing = Writing::begin(&opened);
-        let (meant, last) =
-            crate::store::meant(&opened, &txn, pattern, after.as_deref(), CLEAR_OPERATIONS)?;
+        let (meant, last) = crate::store::meant(&opened, &txn, pattern, after, most.max(1))?;
         let mut living = 0;
         for key in &meant {
             let header = opened.lmdb.entries.get(&txn, key)?.and_then(Header::read);

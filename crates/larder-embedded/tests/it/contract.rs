@@ -1,0 +1,23 @@
+//! The contract that every store passes.
+
+use std::sync::Arc;
+
+use larder_core::Store;
+
+use crate::support::{Place, options};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_store_keeps_the_contract() {
+    let place = Place::new();
+    larder_testing::contract::run(|| async { Arc::new(place.open(options())) as Arc<dyn Store> })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_keeps_the_contract_over_one_store_too() {
+    let place = Place::new();
+    let keep_open = place.open(options());
+    larder_testing::contract::run(|| async { Arc::new(place.open(options())) as Arc<dyn Store> })
+        .await;
+    drop(keep_open);
+}

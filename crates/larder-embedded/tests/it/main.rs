@@ -1,0 +1,17 @@
+//! What the embedded store guarantees: a module for each guarantee.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// LMDB without Larder is opened too, to show what it does.
+#![allow(unsafe_code)]
+
+mod bounded;
+mod contract;
+mod damage;
+mod eviction;
+mod full_disk;
+mod kills;
+mod namespaces;
+mod power_cut;
+mod sharing;
+mod stopped_writer;
+mod support;
+mod trusted_folder;
