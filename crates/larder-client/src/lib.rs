@@ -1,1 +1,40 @@
-//! Larder's client of the control plane: policies in, signals out, the last known good on disk
+//! The client of Larder's control plane: policies in, measured windows out.
+//!
+//! ```no_run
+//! use larder_client::{Client, ClientSettings};
+//! use larder_core::{Policy, Service};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::start(ClientSettings {
+//!     url: "http://127.0.0.1:8000".into(),
+//!     service: Service::new("product-service")?,
+//!     state_dir: Some(".larder".into()),
+//!     defaults: Policy::default(),
+//! })?;
+//! // … hand it to a cache as its governor …
+//! client.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What holds:
+//!
+//! - asking for a policy takes no lock and does no I/O; a change is acted on within 5 s;
+//! - with the control plane away the last policies hold, also across a restart (they lie in
+//!   `{state_dir}/policies/{service}.json`); before there were any, the service's own defaults do;
+//! - an answer with anything in it that can't be is parked whole: the policies in force stay, and
+//!   [`Client::status`] says why;
+//! - whatever the control plane says, answers to methods other than GET and HEAD are not cached;
+//! - what was measured is sent every 5 s, never on a request's path; what can't be sent is kept within a bound, and
+//!   the oldest of it dropped and counted.
+
+mod client;
+mod fetch;
+mod known_good;
+mod policies;
+mod poll;
+mod recorder;
+mod report;
+
+pub use client::{Client, ClientSettings, StartError, Status};
+pub use policies::InForce;

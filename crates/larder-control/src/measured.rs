@@ -22,6 +22,8 @@ const MAX_ENDPOINTS_IN_ALL: usize = 20_000;
 const MAX_SERVICES: usize = 1_000;
 /// The sequences of at most this many instances are remembered.
 const MAX_INSTANCES: usize = 10_000;
+/// What endpoints past the bound are called, by clients too.
+const OTHER: &str = "other";
 /// No latency is longer, in milliseconds: a day.
 const MAX_LATENCY_MS: f64 = 86_400_000.0;
 /// No answer counts more bytes: 1 TiB.
@@ -60,7 +62,8 @@ pub(crate) struct Counted {
 /// A signal or window that was checked.
 struct Checked {
     service: Service,
-    endpoint: Endpoint,
+    /// `None`: those that the client itself could not tell apart.
+    endpoint: Option<Endpoint>,
     window: Window,
     identity: Option<Identity>,
 }
@@ -110,8 +113,11 @@ impl Measured {
         let windows = batch.windows.into_iter().map(check_window);
         let mut checked = signals.chain(windows).collect::<Result<Vec<_>, _>>()?;
         for one in &mut checked {
-            one.endpoint =
-                template(&one.service, &one.endpoint).map_or_else(|| guess(&one.endpoint), Ok)?;
+            let Some(endpoint) = &one.endpoint else {
+                continue;
+            };
+            let known = template(&one.service, endpoint);
+            one.endpoint = Some(known.map_or_else(|| guess(endpoint), Ok)?);
         }
         let mut state = self.state();
         let mut counted = Counted::default();
@@ -143,7 +149,7 @@ impl Measured {
             }
             let other = endpoints.other.sum(now);
             if other.requests() > 0 {
-                list.push(describe(service, ("other", "GET"), other));
+                list.push(describe(service, (OTHER, "GET"), other));
             }
         }
         list.sort_by(|a, b| {
@@ -209,8 +215,11 @@ impl State {
         counted.accepted += 1;
     }
 
-    fn rolling(&mut self, service: Service, endpoint: Endpoint) -> &mut Rolling {
+    fn rolling(&mut self, service: Service, endpoint: Option<Endpoint>) -> &mut Rolling {
         let endpoints = self.services.entry(service).or_default();
+        let Some(endpoint) = endpoint else {
+            return &mut endpoints.other;
+        };
         let is_known = endpoints.known.contains_key(&endpoint);
         let is_full =
             endpoints.known.len() >= MAX_ENDPOINTS || self.endpoints >= MAX_ENDPOINTS_IN_ALL;
@@ -310,7 +319,7 @@ fn check_signal(signal: Signal) -> Result<Checked, SignalError> {
     );
     Ok(Checked {
         service: Service::new(&signal.service_name)?,
-        endpoint: read_endpoint(&signal.endpoint)?,
+        endpoint: Some(read_endpoint(&signal.endpoint)?),
         window,
         identity: None,
     })
@@ -330,7 +339,10 @@ fn check_window(report: WindowReport) -> Result<Checked, SignalError> {
     }
     Ok(Checked {
         service: Service::new(&report.service_name)?,
-        endpoint: read_endpoint(&report.endpoint)?,
+        endpoint: match report.endpoint.as_str() {
+            OTHER => None,
+            endpoint => Some(read_endpoint(endpoint)?),
+        },
         window,
         identity: Some(Identity {
             instance: report.instance,

@@ -1,0 +1,208 @@
+//! The client: a governor whose policies come from the control plane.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use larder_core::{Event, Gate, Governor, Key, Policy, Service};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::fetch::{Remote, UrlError};
+use crate::known_good::KnownGood;
+use crate::policies::{InForce, Policies};
+use crate::recorder::Recorder;
+use crate::report::{Backlog, Reporter};
+use crate::{poll, report};
+
+/// What the client needs to know.
+#[derive(Debug, Clone)]
+pub struct ClientSettings {
+    /// Where the control plane is: `http://127.0.0.1:8000`.
+    pub url: String,
+    /// The service whose policies are wanted.
+    pub service: Service,
+    /// Where the last policies are kept; `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
+    /// What holds for an endpoint of which the control plane says nothing.
+    pub defaults: Policy,
+}
+
+/// Why a client can't be started. A control plane that is away is no reason.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The URL is not one.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// There is no Tokio runtime to run on.
+    #[error("a client runs on a Tokio runtime: start it from within one")]
+    NoRuntime,
+    /// The HTTP client can't be made.
+    #[error(
+        "can't set up HTTP and TLS for the control plane: {0}; install ca-certificates, or use an http: URL"
+    )]
+    Http(String),
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    NoRandomness,
+}
+
+/// How a client stands with its control plane.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Status {
+    /// The version of the policies in force; `None` before there are any.
+    pub version: Option<u64>,
+    /// Whether they come from the disk, and the control plane has not confirmed them yet.
+    pub from_disk: bool,
+    /// Whether the control plane answered when it was last asked.
+    pub connected: bool,
+    /// Why the control plane's latest answer is not in force, if it isn't.
+    pub parked: Option<String>,
+    /// Windows that were measured and could not be delivered.
+    pub dropped_windows: u64,
+}
+
+/// A governor whose policies come from the control plane. Runs until it is closed or dropped.
+pub struct Client {
+    shared: Arc<Shared>,
+    closing: watch::Sender<bool>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the client and its tasks share.
+pub(crate) struct Shared {
+    pub(crate) service: Service,
+    pub(crate) defaults: Policy,
+    pub(crate) policies: ArcSwap<Policies>,
+    pub(crate) recorder: Recorder,
+    pub(crate) status: Mutex<Status>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("service", &self.shared.service)
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Starts a client on the current Tokio runtime. Waits for nothing: until the control plane answers, the last
+    /// policies that were kept hold, or the defaults.
+    ///
+    /// # Errors
+    /// A [`StartError`] that says what to do.
+    pub fn start(settings: ClientSettings) -> Result<Arc<Self>, StartError> {
+        let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
+        let remote = Arc::new(Remote::new(&settings.url, &settings.service)?);
+        let reporter = Reporter::new(&settings.service).map_err(|_| StartError::NoRandomness)?;
+        let known_good = settings
+            .state_dir
+            .map(|folder| KnownGood::new(folder, settings.service.clone()));
+        let shared = Arc::new(Shared {
+            policies: ArcSwap::from_pointee(Policies::defaults(&settings.defaults)),
+            service: settings.service,
+            defaults: settings.defaults,
+            recorder: Recorder::default(),
+            status: Mutex::default(),
+        });
+        let etag = known_good.as_ref().and_then(|kept| shared.recall(kept));
+        let (closing, is_closing) = watch::channel(false);
+        let polling = poll::Poll {
+            shared: Arc::clone(&shared),
+            remote: Arc::clone(&remote),
+            known_good: known_good.map(Arc::new),
+            etag,
+        };
+        let reporting = report::Report {
+            shared: Arc::clone(&shared),
+            remote,
+            reporter,
+            backlog: Backlog::default(),
+        };
+        let tasks = vec![
+            runtime.spawn(polling.run(is_closing.clone())),
+            runtime.spawn(reporting.run(is_closing)),
+        ];
+        Ok(Arc::new(Self {
+            shared,
+            closing,
+            tasks: Mutex::new(tasks),
+        }))
+    }
+
+    /// What holds for a key, where it came from, and why.
+    #[must_use]
+    pub fn decision(&self, key: &Key) -> InForce {
+        self.shared.policies.load().in_force(key)
+    }
+
+    /// How the client stands with its control plane.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.shared.status().clone()
+    }
+
+    /// Sends what was measured, waiting at most 2 s for it, and ends. Policies stay as they are.
+    pub async fn close(&self) {
+        self.closing.send_replace(true);
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            // A task that panicked has nothing left to send.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Governor for Client {
+    fn gate(&self, key: &Key) -> Gate {
+        self.shared.policies.load().gate(key)
+    }
+
+    fn policy(&self, key: &Key) -> Arc<Policy> {
+        self.shared.policies.load().policy(key)
+    }
+
+    fn record(&self, key: &Key, event: Event) {
+        match self.shared.policies.load().counters(key) {
+            Some(counters) => counters.count(event),
+            None => self.shared.recorder.count(key, event),
+        }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Puts what was kept on the disk in force; its tag, if that worked.
+    fn recall(&self, known_good: &KnownGood) -> Option<String> {
+        let kept = known_good.read()?;
+        let policies = match Policies::new(&kept.config, self, &Policies::defaults(&self.defaults))
+        {
+            Ok(policies) => policies,
+            Err(error) => {
+                tracing::warn!(%error, "the kept policies can't be used; the defaults hold until the control plane answers");
+                return None;
+            }
+        };
+        tracing::info!(
+            service = self.service.as_str(),
+            version = kept.config.version,
+            "the last policies hold until the control plane answers"
+        );
+        self.policies.store(Arc::new(policies));
+        let mut status = self.status();
+        status.version = Some(kept.config.version);
+        status.from_disk = true;
+        kept.etag
+    }
+
+    pub(crate) fn status(&self) -> std::sync::MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,185 @@
+//! The wire to the control plane: bounded in time and size, and it goes nowhere else.
+
+use std::time::Duration;
+
+use larder_core::Service;
+use larder_core::api::SignalBatch;
+use reqwest::{StatusCode, header};
+use url::Url;
+
+use crate::client::StartError;
+
+/// No answer is larger, in bytes.
+pub(crate) const MAX_ANSWER: usize = 8 << 20;
+/// A tag that is longer is not used.
+const MAX_ETAG: usize = 256;
+
+/// Why a text is not the URL of a control plane. The URL is not shown: it may hold a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UrlError {
+    /// It is no URL at all, or not of HTTP.
+    #[error("the control plane's URL is not one: write http://127.0.0.1:8000")]
+    NotHttp,
+    /// It has a user, a query or a fragment.
+    #[error(
+        "the control plane's URL has a user name, a password, a query or a fragment: leave them out"
+    )]
+    Extra,
+}
+
+/// Why the control plane gave no answer that can be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    #[error("it can't be reached ({0})")]
+    Unreachable(String),
+    #[error("it answered with status {0}")]
+    Status(StatusCode),
+    #[error("its answer is larger than 8 MiB")]
+    TooLarge,
+}
+
+/// What the control plane answered.
+pub(crate) enum Fetched {
+    Unchanged,
+    Changed { body: Vec<u8>, etag: Option<String> },
+}
+
+/// The control plane, for one service.
+pub(crate) struct Remote {
+    http: reqwest::Client,
+    config: Url,
+    signals: Url,
+}
+
+impl Remote {
+    pub(crate) fn new(url: &str, service: &Service) -> Result<Self, StartError> {
+        let base = parse(url)?;
+        let is_https = base.scheme() == "https";
+        let at = |path: &str| {
+            let mut url = base.clone();
+            let prefix = base.path().trim_end_matches('/');
+            url.set_path(&format!("{prefix}{path}"));
+            url
+        };
+        Ok(Self {
+            http: http_client(is_https)?,
+            config: at(&format!(
+                "/api/config/{service}",
+                service = service.as_str()
+            )),
+            signals: at("/api/signals/batch"),
+        })
+    }
+
+    /// The service's policies, unless they are those of `etag`.
+    pub(crate) async fn config(&self, etag: Option<&str>) -> Result<Fetched, FetchError> {
+        let mut request = self.http.get(self.config.clone());
+        if let Some(etag) = etag {
+            request = request.header(header::IF_NONE_MATCH, etag);
+        }
+        let response = request.send().await.map_err(unreachable)?;
+        match response.status() {
+            StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(Fetched::Unchanged),
+            StatusCode::OK => {}
+            other => return Err(FetchError::Status(other)),
+        }
+        let etag = response.headers().get(header::ETAG);
+        let etag = etag
+            .and_then(|value| value.to_str().ok())
+            .filter(|tag| tag.len() <= MAX_ETAG)
+            .map(str::to_owned);
+        let body = read(response).await?;
+        Ok(Fetched::Changed { body, etag })
+    }
+
+    /// Delivers windows. A status says that the control plane has made up its mind about them.
+    pub(crate) async fn report(&self, batch: &SignalBatch) -> Result<(), FetchError> {
+        let request = self.http.post(self.signals.clone()).json(batch);
+        let response = request.send().await.map_err(unreachable)?;
+        match response.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(FetchError::Status(status)),
+        }
+    }
+}
+
+fn parse(url: &str) -> Result<Url, UrlError> {
+    let url = Url::parse(url).map_err(|_| UrlError::NotHttp)?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(UrlError::NotHttp);
+    }
+    let is_plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if is_plain {
+        Ok(url)
+    } else {
+        Err(UrlError::Extra)
+    }
+}
+
+fn http_client(is_https: bool) -> Result<reqwest::Client, StartError> {
+    // Fails where the program has a provider already, which then is the one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("larder/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .referer(false)
+        .connect_timeout(Duration::from_secs(1))
+        .read_timeout(Duration::from_secs(2))
+        .timeout(Duration::from_secs(10))
+        .pool_max_idle_per_host(2);
+    if !is_https {
+        // Else a machine without certificate authorities could not even speak plain HTTP.
+        builder = builder.tls_certs_only([]);
+    }
+    builder
+        .build()
+        .map_err(|error| StartError::Http(error.to_string()))
+}
+
+async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, FetchError> {
+    if response
+        .content_length()
+        .is_some_and(|length| length > MAX_ANSWER as u64)
+    {
+        return Err(FetchError::TooLarge);
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Err(FetchError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// The innermost cause, which is what helps; without the URL.
+fn unreachable(error: reqwest::Error) -> FetchError {
+    let error = error.without_url();
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    FetchError::Unreachable(cause.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_url_of_a_control_plane_is_an_error() {
+        for url in ["", "127.0.0.1:8000", "ftp://a", "http://", "redis://a"] {
+            assert_eq!(parse(url), Err(UrlError::NotHttp), "{url}");
+        }
+        for url in ["http://u:p@a", "http://a/?key=1", "http://a/#b"] {
+            assert_eq!(parse(url), Err(UrlError::Extra), "{url}");
+        }
+        assert!(parse("https://control.example.com/larder/").is_ok());
+    }
+}

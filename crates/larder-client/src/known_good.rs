@@ -1,0 +1,258 @@
+//! The last policies that were in force, on the disk: `{state_dir}/policies/{service}.json`.
+//!
+//! A new version is written beside the old one, forced to the disk, and put in its place by one rename, so that the
+//! file is whole at any instant. It is read only if nobody else could have written it.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use larder_core::Service;
+use larder_core::api::ServiceConfig;
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+/// No file is larger, in bytes: an answer of the largest size, and its frame.
+const MAX_FILE: u64 = crate::fetch::MAX_ANSWER as u64 + 4_096;
+const FOLDER: &str = "policies";
+
+/// What is kept.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// Under which tag the control plane knows it.
+    pub(crate) etag: Option<String>,
+    pub(crate) config: ServiceConfig,
+}
+
+/// Where it is kept.
+pub(crate) struct KnownGood {
+    state_dir: PathBuf,
+    service: Service,
+}
+
+impl KnownGood {
+    pub(crate) fn new(state_dir: PathBuf, service: Service) -> Self {
+        Self { state_dir, service }
+    }
+
+    /// What was kept, if there is anything and it can be trusted. Else a warning says what is wrong.
+    pub(crate) fn read(&self) -> Option<Kept> {
+        let kept = match self.try_read() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            other => other,
+        };
+        kept.inspect_err(|error| {
+            let file = self.state_dir.join(FOLDER).join(self.name());
+            tracing::warn!(file = %file.display(), %error, "the kept policies are ignored; remove the file, or mend what is said of it");
+        })
+        .ok()
+    }
+
+    fn try_read(&self) -> io::Result<Kept> {
+        let folder = self.open_folder()?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = fs::openat(&folder, self.name(), flags, Mode::empty())?;
+        check(&file, FileType::RegularFile)?;
+        let mut bytes = Vec::new();
+        File::from(file)
+            .take(MAX_FILE + 1)
+            .read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_FILE {
+            return Err(io::Error::other("it is larger than 8 MiB"));
+        }
+        Ok(serde_json::from_slice(&bytes)?)
+    }
+
+    /// Puts this in place of what was kept.
+    pub(crate) fn write(&self, kept: &Kept) -> io::Result<()> {
+        self.make_folder()?;
+        let folder = self.open_folder()?;
+        self.remove_leftovers(&folder);
+        let random = getrandom::u64().map_err(io::Error::other)?;
+        let beside = format!("{}{random:016x}", self.leftover_prefix());
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = fs::openat(&folder, &beside, flags, Mode::RUSR | Mode::WUSR)?;
+        let written = fill(File::from(file), kept)
+            .and_then(|()| Ok(fs::renameat(&folder, &beside, &folder, self.name())?));
+        if written.is_err() {
+            // It would be in nobody's way, but it would be there.
+            let _ = fs::unlinkat(&folder, &beside, AtFlags::empty());
+        }
+        written?;
+        Ok(fs::fsync(&folder)?)
+    }
+
+    fn make_folder(&self) -> io::Result<()> {
+        let mut private = std::fs::DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private.create(self.state_dir.join(FOLDER))
+    }
+
+    /// What was checked is what is used: by descriptor.
+    fn open_folder(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let state = fs::open(&self.state_dir, flags, Mode::empty())?;
+        check(&state, FileType::Directory)?;
+        let folder = fs::openat(&state, FOLDER, flags, Mode::empty())?;
+        check(&folder, FileType::Directory)?;
+        Ok(folder)
+    }
+
+    /// Removes what a process that died in mid-write left beside the file. One that lives needs no minute to write.
+    fn remove_leftovers(&self, folder: &OwnedFd) {
+        let prefix = self.leftover_prefix();
+        let Ok(entries) = fs::Dir::read_from(folder) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if name.to_bytes().starts_with(prefix.as_bytes()) && is_old(folder, name) {
+                let _ = fs::unlinkat(folder, name, AtFlags::empty());
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("{}.json", self.service.as_str())
+    }
+
+    /// `~` is in no service's name, so that one service's leftovers are never another's.
+    fn leftover_prefix(&self) -> String {
+        format!(".{}~", self.service.as_str())
+    }
+}
+
+fn fill(mut file: File, kept: &Kept) -> io::Result<()> {
+    let bytes = serde_json::to_vec(kept)?;
+    file.write_all(&bytes)?;
+    file.sync_all()
+}
+
+/// Whether it was last written more than a minute ago.
+fn is_old(folder: &OwnedFd, name: &CStr) -> bool {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let Ok(stat) = fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else {
+        return false;
+    };
+    now.saturating_sub(u64::try_from(stat.st_mtime).unwrap_or(0)) > 60
+}
+
+/// Of this type, ours, and nobody else's to read or write; a file under one name only.
+fn check(file: &OwnedFd, expected: FileType) -> io::Result<()> {
+    let wrong = |what: &'static str| Err(io::Error::other(what));
+    let stat = fs::fstat(file)?;
+    let is_file = expected == FileType::RegularFile;
+    if FileType::from_raw_mode(stat.st_mode) != expected {
+        return wrong("it is not a regular file, or its folder is none");
+    }
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return wrong("it, or its folder, belongs to another user");
+    }
+    if stat.st_mode & 0o077 != 0 {
+        return wrong(
+            "others may read or write it, or its folder: take these rights away (chmod go-rwx)",
+        );
+    }
+    if is_file && stat.st_nlink != 1 {
+        return wrong("it has a second name (a hard link)");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn kept(version: u64) -> Kept {
+        Kept {
+            etag: Some("\"a-1\"".into()),
+            config: ServiceConfig {
+                service_name: "svc".into(),
+                version,
+                policies: Vec::new(),
+            },
+        }
+    }
+
+    fn known_good() -> (tempfile::TempDir, KnownGood) {
+        let folder = tempfile::tempdir().unwrap();
+        let known_good = KnownGood::new(folder.path().join("state"), Service::new("svc").unwrap());
+        (folder, known_good)
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_nothing_lies_beside_it() {
+        let (folder, known_good) = known_good();
+        assert!(known_good.read().is_none());
+        known_good.write(&kept(1)).unwrap();
+        let policies = folder.path().join("state/policies");
+        std::fs::write(policies.join(".svc~dead"), "half").unwrap();
+        let dead = File::options()
+            .write(true)
+            .open(policies.join(".svc~dead"))
+            .unwrap();
+        dead.set_modified(UNIX_EPOCH).unwrap();
+        known_good.write(&kept(2)).unwrap();
+        assert_eq!(known_good.read().unwrap().config.version, 2);
+        assert_eq!(std::fs::read_dir(&policies).unwrap().count(), 1);
+        let mode = std::fs::metadata(policies.join("svc.json"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_another_could_have_written_is_ignored() {
+        let (folder, known_good) = known_good();
+        known_good.write(&kept(1)).unwrap();
+        let policies = folder.path().join("state/policies");
+        let file = policies.join("svc.json");
+        let set_mode = |path: &std::path::Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        set_mode(&file, 0o666);
+        assert!(known_good.read().is_none());
+        set_mode(&file, 0o600);
+        set_mode(&policies, 0o777);
+        assert!(known_good.read().is_none());
+        set_mode(&policies, 0o700);
+        std::fs::hard_link(&file, policies.join("second")).unwrap();
+        assert!(known_good.read().is_none());
+        std::fs::remove_file(&file).unwrap();
+        symlink(policies.join("second"), &file).unwrap();
+        assert!(known_good.read().is_none());
+        std::fs::remove_file(&file).unwrap();
+        fs::mknodat(fs::CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        assert!(known_good.read().is_none());
+        std::fs::remove_file(&file).unwrap();
+        std::fs::rename(policies.join("second"), &file).unwrap();
+        assert!(known_good.read().is_some());
+    }
+
+    #[test]
+    fn a_damaged_file_is_ignored() {
+        let (folder, known_good) = known_good();
+        known_good.write(&kept(1)).unwrap();
+        let file = folder.path().join("state/policies/svc.json");
+        for damage in [
+            b"".to_vec(),
+            b"{\"etag\":".to_vec(),
+            vec![0xff; 100],
+            vec![b' '; 9 << 20],
+        ] {
+            std::fs::write(&file, damage).unwrap();
+            assert!(known_good.read().is_none());
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What was measured since the last report. Counting takes a lock that is held for a few additions, and that threads
+//! seldom share.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use larder_core::{Event, Key, Window};
+use larder_decide::collapse;
+
+/// Threads are spread over so many locks.
+const STRIPES: usize = 8;
+/// Endpoints without a policy are spread over so many locks.
+const SHARDS: usize = 16;
+/// At most this many endpoints without a policy are told apart between two reports; further ones are `other`.
+const MAX_ENDPOINTS: usize = 2_000;
+
+/// One endpoint's window, in stripes.
+#[derive(Default)]
+pub(crate) struct Counters {
+    stripes: [Stripe; STRIPES],
+}
+
+/// On a cache line of its own, so that threads don't slow each other down.
+#[derive(Default)]
+#[repr(align(128))]
+struct Stripe(Mutex<Window>);
+
+impl Counters {
+    pub(crate) fn count(&self, event: Event) {
+        add(&mut lock(&self.stripes[stripe()].0), event);
+    }
+
+    fn add(&self, window: &Window) {
+        lock(&self.stripes[stripe()].0).merge(window);
+    }
+
+    /// What was counted since the last time.
+    pub(crate) fn take(&self) -> Window {
+        let mut sum = Window::default();
+        for stripe in &self.stripes {
+            sum.merge(&std::mem::take(&mut *lock(&stripe.0)));
+        }
+        sum
+    }
+}
+
+/// What was measured of endpoints without a policy.
+#[derive(Default)]
+pub(crate) struct Recorder {
+    hasher: RandomState,
+    shards: [Mutex<HashMap<Route, Window>>; SHARDS],
+    /// The endpoints in all shards.
+    endpoints: AtomicUsize,
+    other: Counters,
+}
+
+/// A path with its identifiers collapsed; for methods other than GET with the method before it.
+type Route = Box<str>;
+
+impl Recorder {
+    /// Counts an answer to a request for this key.
+    pub(crate) fn count(&self, key: &Key, event: Event) {
+        let mut window = Window::default();
+        add(&mut window, event);
+        let template = collapse(key.path());
+        let route = match key.method() {
+            "GET" => template,
+            method => format!("{method} {template}").into(),
+        };
+        self.add(route, &window);
+    }
+
+    /// Adds what was measured of a route.
+    pub(crate) fn add<'a>(&self, route: impl Into<Cow<'a, str>>, window: &Window) {
+        let route = route.into();
+        let shard = self.hasher.hash_one(&*route) as usize % SHARDS;
+        let mut windows = lock(&self.shards[shard]);
+        if let Some(sum) = windows.get_mut(&*route) {
+            return sum.merge(window);
+        }
+        if self.endpoints.fetch_add(1, Ordering::Relaxed) >= MAX_ENDPOINTS {
+            self.endpoints.fetch_sub(1, Ordering::Relaxed);
+            drop(windows);
+            return self.other.add(window);
+        }
+        windows.insert(route.into(), *window);
+    }
+
+    /// What was counted since the last time.
+    pub(crate) fn take(&self) -> Vec<(String, Window)> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let windows = std::mem::take(&mut *lock(shard));
+            self.endpoints.fetch_sub(windows.len(), Ordering::Relaxed);
+            all.extend(
+                windows
+                    .into_iter()
+                    .map(|(route, window)| (route.into(), window)),
+            );
+        }
+        let other = self.other.take();
+        if other.requests() > 0 {
+            all.push(("other".to_owned(), other));
+        }
+        all
+    }
+}
+
+fn add(window: &mut Window, event: Event) {
+    window.count(event.outcome, event.latency, event.is_error, event.bytes);
+}
+
+/// The stripe of this thread.
+fn stripe() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static MINE: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES);
+    }
+    MINE.with(Cell::get)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::Outcome;
+
+    use super::*;
+
+    fn key(path: &str) -> Key {
+        Key::new("svc", path).unwrap()
+    }
+
+    #[test]
+    fn paths_of_one_route_count_together_and_a_flood_is_other() {
+        let recorder = Recorder::default();
+        let hit = Event::of(Outcome::Hit, 1);
+        for index in 0..10_000 {
+            recorder.count(&key(&format!("/p/{index}")), hit);
+            recorder.count(&key(&format!("/flood-{index}-x")), hit);
+        }
+        let taken = recorder.take();
+        assert_eq!(taken.len(), MAX_ENDPOINTS + 1);
+        let hits = |name: &str| {
+            taken
+                .iter()
+                .find(|(route, _)| route == name)
+                .unwrap()
+                .1
+                .hits
+        };
+        assert_eq!(hits("/p/{id}"), 10_000);
+        assert_eq!(hits("other"), 10_000 - (MAX_ENDPOINTS as u64 - 1));
+        assert!(recorder.take().is_empty());
+    }
+}
