@@ -16,6 +16,7 @@ use axum::routing::get;
 use axum::{Router, response};
 use larder_core::{Answer, Cache, Json, LoadError, Pattern, PolicyPatch, QueryRule};
 use larder_http::{Caching, CachingLayer, Limits, Problem};
+use serde::Serialize;
 use tokio::net::TcpListener;
 
 pub use shop::{Shop, ShopError};
@@ -87,7 +88,7 @@ async fn update(
     State(service): State<Service>,
     Path(id): Path<String>,
     body: Bytes,
-) -> Result<response::Json<serde_json::Value>, Problem> {
+) -> Result<response::Json<Done>, Problem> {
     let change = serde_json::from_slice(&body).map_err(|error| {
         Problem::new(StatusCode::BAD_REQUEST)
             .detail(format!("the body is no change of a product: {error}"))
@@ -103,8 +104,16 @@ async fn update(
             tracing::warn!(endpoint, %error, "not invalidated: the old answer ends with its time");
         }
     }
-    let done = serde_json::json!({ "success": true, "message": "Product updated" });
-    Ok(response::Json(done))
+    Ok(response::Json(Done {
+        success: true,
+        message: "Product updated",
+    }))
+}
+
+#[derive(Serialize)]
+struct Done {
+    success: bool,
+    message: &'static str,
 }
 
 /// The stored bytes inside the answer; nobody parses them.

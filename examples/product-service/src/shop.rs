@@ -27,10 +27,10 @@ pub enum ShopError {
     #[error("there is no such product")]
     NoSuchProduct,
     /// The database did not do it.
-    #[error("the database did not answer: {0}")]
+    #[error(transparent)]
     Database(#[from] sqlx::Error),
     /// The database's answer is no JSON.
-    #[error("the database answered nonsense: {0}")]
+    #[error(transparent)]
     Nonsense(#[from] serde_json::Error),
 }
 

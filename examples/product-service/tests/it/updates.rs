@@ -2,7 +2,7 @@
 
 use crate::Running;
 
-const UPDATED: &str = r#"{"message":"Product updated","success":true}"#;
+const UPDATED: &str = r#"{"success":true,"message":"Product updated"}"#;
 
 #[tokio::test]
 async fn the_given_fields_change_and_the_next_answers_show_it() {
