@@ -149,32 +149,41 @@ impl Drop for Opened {
 /// What the first opener does: nobody else has the folder open.
 fn prepare(folder: &Folder, options: &Options) -> Result<Control, OpenError> {
     let max_bytes = options.max_bytes.max(LEAST_BYTES) / PAGE_BYTES * PAGE_BYTES;
-    if let Some(control) = existing_control(folder)? {
-        match may_stay(&control) {
-            Ok(()) => {
-                let damage = match folder.open_existing(DATA)? {
-                    Some(data) => walk::check(&data),
-                    None => Ok(()),
-                };
-                match damage {
-                    Ok(()) => return settle(folder, control, options),
-                    Err(damage) => {
-                        set_aside(folder, &damage)?;
-                        let control = new_control(folder, max_bytes)?;
-                        control.count_removed(Removal::Damaged, 1);
-                        return settle(folder, control, options);
-                    }
-                }
-            }
-            Err(why) => {
-                let folder = folder.path().display().to_string();
-                tracing::info!(folder, why, "the embedded store starts empty");
-            }
+    let control = existing_control(folder)?;
+    if let Some(why) = control.as_ref().and_then(|control| may_stay(control).err()) {
+        let path = folder.path().display().to_string();
+        tracing::info!(folder = path, why, "the embedded store starts empty");
+        folder.remove(DATA)?;
+        folder.remove(LMDB_LOCK)?;
+        return settle(folder, new_control(folder, max_bytes)?, options);
+    }
+    match (damage(folder, control.is_some())?, control) {
+        (Some(damage), _) => {
+            set_aside(folder, &damage)?;
+            let control = new_control(folder, max_bytes)?;
+            control.count_removed(Removal::Damaged, 1);
+            settle(folder, control, options)
+        }
+        (None, Some(control)) => settle(folder, control, options),
+        (None, None) => {
+            folder.remove(LMDB_LOCK)?;
+            settle(folder, new_control(folder, max_bytes)?, options)
         }
     }
-    folder.remove(DATA)?;
-    folder.remove(LMDB_LOCK)?;
-    settle(folder, new_control(folder, max_bytes)?, options)
+}
+
+/// What is wrong with the data file, if there is one.
+fn damage(folder: &Folder, has_control: bool) -> Result<Option<walk::Damage>, OpenError> {
+    let Some(data) = folder.open_existing(DATA)? else {
+        return Ok(None);
+    };
+    let is_empty = data.metadata().is_ok_and(|data| data.len() == 0);
+    if !has_control && !is_empty {
+        return Ok(Some(
+            "its control block is missing, damaged, or of another version".to_owned(),
+        ));
+    }
+    Ok(walk::check(&data).err())
 }
 
 fn existing_control(folder: &Folder) -> Result<Option<Control>, OpenError> {

@@ -163,9 +163,32 @@ impl Queue {
                 .wait(waiting)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        Some(waiting.take(most, most_bytes))
+    }
+
+    /// Takes those that wait now, as [`Queue::take`] does, up to the next clear.
+    pub(crate) fn take_beside_clear(&self, most: usize, most_bytes: usize) -> Vec<Job> {
+        let mut waiting = self.lock();
+        match waiting.jobs.front() {
+            Some(job) if !matches!(job.operation, Operation::Clear(_)) => {
+                waiting.take(most, most_bytes)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Takes no more operations; those that wait are done.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
+        self.not_empty.notify_one();
+    }
+}
+
+impl Waiting {
+    fn take(&mut self, most: usize, most_bytes: usize) -> Vec<Job> {
         let mut taken = Vec::new();
         let mut bytes = 0;
-        while let Some(job) = waiting.jobs.front() {
+        while let Some(job) = self.jobs.front() {
             let size = job.bytes();
             let is_clear = matches!(job.operation, Operation::Clear(_));
             let is_enough = taken.len() >= most || bytes + size > most_bytes || is_clear;
@@ -173,19 +196,13 @@ impl Queue {
                 break;
             }
             bytes += size;
-            taken.extend(waiting.jobs.pop_front());
+            taken.extend(self.jobs.pop_front());
             if is_clear {
                 // It takes transactions of its own.
                 break;
             }
         }
-        waiting.bytes = waiting.bytes.saturating_sub(bytes);
-        Some(taken)
-    }
-
-    /// Takes no more operations; those that wait are done.
-    pub(crate) fn close(&self) {
-        self.lock().is_closed = true;
-        self.not_empty.notify_one();
+        self.bytes = self.bytes.saturating_sub(bytes);
+        taken
     }
 }

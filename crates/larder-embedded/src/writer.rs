@@ -313,6 +313,19 @@ impl Writer {
         Ok(Outcome::Deleted(Deleted::default()))
     }
 
+    /// A group of those that wait has its turn between two transactions of a clear. What is stored while that runs may
+    /// stay, and a fill whose right has ended is refused now as later.
+    fn write_beside_clear(&mut self) {
+        let jobs = self
+            .queue
+            .take_beside_clear(GROUP_OPERATIONS, self.group_bytes);
+        let jobs: Vec<Job> = jobs.into_iter().filter(Job::take).collect();
+        if !jobs.is_empty() {
+            self.progress.begin();
+            self.write_group(jobs);
+        }
+    }
+
     /// Removes what a pattern means, in several transactions.
     fn clear(&mut self, pattern: &Pattern) -> Outcome {
         let mut deleted = Deleted::default();
@@ -342,6 +355,7 @@ impl Writer {
             if after.is_none() {
                 return Outcome::Deleted(deleted);
             }
+            self.write_beside_clear();
         }
     }
 

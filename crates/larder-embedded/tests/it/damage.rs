@@ -306,6 +306,18 @@ fn what_was_set_aside_is_kept_once_and_counted() {
     }
 }
 
+#[test]
+fn a_damaged_control_block_is_no_silent_cold_start() {
+    let place = whole();
+    Damage::Zeroed(0).apply(&place.folder.join("control"));
+    let store = place.open(small());
+    let stats = runtime()
+        .block_on(async { larder_core::Store::stats(&store).await })
+        .unwrap();
+    assert_eq!((stats.entries, stats.damaged), (Some(0), Some(1)));
+    assert!(place.folder.join("damaged/data.mdb").exists());
+}
+
 /// The fault bites: LMDB alone dies of a file that was cut.
 #[test]
 fn bare_lmdb_dies_of_a_file_that_was_cut() {

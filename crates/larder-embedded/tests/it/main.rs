@@ -4,10 +4,12 @@
 #![allow(unsafe_code)]
 
 mod bounded;
+mod clears;
 mod contract;
 mod damage;
 mod eviction;
 mod full_disk;
+mod hostile_control;
 mod kills;
 mod namespaces;
 mod power_cut;

@@ -1,0 +1,56 @@
+//! A large clear leaves the others their turns.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_core::{ClearMode, Pattern, Store, Written};
+use larder_embedded::Options;
+
+use crate::support::{Place, entry, key, options};
+
+const ENTRIES: usize = 60_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_clear_leaves_other_writes_their_turns() {
+    let place = Place::new();
+    let filling = place.open(options());
+    for chunk in (0..ENTRIES).collect::<Vec<_>>().chunks(1_000) {
+        let entries = chunk
+            .iter()
+            .map(|index| entry(&key(&format!("/cleared/{index}")), "x", 3_600));
+        let outcomes = filling.set_many(entries.collect()).await.unwrap();
+        assert!(outcomes.iter().all(Written::is_stored));
+    }
+    drop(filling);
+    // Shorter than the clear takes, and longer than any one transaction.
+    let store = Arc::new(place.open(Options {
+        deadline: Duration::from_millis(250),
+        ..options()
+    }));
+    let clearing = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move {
+            let pattern = Pattern::parse("cache:svc:/cleared/*").unwrap();
+            store.clear(&pattern, ClearMode::Delete).await
+        }
+    });
+    let mut beside = 0;
+    while !clearing.is_finished() {
+        let written = store
+            .set(entry(&key(&format!("/beside/{beside}")), "x", 60))
+            .await;
+        assert_eq!(written, Ok(Written::Stored));
+        assert_eq!(
+            store
+                .delete(&[key(&format!("/beside/{beside}"))])
+                .await
+                .unwrap()
+                .entries,
+            1
+        );
+        beside += 1;
+    }
+    assert_eq!(clearing.await.unwrap().unwrap().entries, ENTRIES as u64);
+    assert!(beside >= 5, "{beside} writes beside it");
+    assert_eq!(store.stats().await.unwrap().entries, Some(0));
+}
