@@ -14,6 +14,28 @@ use crate::Problem;
 
 /// Whether the answer to a request may come from the cache, and why; and the lookups that go by it. An extractor for
 /// handlers with a [`CachingLayer`](crate::CachingLayer) around them.
+///
+/// A handler that keeps entries by hand asks it first:
+///
+/// ```
+/// use axum::extract::State;
+/// use larder_core::Cache;
+/// use larder_http::Caching;
+///
+/// async fn list(State(cache): State<Cache>, caching: Caching) -> String {
+///     let Some(key) = caching.key.as_ref().filter(|_| caching.should_cache()) else {
+///         return slow_query().await; // caching.reason says why
+///     };
+///     if let Some(list) = cache.get(key).await {
+///         return list;
+///     }
+///     let list = slow_query().await;
+///     let written = cache.set(key, &list, caching.policy.ttl()).await;
+///     println!("{written}");
+///     list
+/// }
+/// # async fn slow_query() -> String { String::new() }
+/// ```
 #[derive(Clone)]
 pub struct Caching {
     /// Why the answer may come from the cache, or may not.

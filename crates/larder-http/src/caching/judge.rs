@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, header};
 use http_body::Body as _;
 use larder_core::{Key, Policy, QueryRule, Reason, Variant};
 
+use super::query::kept;
 use super::route::{Route, holds_identity};
 
 /// Headers by which some frameworks let a client change the method after the cache has seen it (CVE-2018-14773,
@@ -25,8 +26,8 @@ pub(super) struct Verdict {
     pub(super) key: Option<Key>,
     /// What it is reported under.
     pub(super) about: Option<Key>,
-    /// A GET or a HEAD: the policy's rule for the query holds for its handler too.
-    pub(super) is_read: bool,
+    /// What the handler may see of the query of a GET or a HEAD, if that is not all of it.
+    pub(super) kept_query: Option<String>,
 }
 
 /// Judges a request by its route, by the rules that stand above every policy, and by the policy in force.
@@ -45,7 +46,16 @@ pub(super) fn judge(route: &Route, request: &Request) -> Verdict {
         Some(key) => route.cache.governor().policy(key),
         None => Arc::default(),
     };
-    let key = key(route, &policy, plain, request);
+    let rule = policy.include_query();
+    let query = request.uri().query();
+    let kept_query = query
+        .filter(|_| is_read)
+        .and_then(|query| kept(query, rule));
+    let query = match &kept_query {
+        Some(kept) => Some(kept.as_str()).filter(|kept| !kept.is_empty()),
+        None => query,
+    };
+    let key = key(route, &policy, plain, request, query);
     let reason = match &key {
         Err(reason) => *reason,
         Ok(key) if route.cache.governor().gate(key).cache_enabled => Reason::PolicyOn,
@@ -56,7 +66,7 @@ pub(super) fn judge(route: &Route, request: &Request) -> Verdict {
         policy,
         key: key.ok(),
         about,
-        is_read,
+        kept_query,
     }
 }
 
@@ -66,13 +76,14 @@ fn key(
     policy: &Policy,
     plain: Option<Key>,
     request: &Request,
+    query: Option<&str>,
 ) -> Result<Key, Reason> {
     check_request(request)?;
     check_identity(route, policy, request.headers())?;
     let plain = plain.ok_or(Reason::NoKey)?;
     let variant = variant(route, policy, request.headers())?;
     let path = path(request);
-    let endpoint = match request.uri().query() {
+    let endpoint = match query {
         Some(query) => format!("{path}?{query}"),
         None if variant == Variant::none() => return Ok(plain),
         None => path.to_owned(),

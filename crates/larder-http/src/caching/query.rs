@@ -1,15 +1,10 @@
 //! What is left of a query when all is taken out that the key doesn't name.
 
-use http::Uri;
 use larder_core::{Key, QueryRule, Service, Variant};
 
-use super::judge::Verdict;
-
 /// The parameters that the handler may see, as they came and in their order; `None` if that is all of them.
-pub(super) fn kept(verdict: &Verdict, uri: &Uri) -> Option<String> {
-    let rule = verdict.policy.include_query();
-    let query = uri.query()?;
-    if !verdict.is_read || *rule == QueryRule::All {
+pub(super) fn kept(query: &str, rule: &QueryRule) -> Option<String> {
+    if *rule == QueryRule::All {
         return None;
     }
     let kept: Vec<&str> = query

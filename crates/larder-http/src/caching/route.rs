@@ -14,7 +14,6 @@ use tower::{Layer, Service};
 
 use super::extract::Caching;
 use super::judge::judge;
-use super::query;
 
 /// Gives a route's handler the extractor [`Caching`], and reports every request once: what the cache did, how long
 /// the answer took, whether it failed.
@@ -169,8 +168,8 @@ where
         let begin = Instant::now();
         let cache = self.route.cache.clone();
         let verdict = judge(&self.route, &request);
-        if let Some(kept) = query::kept(&verdict, request.uri()) {
-            withhold(&mut request, &kept);
+        if let Some(kept) = &verdict.kept_query {
+            withhold(&mut request, kept);
         }
         let (key, about) = (verdict.key.clone(), verdict.about);
         request.extensions_mut().insert(Caching {

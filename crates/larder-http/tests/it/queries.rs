@@ -66,6 +66,14 @@ async fn ten_thousand_invented_parameters_make_one_load() {
         let answer = crate::client::read_one(&mut stream).await;
         assert_eq!(answer.body, "None /products");
     }
+    // Nor does what can't be in any key, or would make one too long.
+    let long = format!("/products?{}", "x".repeat(9_000));
+    for target in ["/products?%zz", "/products?", "/products?&&", &long] {
+        assert_eq!(
+            get_it(server.address, target, &[]).await.body,
+            "None /products"
+        );
+    }
     assert_eq!(watched.cache.counts().loads, 1);
 }
 
