@@ -1,6 +1,5 @@
 //! JSON in and out.
 
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Json, Request};
 use bytes::Bytes;
 use http::StatusCode;
@@ -8,29 +7,33 @@ use larder_http::Problem;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A body that is a JSON document of this type; what is not gets an answer that says why.
+/// A body that is a JSON object of this type; what is not gets an answer that says why. That it came as
+/// `application/json` was checked by the gate.
 pub(crate) struct Body<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let body = Json::<T>::from_request(request, state).await;
-        body.map(|Json(document)| Self(document)).map_err(problem)
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| problem(rejection.status(), &rejection.body_text()))?;
+        // Serde would take the fields as an array, too.
+        if bytes.trim_ascii_start().first() == Some(&b'[') {
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            return Err(problem(status, "the body is an array: send an object, {…}"));
+        }
+        Json::from_bytes(&bytes)
+            .map(|Json(document)| Self(document))
+            .map_err(|rejection| problem(rejection.status(), &rejection.body_text()))
     }
 }
 
-fn problem(rejection: JsonRejection) -> Problem {
-    let status = rejection.status();
-    match status {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(status).detail("the body is larger than 1 MiB: send it in parts")
-        }
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            Problem::new(status).detail("send JSON, with Content-Type: application/json")
-        }
-        _ => Problem::new(status).detail(larder_model::escape(&rejection.body_text()).into_owned()),
+fn problem(status: StatusCode, detail: &str) -> Problem {
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        return Problem::new(status).detail("the body is larger than 1 MiB: send it in parts");
     }
+    Problem::new(status).detail(larder_model::escape(detail).into_owned())
 }
 
 /// A document as bytes. The documents of this crate have string keys and finite numbers, so that none fails.
