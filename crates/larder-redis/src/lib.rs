@@ -1,1 +1,32 @@
-//! Larder's store on Redis and Valkey
+//! Larder's store on Redis and Valkey: one server.
+//!
+//! ```no_run
+//! use larder_redis::{Options, RedisStore, RedisUrl};
+//!
+//! # async fn example() -> Result<(), larder_redis::UrlError> {
+//! let url = RedisUrl::parse("redis://127.0.0.1:6379/0")?;
+//! let store = RedisStore::connect(url, Options::default()); // at once, also with the server down
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - Entries are plain JSON under `cache:…`, written by `SETEX`: any client reads them, `TTL` shows what is left.
+//! - One connection, shared by all tasks, speaks RESP3. What it is told in between (pushes) is seen by the task that
+//!   reads the replies.
+//! - Every operation ends within [`Options::deadline`]. After [`Options::failures`] in a row, operations fail in microseconds,
+//!   while probes look for the server; it is used again as soon as one gets an answer.
+//! - What the server may send is bounded, whatever it says; a reply that nobody asked for ends the connection.
+
+mod breaker;
+mod command;
+mod connection;
+mod lives;
+mod node;
+mod resp;
+mod store;
+mod stream;
+mod url;
+
+pub use node::Options;
+pub use store::RedisStore;
+pub use url::{RedisUrl, UrlError};

@@ -1,3 +1,4 @@
 //! What Larder's tests share: the contract every store passes, real servers, fault tools.
 
 pub mod contract;
+pub mod redis;

@@ -1,0 +1,97 @@
+//! Commands, as they go out: arguments with their lengths, so that no text in them can be taken for another command.
+
+use std::fmt::Write as _;
+
+use bytes::{BufMut as _, BytesMut};
+use larder_core::Guard;
+
+/// What a command answers, an error aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// A string, or null.
+    Text,
+    /// `OK`.
+    Ok,
+    Integer,
+    Array,
+    /// This very text.
+    Nonce(u64),
+}
+
+/// A command to be sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Command<'a> {
+    pub(crate) arguments: &'a [&'a [u8]],
+    pub(crate) expect: Expect,
+    /// Under which condition it is sent; judged in the very order in which commands go out.
+    pub(crate) guard: Option<&'a Guard>,
+}
+
+impl<'a> Command<'a> {
+    pub(crate) fn new(arguments: &'a [&'a [u8]], expect: Expect) -> Self {
+        Self {
+            arguments,
+            expect,
+            guard: None,
+        }
+    }
+}
+
+/// Writes a command.
+pub(crate) fn write(out: &mut BytesMut, arguments: &[&[u8]]) {
+    number(out, b'*', arguments.len());
+    for argument in arguments {
+        number(out, b'$', argument.len());
+        out.put_slice(argument);
+        out.put_slice(b"\r\n");
+    }
+}
+
+fn number(out: &mut BytesMut, kind: u8, mut number: usize) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        // A digit is below 10.
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.put_u8(kind);
+    out.put_slice(&digits[at..]);
+    out.put_slice(b"\r\n");
+}
+
+/// Writes a `PING` that is answered with its own nonce.
+pub(crate) fn write_nonce(out: &mut BytesMut, nonce: u64) {
+    out.put_slice(b"*2\r\n$4\r\nPING\r\n$16\r\n");
+    // Writing to a buffer in memory can't fail.
+    let _ = write!(out, "{nonce:016x}\r\n");
+}
+
+/// Whether a text is what a nonce is answered with.
+pub(crate) fn is_nonce(text: &[u8], nonce: u64) -> bool {
+    std::str::from_utf8(text)
+        .is_ok_and(|text| text.len() == 16 && u64::from_str_radix(text, 16) == Ok(nonce))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_go_out_with_their_lengths() {
+        let mut out = BytesMut::new();
+        write(&mut out, &[b"SETEX", b"a\r\nDEL b", b"", b"0123456789"]);
+        assert_eq!(
+            out,
+            "*4\r\n$5\r\nSETEX\r\n$8\r\na\r\nDEL b\r\n$0\r\n\r\n$10\r\n0123456789\r\n"
+        );
+        out.clear();
+        write_nonce(&mut out, 255);
+        assert_eq!(out, "*2\r\n$4\r\nPING\r\n$16\r\n00000000000000ff\r\n");
+        assert!(is_nonce(b"00000000000000ff", 255) && !is_nonce(b"ff", 255));
+    }
+}

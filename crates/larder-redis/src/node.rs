@@ -1,0 +1,414 @@
+//! One server: connected to, watched over, and looked for again when it is away.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use larder_core::StoreError;
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::breaker::{Event, State};
+use crate::command::{self, Command};
+use crate::connection::{self, Connection, Reply, Watch};
+use crate::resp::{Reader, Value};
+use crate::stream::{self, Stream};
+use crate::url::RedisUrl;
+
+/// A value may be that much longer than `max_value_bytes` before it is read away.
+const MARGIN_BYTES: usize = 64 << 10;
+/// What a server says is shown no further than that.
+const SHOWN: usize = 200;
+
+/// How a server is dealt with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// After this time an operation is given up. Default: 100 ms.
+    pub deadline: Duration,
+    /// After this time an attempt to connect is given up. Default: 1 s.
+    pub connect_timeout: Duration,
+    /// So many operations without an answer in a row, and no more are sent until a probe was answered. Default: 3.
+    pub failures: u32,
+    /// More commands than this do not wait for an answer at once: further operations are refused. Default: 8,192.
+    pub max_in_flight: usize,
+    /// Longer values are taken as absent, in bytes. Default: 1 MiB.
+    pub max_value_bytes: usize,
+    /// Certificate authorities to trust besides the machine's.
+    pub extra_roots: Vec<CertificateDer<'static>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_millis(100),
+            connect_timeout: Duration::from_secs(1),
+            failures: 3,
+            max_in_flight: 8_192,
+            max_value_bytes: 1 << 20,
+            extra_roots: Vec::new(),
+        }
+    }
+}
+
+/// One server.
+pub(crate) struct Node {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    url: RedisUrl,
+    options: Options,
+    phase: Mutex<Phase>,
+    /// Whether the first probe has come to an end.
+    is_started: watch::Sender<bool>,
+    is_closed: AtomicBool,
+    closed: tokio::sync::Notify,
+    pushes: AtomicU64,
+}
+
+struct Phase {
+    state: State,
+    connection: Option<Arc<Connection>>,
+    /// Why there is none.
+    why: String,
+    away_since: Option<Instant>,
+}
+
+impl Node {
+    /// Begins to look for a server, and returns at once.
+    pub(crate) fn start(url: RedisUrl, options: Options) -> Self {
+        let shared = Arc::new(Shared {
+            url,
+            options,
+            phase: Mutex::new(Phase {
+                state: State::Starting,
+                connection: None,
+                why: "it has not been reached yet".to_owned(),
+                away_since: None,
+            }),
+            is_started: watch::Sender::new(false),
+            is_closed: AtomicBool::new(false),
+            closed: tokio::sync::Notify::new(),
+            pushes: AtomicU64::new(0),
+        });
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => {
+                runtime.spawn(supervise(Arc::clone(&shared)));
+            }
+            Err(_) => {
+                let why = "there is no Tokio runtime: connect inside of one";
+                shared.note(Event::ProbeFailed, why);
+            }
+        }
+        Self { shared }
+    }
+
+    pub(crate) fn url(&self) -> &RedisUrl {
+        &self.shared.url
+    }
+
+    /// Sends commands and waits for their replies, all within the deadline: `None` for each that its guard did not let
+    /// through.
+    pub(crate) async fn ask(
+        &self,
+        commands: &[Command<'_>],
+    ) -> Result<Vec<Option<Value>>, StoreError> {
+        let deadline = tokio::time::Instant::now() + self.shared.options.deadline;
+        let connection = self.connection(deadline).await?;
+        let replies = connection.send(commands)?;
+        match tokio::time::timeout_at(deadline, collect(replies)).await {
+            Ok(Some(values)) => Ok(values),
+            Ok(None) => Err(StoreError::Broken(self.shared.lock().why.clone())),
+            Err(_late) => {
+                self.shared.timed_out(&connection);
+                Err(StoreError::TimedOut)
+            }
+        }
+    }
+
+    /// Sends commands for whose replies nobody waits; drops them if there is no connection.
+    pub(crate) fn tell(&self, command: Command<'_>) {
+        let connection = self.shared.lock().connection.clone();
+        if let Some(connection) = connection {
+            let _ = connection.send(&[command]);
+        }
+    }
+
+    /// The connection. Only the very first attempt to connect is waited for.
+    async fn connection(
+        &self,
+        deadline: tokio::time::Instant,
+    ) -> Result<Arc<Connection>, StoreError> {
+        if let Some(connection) = self.shared.lock().connection.clone() {
+            return Ok(connection);
+        }
+        let mut is_started = self.shared.is_started.subscribe();
+        if !*is_started.borrow() {
+            let started = is_started.wait_for(|is_started| *is_started);
+            // Late or not: what is there now counts.
+            let _ = tokio::time::timeout_at(deadline, started).await;
+        }
+        let phase = self.shared.lock();
+        let why = || StoreError::Away(format!("{}: {}", self.shared.url, phase.why));
+        phase.connection.clone().ok_or_else(why)
+    }
+
+    pub(crate) fn close(&self) {
+        self.shared.is_closed.store(true, Ordering::SeqCst);
+        self.shared.closed.notify_one();
+        let connection = self.shared.lock().connection.take();
+        if let Some(connection) = connection {
+            connection.end("it was closed");
+        }
+        self.shared.lock().why = "it was closed".to_owned();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// All replies; `None` if the connection ended before.
+async fn collect(replies: Vec<Option<Reply>>) -> Option<Vec<Option<Value>>> {
+    let mut values = Vec::with_capacity(replies.len());
+    for reply in replies {
+        values.push(match reply {
+            Some(reply) => Some(reply.await.ok()?),
+            None => None,
+        });
+    }
+    Some(values)
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves the breaker on, and says in the log when the server goes away or comes back.
+    fn note(&self, event: Event, why: &str) -> State {
+        let mut phase = self.lock();
+        let before = phase.state;
+        phase.state = before.after(event, self.options.failures);
+        let server = self.url.to_string();
+        match phase.state {
+            State::Open { .. } => {
+                phase.connection = None;
+                if phase.away_since.is_none() {
+                    phase.away_since = Some(Instant::now());
+                    tracing::warn!(server, why, "store away: requests go on without it");
+                }
+                phase.why = why.to_owned();
+            }
+            State::Closed { .. } if !matches!(before, State::Closed { .. }) => {
+                match phase.away_since.take() {
+                    Some(since) => {
+                        let away = since.elapsed();
+                        tracing::info!(server, ?away, "store back");
+                    }
+                    None => tracing::info!(server, "store connected"),
+                }
+            }
+            State::Closed { .. } | State::Starting => {}
+        }
+        phase.state
+    }
+
+    fn timed_out(&self, connection: &Arc<Connection>) {
+        let is_current = self
+            .lock()
+            .connection
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, connection));
+        if !is_current {
+            return;
+        }
+        let why = "it does not answer within the deadline";
+        if matches!(self.note(Event::TimedOut, why), State::Open { .. }) {
+            connection.end(why);
+        }
+    }
+}
+
+impl Watch for Shared {
+    fn answered(&self) {
+        let mut phase = self.lock();
+        phase.state = phase.state.after(Event::Answered, self.options.failures);
+    }
+
+    fn pushed(&self, _push: &[Value]) {
+        self.pushes.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Connects, watches, and looks for the server again, until the node is closed.
+async fn supervise(shared: Arc<Shared>) {
+    while !shared.is_closed.load(Ordering::SeqCst) {
+        let probe = timeout(shared.options.connect_timeout, probe(&shared)).await;
+        let why = match probe {
+            Ok(Ok((stream, reader))) => {
+                let why = serve(&shared, stream, reader).await;
+                shared.note(Event::Broke, &why);
+                why
+            }
+            Ok(Err(why)) => why,
+            Err(_late) => "it does not answer".to_owned(),
+        };
+        if shared.is_closed.load(Ordering::SeqCst) {
+            return;
+        }
+        let state = shared.note(Event::ProbeFailed, &why);
+        shared.is_started.send_replace(true);
+        tokio::select! {
+            () = tokio::time::sleep(state.pause(chance())) => {}
+            () = shared.closed.notified() => {}
+        }
+    }
+}
+
+async fn serve(shared: &Arc<Shared>, stream: Box<dyn Stream>, reader: Reader) -> String {
+    let connection = Arc::new(Connection::new(shared.options.max_in_flight));
+    shared.note(Event::ProbeAnswered, "");
+    shared.lock().connection = Some(Arc::clone(&connection));
+    shared.is_started.send_replace(true);
+    if shared.is_closed.load(Ordering::SeqCst) {
+        return "it was closed".to_owned();
+    }
+    connection::drive(&connection, stream, reader, seed(), &**shared).await
+}
+
+/// Connects, says who we are, and asks for what is needed: only then is the server used.
+async fn probe(shared: &Shared) -> Result<(Box<dyn Stream>, Reader), String> {
+    let failed = |error: std::io::Error| shown(&error.to_string());
+    let url = &shared.url;
+    let mut stream = stream::connect(&url.address, &shared.options.extra_roots)
+        .await
+        .map_err(failed)?;
+    let mut out = BytesMut::new();
+    let mut hello: Vec<&[u8]> = vec![b"HELLO", b"3"];
+    if let Some(password) = &url.password {
+        let user = url.user.as_deref().unwrap_or("default");
+        hello.extend([b"AUTH", user.as_bytes(), password.expose().as_bytes()]);
+    }
+    hello.extend([&b"SETNAME"[..], b"larder"]);
+    command::write(&mut out, &hello);
+    let database = url.database.to_string();
+    command::write(&mut out, &[b"SELECT", database.as_bytes()]);
+    command::write(&mut out, &[b"INFO", b"memory"]);
+    stream.write_all(&out).await.map_err(failed)?;
+    stream.flush().await.map_err(failed)?;
+    let longest = shared.options.max_value_bytes.saturating_add(MARGIN_BYTES);
+    let mut replies = Replies {
+        reader: Reader::new(longest),
+        buffer: BytesMut::with_capacity(4_096),
+    };
+    match replies.next(&mut stream).await? {
+        Value::Array(_) => {}
+        Value::Error(error) => return Err(refusal(&error)),
+        _ => return Err("it does not answer as a Redis does".to_owned()),
+    }
+    match replies.next(&mut stream).await? {
+        Value::Text(text) if text == "OK" => {}
+        Value::Error(error) => return Err(format!("database {database}: {}", shown_bytes(&error))),
+        _ => return Err("it does not answer as a Redis does".to_owned()),
+    }
+    if let Value::Text(memory) = replies.next(&mut stream).await? {
+        warn_of_memory(shared, &String::from_utf8_lossy(&memory));
+    }
+    if !replies.buffer.is_empty() {
+        return Err("it says more than it was asked".to_owned());
+    }
+    Ok((stream, replies.reader))
+}
+
+struct Replies {
+    reader: Reader,
+    buffer: BytesMut,
+}
+
+impl Replies {
+    async fn next(&mut self, stream: &mut Box<dyn Stream>) -> Result<Value, String> {
+        loop {
+            let read = self.reader.read(&mut self.buffer);
+            match read.map_err(|error| error.to_string())? {
+                Some(Value::Push(_)) => continue,
+                Some(value) => return Ok(value),
+                None => {}
+            }
+            let count = stream.read_buf(&mut self.buffer).await;
+            if count.map_err(|error| shown(&error.to_string()))? == 0 {
+                return Err("the server closed the connection".to_owned());
+            }
+        }
+    }
+}
+
+/// Why the server does not want us, and what to do.
+fn refusal(error: &[u8]) -> String {
+    let text = shown_bytes(error);
+    match error {
+        [b'W', b'R', b'O', b'N', b'G', b'P', b'A', b'S', b'S', ..]
+        | [b'N', b'O', b'A', b'U', b'T', b'H', ..] => {
+            format!("{text}: check the user and the password in REDIS_URL")
+        }
+        [b'N', b'O', b'P', b'R', b'O', b'T', b'O', ..] => {
+            format!("{text}: Redis 6 or newer, or Valkey, is needed")
+        }
+        _ if text.contains("unknown command") => {
+            format!("{text}: Redis 6 or newer, or Valkey, is needed")
+        }
+        _ => text,
+    }
+}
+
+/// What a server says, fit to be shown.
+pub(crate) fn shown_bytes(text: &[u8]) -> String {
+    shown(&String::from_utf8_lossy(text))
+}
+
+fn shown(text: &str) -> String {
+    let escaped = larder_model::escape(text);
+    escaped.chars().take(SHOWN).collect()
+}
+
+/// A Redis that is never to forget anything stops storing when it is full.
+fn warn_of_memory(shared: &Shared, memory: &str) {
+    let field = |name: &str| {
+        memory
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(str::trim)
+    };
+    let server = shared.url.to_string();
+    let is_first = !*shared.is_started.borrow();
+    if !is_first {
+        return;
+    }
+    if field("maxmemory:") == Some("0") {
+        tracing::warn!(
+            server,
+            "maxmemory is 0: Redis takes memory without end; set maxmemory and an allkeys-lfu or allkeys-lru policy"
+        );
+    } else if field("maxmemory_policy:") == Some("noeviction") {
+        tracing::warn!(
+            server,
+            "maxmemory-policy is noeviction: a full Redis stores nothing more; set allkeys-lfu or allkeys-lru"
+        );
+    }
+}
+
+pub(crate) fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    // Without chance, nonces can be foreseen by the server alone, which may as well send anything.
+    let _ = getrandom::fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+fn chance() -> f64 {
+    seed() as f64 / u64::MAX as f64
+}

@@ -1,0 +1,213 @@
+//! A real Redis server for a test, on a free port, gone with the test.
+
+// A test that has no server is to fail.
+#![allow(clippy::expect_used, clippy::panic)]
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running `redis-server`.
+pub struct RedisServer {
+    child: Child,
+    port: u16,
+    folder: TempDir,
+    arguments: Vec<String>,
+}
+
+impl RedisServer {
+    /// Starts one without any setting of its own.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts one with these arguments besides.
+    #[must_use]
+    pub fn start_with(arguments: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a folder for Redis"), arguments)
+    }
+
+    /// Starts one in a folder that holds what its arguments name (certificates, access lists).
+    #[must_use]
+    pub fn start_in(folder: TempDir, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned());
+        let mut server = Self {
+            port: free_port(),
+            child: Command::new("true").spawn().expect("a child"),
+            folder,
+            arguments: arguments.collect(),
+        };
+        server.restart();
+        server
+    }
+
+    /// Its URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its socket file.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("redis.sock")
+    }
+
+    /// Starts it again on the same port, empty.
+    pub fn restart(&mut self) {
+        let _ = self.child.wait();
+        self.child = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
+            .args(["--unixsocket", "redis.sock"])
+            .args(&self.arguments)
+            .current_dir(self.folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed (scripts/test does)");
+        let begin = Instant::now();
+        while UnixStream::connect(self.socket()).is_err() {
+            assert!(begin.elapsed() < PATIENCE, "redis-server does not start");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it runs");
+        let _ = std::fs::remove_file(self.socket());
+    }
+
+    /// Stops it in its tracks (`SIGSTOP`): connections stay, nothing is answered.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args([signal, &pid]).status();
+        assert!(status.expect("kill is there").success());
+    }
+
+    /// What `redis-cli` answers, without its line end.
+    #[must_use]
+    pub fn cli(&self, arguments: &[&str]) -> String {
+        let output = self
+            .cli_command()
+            .args(arguments)
+            .output()
+            .expect("redis-cli is installed");
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.trim_end_matches('\n').to_owned()
+    }
+
+    fn cli_command(&self) -> Command {
+        let mut command = Command::new("redis-cli");
+        command.args(["-p", &self.port.to_string()]);
+        let given = self
+            .arguments
+            .iter()
+            .position(|argument| argument == "--requirepass");
+        if let Some(password) = given.and_then(|at| self.arguments.get(at + 1)) {
+            command.env("REDISCLI_AUTH", password);
+        }
+        command
+    }
+
+    /// Begins to note every command that the server gets.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        let mut child = self
+            .cli_command()
+            .arg("MONITOR")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("redis-cli is installed");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let first = lines.next().expect("it answers").expect("it answers");
+        assert_eq!(first, "OK");
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Monitor {
+            child,
+            lines: receiver,
+        }
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The commands that a server got.
+pub struct Monitor {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Monitor {
+    /// All commands from the last look up to the first with this word in it (in any case).
+    #[must_use]
+    pub fn until(&self, word: &str) -> String {
+        let begin = Instant::now();
+        let mut seen = String::new();
+        loop {
+            let left = PATIENCE.saturating_sub(begin.elapsed());
+            let line = self.lines.recv_timeout(left);
+            let line = line.unwrap_or_else(|_| panic!("{word} was not seen in: {seen}"));
+            seen.push_str(&line);
+            seen.push('\n');
+            if line.to_lowercase().contains(&word.to_lowercase()) {
+                return seen;
+            }
+        }
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that nobody listens on.
+#[must_use]
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = listener.local_addr().expect("it has an address").port();
+    // Whoever still listened would answer.
+    drop(listener);
+    debug_assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    port
+}
