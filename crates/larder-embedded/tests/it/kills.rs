@@ -56,6 +56,7 @@ fn two_hundred_kills_lose_nothing_that_was_stored() {
             check(&store, task, stored.unwrap());
         }
     }
+    eprintln!("{in_transaction} of {kill} kills were in a transaction");
     assert!(
         in_transaction >= LEAST_IN_TRANSACTION,
         "{in_transaction} of {kill} kills were in a transaction"
