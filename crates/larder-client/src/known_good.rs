@@ -168,6 +168,9 @@ fn check(file: &OwnedFd, expected: FileType) -> io::Result<()> {
 }
 
 #[cfg(test)]
+mod killed;
+
+#[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 

@@ -1,0 +1,175 @@
+//! What the client promises, against the real control plane and against hostile ones.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod away;
+mod changes;
+mod hostile;
+mod lookups;
+mod reports;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use larder_client::{Client, ClientSettings};
+use larder_control::{ControlPlane, Settings};
+use larder_core::{Governor as _, Key, Mode, Policy, PolicyPatch, Service};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// A change is acted on within this time.
+const SOON: Duration = Duration::from_secs(5);
+
+fn key(endpoint: &str) -> Key {
+    Key::new("svc", endpoint).unwrap()
+}
+
+fn client(port: u16, state_dir: Option<&Path>) -> Arc<Client> {
+    let defaults = PolicyPatch {
+        ttl_seconds: Some(77.0),
+        ..PolicyPatch::default()
+    };
+    Client::start(ClientSettings {
+        url: format!("http://127.0.0.1:{port}"),
+        service: Service::new("svc").unwrap(),
+        state_dir: state_dir.map(Path::to_owned),
+        defaults: defaults.apply(&Policy::default()).unwrap(),
+    })
+    .unwrap()
+}
+
+fn ttl(client: &Client, endpoint: &str) -> u64 {
+    client.policy(&key(endpoint)).ttl().as_secs()
+}
+
+fn is_on(client: &Client, endpoint: &str) -> bool {
+    let key = key(endpoint);
+    let is_on = client.gate(&key).cache_enabled;
+    assert_eq!(is_on, client.policy(&key).mode() == Mode::On);
+    is_on
+}
+
+/// Waits until it is so; how long that took.
+async fn until(within: Duration, what: &str, mut is_so: impl AsyncFnMut() -> bool) -> Duration {
+    let began = Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < within, "not within {within:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    began.elapsed()
+}
+
+/// Whether this is the process that runs one test alone. If not, runs it there: other tests of this process would
+/// count as its memory.
+fn is_alone(test: &str) -> bool {
+    const ALONE: &str = "LARDER_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let ran = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(
+        ran.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    false
+}
+
+/// The memory of this process, in bytes.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<u64>()
+        .unwrap()
+        * 1_024
+}
+
+/// A control plane that serves. Killed when it is dropped.
+struct Control {
+    port: u16,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+    http: reqwest::Client,
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Control {
+    /// On this port, or on one of its own for 0.
+    async fn start(database: &Path, port: u16) -> Self {
+        let control = ControlPlane::open(Settings::new(database)).await.unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let shutdown = async {
+                let _ = stopped.await;
+            };
+            control.run(listener, shutdown).await.unwrap();
+        });
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().no_proxy().tls_certs_only([]);
+        Self {
+            port,
+            stop: Some(stop),
+            task,
+            http: http.build().unwrap(),
+        }
+    }
+
+    /// Lets it end in order.
+    async fn stop(mut self) {
+        drop(self.stop.take());
+        (&mut self.task).await.unwrap();
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    async fn put(&self, endpoint: &str, policy: serde_json::Value) {
+        let url = self.url(&format!("/api/policies/svc{endpoint}"));
+        let answer = self.http.put(url).json(&policy).send().await.unwrap();
+        assert!(answer.status().is_success(), "{answer:?}");
+    }
+
+    async fn delete(&self, endpoint: &str) {
+        let url = self.url(&format!("/api/policies/svc{endpoint}"));
+        assert!(
+            self.http
+                .delete(url)
+                .send()
+                .await
+                .unwrap()
+                .status()
+                .is_success()
+        );
+    }
+
+    async fn get(&self, path: &str) -> serde_json::Value {
+        self.http
+            .get(self.url(path))
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap()
+    }
+}

@@ -1,0 +1,131 @@
+//! What was measured arrives, once, per endpoint, and never takes more than its share of memory.
+
+use std::time::Duration;
+
+use larder_core::{Event, Governor as _, Outcome};
+use serde_json::{Value, json};
+
+use crate::{Control, SOON, client, is_alone, key, memory, ttl, until};
+
+async fn measured(control: &Control, endpoint: &str) -> Value {
+    let list = control.get("/api/endpoints?service=svc").await;
+    let all = list["endpoints"].as_array().unwrap();
+    all.iter()
+        .find(|one| one["endpoint"] == endpoint)
+        .cloned()
+        .unwrap_or(Value::Null)
+}
+
+fn miss(milliseconds: u64) -> Event {
+    Event {
+        latency: Some(Duration::from_millis(milliseconds)),
+        ..Event::of(Outcome::Miss, 10)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_arrive_per_template_and_closing_sends_the_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = Control::start(&folder.path().join("control.db"), 0).await;
+    control.put("/named/:name", json!({"ttl_seconds": 9})).await;
+    let client = client(control.port, None);
+    until(SOON, "known", async || ttl(&client, "/named/x") == 9).await;
+    for index in 0..1_000 {
+        client.record(
+            &key(&format!("/named/n{index}x")),
+            Event::of(Outcome::Hit, 100),
+        );
+        client.record(&key(&format!("/p/{index}?page=2")), miss(40));
+    }
+    until(Duration::from_secs(8), "sent", async || {
+        !measured(&control, "/named/{name}").await.is_null()
+    })
+    .await;
+    client.record(&key("/last"), miss(5));
+    client.close().await;
+    assert_eq!(
+        measured(&control, "/named/{name}").await["window"]["hits"],
+        1_000
+    );
+    assert_eq!(
+        measured(&control, "/named/{name}").await["window"]["bytes"],
+        100_000
+    );
+    let p = measured(&control, "/p/{id}").await;
+    assert_eq!(
+        (
+            &p["window"]["misses"],
+            p["origin_ms_mean"].as_f64().map(f64::round)
+        ),
+        (&1_000.into(), Some(40.0))
+    );
+    assert_eq!(measured(&control, "/last").await["window"]["misses"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_survive_changes_of_the_policies() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = Control::start(&folder.path().join("control.db"), 0).await;
+    control.put("/a", json!({"ttl_seconds": 1})).await;
+    let client = client(control.port, None);
+    until(SOON, "known", async || ttl(&client, "/a") == 1).await;
+    client.record(&key("/a"), miss(5));
+    control.put("/a", json!({"ttl_seconds": 2})).await;
+    until(SOON, "changed", async || ttl(&client, "/a") == 2).await;
+    client.record(&key("/a"), miss(5));
+    control.delete("/a").await;
+    until(SOON, "removed", async || ttl(&client, "/a") == 77).await;
+    client.record(&key("/a"), miss(5));
+    client.close().await;
+    assert_eq!(measured(&control, "/a").await["window"]["misses"], 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_measured_waits_for_the_control_plane() {
+    let folder = tempfile::tempdir().unwrap();
+    let reserved = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = reserved.local_addr().unwrap().port();
+    drop(reserved);
+    let client = client(port, None);
+    client.record(&key("/a"), miss(5));
+    // Longer than until the first report, which nobody takes.
+    tokio::time::sleep(Duration::from_millis(5_500)).await;
+    client.record(&key("/a"), miss(5));
+    let control = Control::start(&folder.path().join("control.db"), port).await;
+    client.close().await;
+    assert_eq!(measured(&control, "/a").await["window"]["misses"], 2);
+    assert_eq!(client.status().dropped_windows, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_million_paths_take_no_memory() {
+    if !is_alone("reports::a_million_paths_take_no_memory") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let control = Control::start(&folder.path().join("control.db"), 0).await;
+    let client = client(control.port, None);
+    let flood = |from: u64| {
+        for index in from..from + 500_000 {
+            // No identifiers that could be collapsed.
+            client.record(
+                &key(&format!("/flood/{index}-path-of-its-own")),
+                Event::of(Outcome::Miss, 1),
+            );
+        }
+    };
+    flood(0);
+    let before = memory();
+    flood(500_000);
+    let grown = memory().saturating_sub(before);
+    assert!(grown < 16 << 20, "grew by {grown} bytes");
+    client.close().await;
+    let list = control.get("/api/endpoints?service=svc").await;
+    let endpoints = list["endpoints"].as_array().unwrap();
+    assert!(endpoints.len() <= 2_001, "{}", endpoints.len());
+    let all: u64 = endpoints
+        .iter()
+        .map(|one| one["window"]["misses"].as_u64().unwrap())
+        .sum();
+    assert_eq!(all, 1_000_000, "nothing is lost, only its name");
+}
