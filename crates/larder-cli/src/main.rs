@@ -1,3 +1,70 @@
-//! The binary `larder`.
+//! The binary `larder`: runs, inspects, clears and steers.
+//!
+//! Exit codes: 0 done; 1 what was asked for is not there; 2 wrong usage; 3 it could not be done.
 
-fn main() {}
+mod args;
+mod completions;
+mod config;
+mod control;
+mod entries;
+mod output;
+mod policy;
+mod policy_api;
+mod serving;
+#[cfg(feature = "demo")]
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use larder::Settings;
+
+use crate::args::{Args, Command};
+use crate::output::{Done, Output};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let output = Output::new(args.json);
+    let outcome = run(args, &output);
+    match outcome {
+        Ok(Done::Yes) => ExitCode::SUCCESS,
+        Ok(Done::NotThere) => ExitCode::from(1),
+        Err(error) => {
+            output.error(&error);
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn run(args: Args, output: &Output) -> anyhow::Result<Done> {
+    if let Command::Completions { shell } = args.command {
+        return completions::print(shell);
+    }
+    serving::log(args.command.log());
+    let settings = args.settings(Settings::from_env()?)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(run_async(args.command, settings, output));
+    // What still hangs in a system call must not keep the command from ending.
+    runtime.shutdown_background();
+    done
+}
+
+async fn run_async(command: Command, settings: Settings, output: &Output) -> anyhow::Result<Done> {
+    match command {
+        #[cfg(feature = "demo")]
+        Command::Up(options) => up::run(options, settings, output).await,
+        Command::Control(options) => control::run(options, settings, output).await,
+        Command::Keys(query) => entries::keys(query, &settings, output).await,
+        Command::Get(query) => entries::get(query, &settings, output).await,
+        Command::Ttl { key } => entries::ttl(&key, &settings, output).await,
+        Command::Set(entry) => entries::set(entry, &settings, output).await,
+        Command::Del { keys } => entries::del(&keys, &settings, output).await,
+        Command::Clear(clear) => entries::clear(clear, &settings, output).await,
+        Command::Stats => entries::stats(&settings, output).await,
+        Command::Policy(action) => policy::run(action, &settings, output).await,
+        Command::Config => config::run(&settings, output),
+        Command::Completions { shell } => completions::print(shell),
+    }
+}

@@ -111,7 +111,6 @@ impl RedisServer {
     }
 
     /// What `redis-cli` answers, without its line end.
-    #[must_use]
     pub fn cli(&self, arguments: &[&str]) -> String {
         let output = self
             .cli_command()

@@ -1,1 +1,53 @@
-//! A cache for services: in one process, shared by a machine, or by all machines, governed while it runs
+//! A cache for services: in one process, shared by all processes of a machine, or by all machines; governed while it
+//! runs.
+//!
+//! ```no_run
+//! # #[derive(Debug)] struct DbError;
+//! # async fn slow_query() -> Result<Vec<String>, DbError> { Ok(vec![]) }
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let cache = larder::Cache::from_env("product-service")?;
+//! let key = cache.key("/products")?;
+//! let products = cache.get_or_load(&key, || slow_query()).await.map_err(|error| format!("{error:?}"))?;
+//! println!("cached: {}, products: {:?}", products.outcome.is_cached(), products.value);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Without any setting, entries lie in the folder `.larder/`, shared by all processes that use it. With `REDIS_URL`
+//! set, they lie in Redis or Valkey. [`Settings`] lists what can be set.
+//!
+//! # The five plain helpers
+//!
+//! Where a hand-written Redis helper stood:
+//!
+//! ```no_run
+//! use larder::{Cache, DEFAULT_TTL, Pattern, cache_key};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let cache = Cache::from_env("product-service")?;
+//! let key = cache_key("product-service", "/products")?;
+//! let products: Option<Vec<String>> = cache.get(&key).await;               // a value or nothing, never an error
+//! let written = cache.set(&key, &["Laptop"], DEFAULT_TTL).await;           // says whether it was stored
+//! let deleted = cache.delete(&key).await?;
+//! let cleared = cache.clear(&Pattern::parse("cache:product-service:*")?).await?;
+//! println!("{written}, {} cleared", cleared.entries);
+//! # Ok(())
+//! # }
+//! ```
+
+mod cache;
+mod disabled;
+mod dotenv;
+mod settings;
+
+pub use cache::{Builder, Cache, StartError, cache_key, open_store};
+pub use disabled::Disabled;
+pub use larder_client::Client;
+pub use larder_core::*;
+pub use larder_embedded::EmbeddedStore;
+pub use larder_http as http;
+pub use larder_redis::{RedisStore, RedisUrl};
+pub use settings::{Origin, Setting, Settings, SettingsError};
+
+/// How long an entry is fresh if nothing else is said: 300 seconds.
+pub const DEFAULT_TTL: std::time::Duration = std::time::Duration::from_secs(300);

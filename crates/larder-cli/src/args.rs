@@ -1,0 +1,298 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use larder::{Key, Mode, Pattern, Secret, Service, Settings};
+
+/// A cache for services: run it, look into it, clear it, steer it.
+#[derive(Parser)]
+#[command(name = "larder", version, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The store: redis://…, rediss://…, unix://…, or the folder of an embedded one. Without it: REDIS_URL, else
+    /// the folder in LARDER_DIR, else .larder
+    #[arg(long, global = true, value_name = "URL|FOLDER")]
+    store: Option<String>,
+
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  larder up                                              the sample service, cached, with a control plane
+  larder keys 'cache:product-service:*'                  what is cached of a service
+  larder policy set product-service /products --ttl 60   shorter, from now on
+  larder clear 'cache:product-service:/products*'        all of it, away
+
+Exit codes: 0 done, 1 not there, 2 wrong usage, 3 could not be done.
+Settings come from the environment and from .env; `larder config` lists them.";
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Start the control plane and the sample product service
+    #[cfg(feature = "demo")]
+    #[command(after_help = "Examples:
+  larder up
+  larder up --port 3001 --control-port 8001
+  REDIS_URL=redis://127.0.0.1:6379 larder up")]
+    Up(Up),
+
+    /// Start the control plane alone
+    #[command(after_help = "Examples:
+  larder control
+  larder control --control-port 8001")]
+    Control(Control),
+
+    /// List entries: their keys, how long they live, how large they are
+    #[command(after_help = "Examples:
+  larder keys
+  larder keys 'cache:product-service:/products/*' --json")]
+    Keys(Keys),
+
+    /// Print an entry's value
+    #[command(after_help = "Example:
+  larder get cache:product-service:/products")]
+    Get(Get),
+
+    /// Print how long an entry lives, in seconds
+    #[command(after_help = "Example:
+  larder ttl cache:product-service:/products")]
+    Ttl {
+        /// The whole key
+        key: Key,
+    },
+
+    /// Store a JSON value
+    #[command(after_help = "Examples:
+  larder set cache:product-service:/products '[{\"id\":1}]'
+  larder set cache:product-service:/products @products.json --ttl 60")]
+    Set(Set),
+
+    /// Delete entries
+    #[command(after_help = "Example:
+  larder del cache:product-service:/products cache:product-service:/products/1")]
+    Del {
+        /// Whole keys
+        #[arg(required = true)]
+        keys: Vec<Key>,
+    },
+
+    /// Delete all entries that a pattern means; asks first on a terminal
+    #[command(after_help = "Examples:
+  larder clear 'cache:product-service:*' --dry-run
+  larder clear 'cache:product-service:/products*' --yes")]
+    Clear(Clear),
+
+    /// Show how full the store is, and what happened in it
+    Stats,
+
+    /// Show and change what is cached, and for how long
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  larder policy list
+  larder policy set product-service /products --ttl 60
+  larder policy set product-service /products --mode off
+  larder policy rm product-service /products"
+    )]
+    Policy(Policy),
+
+    /// Show every setting, its value and where it came from
+    Config,
+
+    /// Print completions for a shell
+    #[command(after_help = "Example:
+  larder completions bash > /etc/bash_completion.d/larder")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Command {
+    /// What is logged if `RUST_LOG` says nothing: commands that look speak for themselves.
+    pub(crate) fn log(&self) -> &'static str {
+        match self {
+            #[cfg(feature = "demo")]
+            Self::Up(_) => product_service::LOG,
+            Self::Control(_) => "info",
+            _ => "off",
+        }
+    }
+}
+
+#[cfg(feature = "demo")]
+#[derive(ClapArgs)]
+pub(crate) struct Up {
+    /// Where the product service listens [env: PORT] [default: 3000]
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+
+    /// Where the control plane listens [env: CONTROL_PORT] [default: 8000]
+    #[arg(long)]
+    pub(crate) control_port: Option<u16>,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Control {
+    /// Where the control plane listens [env: CONTROL_PORT] [default: 8000]
+    #[arg(long)]
+    pub(crate) control_port: Option<u16>,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Keys {
+    /// Which ones: cache:SERVICE:GLOB; all of all services if left out
+    pub(crate) pattern: Option<Pattern>,
+
+    /// At most so many
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) limit: usize,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Get {
+    /// The whole key
+    pub(crate) key: Key,
+
+    /// The very bytes that are stored; not on a terminal, which they could steer
+    #[arg(long)]
+    pub(crate) raw: bool,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Set {
+    /// The whole key
+    pub(crate) key: Key,
+
+    /// The value, as JSON; @FILE reads it from a file, @- from standard input
+    pub(crate) value: String,
+
+    /// How long it is fresh, in seconds
+    #[arg(long, default_value_t = 300.0, value_parser = seconds)]
+    pub(crate) ttl: f64,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Clear {
+    /// Which ones: cache:SERVICE:GLOB
+    pub(crate) pattern: Pattern,
+
+    /// Only say how many there are
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Don't ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Policy {
+    /// Print the policy in force for an endpoint
+    Get(EndpointOf),
+
+    /// Set fields of an endpoint's policy; the others stay as they are
+    Set(PolicySet),
+
+    /// Remove an endpoint's policy: what holds by default holds again
+    Rm(EndpointOf),
+
+    /// List the policies of a service, or of all
+    List {
+        /// The service; all of them if left out
+        service: Option<Service>,
+    },
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct EndpointOf {
+    /// The service
+    pub(crate) service: Service,
+
+    /// The endpoint: /products, /products/{id}, or with a method 'POST /search'
+    pub(crate) endpoint: larder::Endpoint,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct PolicySet {
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointOf,
+
+    /// on, off, or auto: the control plane decides
+    #[arg(long, value_parser = mode)]
+    pub(crate) mode: Option<Mode>,
+
+    /// How long an entry is fresh, in seconds
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) ttl: Option<f64>,
+
+    /// The share of the TTL that chance may take away, 0 to 1
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) jitter: Option<f64>,
+
+    /// How long "there is none" is fresh, in seconds
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) negative_ttl: Option<f64>,
+
+    /// After how many seconds a load fails
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) load_timeout: Option<f64>,
+
+    /// Larger values, in bytes, are not cached
+    #[arg(long)]
+    pub(crate) max_value_bytes: Option<u64>,
+
+    /// The query parameters that are part of the key, separated by commas; '' for none
+    #[arg(long)]
+    pub(crate) include_query: Option<String>,
+
+    /// The request headers that the answer depends on, separated by commas; '' for none
+    #[arg(long)]
+    pub(crate) vary: Option<String>,
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    match text {
+        "on" => Ok(Mode::On),
+        "off" => Ok(Mode::Off),
+        "auto" => Ok(Mode::Auto),
+        _ => Err("use on, off or auto".to_owned()),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "use a number of seconds")?;
+    let is_life = seconds > 0.0 && seconds <= larder::MAX_DURATION.as_secs_f64();
+    is_life
+        .then_some(seconds)
+        .ok_or_else(|| "use more than 0 and at most 31536000 seconds (365 days)".to_owned())
+}
+
+impl Args {
+    /// The settings, with what the command line says in their place.
+    pub(crate) fn settings(&self, mut settings: Settings) -> anyhow::Result<Settings> {
+        let Some(store) = &self.store else {
+            return Ok(settings);
+        };
+        if !store.contains("://") {
+            settings.redis_url = None;
+            settings.dir = PathBuf::from(store);
+            return Ok(settings);
+        }
+        let url = larder::RedisUrl::parse(store).context("--store")?;
+        if url.has_password() {
+            tracing::warn!(
+                "a password on the command line can be read by other users: set REDIS_URL instead"
+            );
+        }
+        settings.redis_url = Some(Secret::new(store.clone()));
+        Ok(settings)
+    }
+}

@@ -1,0 +1,46 @@
+//! The control plane, on its own.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use larder::Settings;
+use larder_control::ControlPlane;
+
+use crate::args::Control;
+use crate::output::{Done, Output};
+use crate::serving;
+
+pub(crate) async fn run(
+    options: Control,
+    settings: Settings,
+    output: &Output,
+) -> anyhow::Result<Done> {
+    let port = options.control_port.unwrap_or(settings.control_port);
+    let shutdown = serving::shutdown()?;
+    let listener = serving::listen("control plane", port, "--control-port", "CONTROL_PORT").await?;
+    let plane = open(&settings).await?;
+    output.line(&format!(
+        "control plane    http://{}",
+        listener.local_addr()?
+    ))?;
+    plane.run(listener, serving::stopped(shutdown)).await?;
+    Ok(Done::Yes)
+}
+
+/// The control plane over the database in the settings' folder.
+pub(crate) async fn open(settings: &Settings) -> anyhow::Result<ControlPlane> {
+    make_private(&settings.dir)?;
+    let mut plane = larder_control::Settings::new(settings.dir.join("control.db"));
+    plane.allowed_hosts.clone_from(&settings.allowed_hosts);
+    Ok(ControlPlane::open(plane).await?)
+}
+
+/// Makes a folder for this user alone, if there is none.
+fn make_private(folder: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("can't make the folder {} (LARDER_DIR)", folder.display()))
+}

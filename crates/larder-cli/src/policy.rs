@@ -1,0 +1,159 @@
+//! What is cached, and for how long: shown and changed.
+
+use larder::api::EndpointConfig;
+use larder::{PolicyPatch, QueryRule, Settings};
+
+use crate::args::{EndpointOf, Policy, PolicySet};
+use crate::output::{Column, Done, Output};
+use crate::policy_api::ControlPlane;
+
+pub(crate) async fn run(
+    action: Policy,
+    settings: &Settings,
+    output: &Output,
+) -> anyhow::Result<Done> {
+    let plane = ControlPlane::of(settings)?;
+    match action {
+        Policy::Get(of) => {
+            let config = plane.config(&of.service, &of.endpoint).await?;
+            show(&config, output)?;
+            Ok(Done::Yes)
+        }
+        Policy::Set(change) => set(&plane, &change, output).await,
+        Policy::Rm(of) => remove(&plane, &of, output).await,
+        Policy::List { service } => list(&plane, service, output).await,
+    }
+}
+
+/// Changes the fields that are given; the others stay as they are.
+async fn set(plane: &ControlPlane, change: &PolicySet, output: &Output) -> anyhow::Result<Done> {
+    let EndpointOf { service, endpoint } = &change.endpoint;
+    let list = plane.policies(service).await?;
+    let old = list.policies.into_iter().find(|policy| {
+        policy.endpoint == endpoint.template() && policy.method == endpoint.method().as_str()
+    });
+    let old = old.map(|policy| policy.policy).unwrap_or_default();
+    let patch = changed(old, change);
+    let config = plane.put(service, endpoint, &patch).await?;
+    show(&config, output)?;
+    Ok(Done::Yes)
+}
+
+fn changed(old: PolicyPatch, change: &PolicySet) -> PolicyPatch {
+    let names = |list: &String| -> Vec<String> {
+        let names = list.split(',').map(str::trim);
+        names
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
+    PolicyPatch {
+        mode: change.mode.or(old.mode),
+        ttl_seconds: change.ttl.or(old.ttl_seconds),
+        jitter: change.jitter.or(old.jitter),
+        negative_ttl_seconds: change.negative_ttl.or(old.negative_ttl_seconds),
+        load_timeout_seconds: change.load_timeout.or(old.load_timeout_seconds),
+        max_value_bytes: change.max_value_bytes.or(old.max_value_bytes),
+        include_query: change
+            .include_query
+            .as_ref()
+            .map(|list| QueryRule::Only(names(list)))
+            .or(old.include_query),
+        vary: change.vary.as_ref().map(names).or(old.vary),
+    }
+}
+
+async fn remove(plane: &ControlPlane, of: &EndpointOf, output: &Output) -> anyhow::Result<Done> {
+    let was_there = plane.delete(&of.service, &of.endpoint).await?;
+    if output.is_json() {
+        output.json(&serde_json::json!({ "removed": was_there }))?;
+    } else if was_there {
+        output.line(&format!(
+            "removed the policy of {} {}",
+            of.service, of.endpoint
+        ))?;
+    } else {
+        output.line(&format!(
+            "{} {} has no policy of its own",
+            of.service, of.endpoint
+        ))?;
+    }
+    Ok(if was_there { Done::Yes } else { Done::NotThere })
+}
+
+fn show(config: &EndpointConfig, output: &Output) -> anyhow::Result<()> {
+    if output.is_json() {
+        return output.json(config);
+    }
+    let query = match &config.include_query {
+        QueryRule::All => "all parameters".to_owned(),
+        QueryRule::Only(names) if names.is_empty() => "no parameter".to_owned(),
+        QueryRule::Only(names) => names.join(", "),
+    };
+    let rows = [
+        ("service", config.service_name.clone()),
+        ("endpoint", format!("{} {}", config.method, config.endpoint)),
+        (
+            "cached",
+            if config.cache_enabled { "yes" } else { "no" }.to_owned(),
+        ),
+        ("because", config.reason.clone()),
+        ("ttl", format!("{} s", config.ttl_seconds)),
+        ("jitter", format!("{}", config.jitter)),
+        ("negative ttl", format!("{} s", config.negative_ttl_seconds)),
+        ("load timeout", format!("{} s", config.load_timeout_seconds)),
+        ("max value", crate::output::bytes(config.max_value_bytes)),
+        ("in the key", query),
+        ("vary", config.vary.join(", ")),
+    ];
+    for (name, value) in rows {
+        output.line(format!("{name:<13} {}", larder::escape(&value)).trim_end())?;
+    }
+    Ok(())
+}
+
+async fn list(
+    plane: &ControlPlane,
+    service: Option<larder::Service>,
+    output: &Output,
+) -> anyhow::Result<Done> {
+    let services = match service {
+        Some(service) => vec![service],
+        None => {
+            let all = plane.services().await?.services;
+            let names = all.iter().map(|summary| summary.service_name.parse());
+            names.collect::<Result<_, _>>()?
+        }
+    };
+    let mut policies = Vec::new();
+    for service in &services {
+        policies.extend(plane.policies(service).await?.policies);
+    }
+    if output.is_json() {
+        output.json(&policies)?;
+        return Ok(Done::Yes);
+    }
+    let mut rows = Vec::with_capacity(policies.len());
+    for policy in policies {
+        let fields = serde_json::to_value(&policy.policy)?;
+        let fields = fields.as_object().cloned().unwrap_or_default();
+        let fields: Vec<String> = fields
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        rows.push(vec![
+            policy.service_name,
+            policy.method,
+            policy.endpoint,
+            fields.join(" "),
+        ]);
+    }
+    let columns = [
+        Column::Text("SERVICE"),
+        Column::Text("METHOD"),
+        Column::Text("ENDPOINT"),
+        Column::Text("POLICY"),
+    ];
+    output.table(&columns, rows)?;
+    Ok(Done::Yes)
+}

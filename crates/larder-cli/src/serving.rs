@@ -1,0 +1,63 @@
+//! What the commands that serve have in common.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::{Context as _, bail};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// A listener on loopback. A port that is taken is an error that names what chooses another.
+pub(crate) async fn listen(
+    what: &str,
+    port: u16,
+    flag: &str,
+    variable: &str,
+) -> anyhow::Result<TcpListener> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => bail!(
+            "port {port} is taken, so the {what} can't listen there: choose another with {flag} or {variable}"
+        ),
+        Err(error) => Err(error).with_context(|| format!("the {what} can't listen on {address}")),
+    }
+}
+
+/// Becomes true with the first Ctrl-C or SIGTERM; the second ends the process at once.
+pub(crate) fn shutdown() -> anyhow::Result<watch::Receiver<bool>> {
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let mut terminations = signal(SignalKind::terminate())?;
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupts.recv() => {}
+                _ = terminations.recv() => {}
+            }
+            if sender.send_replace(true) {
+                std::process::exit(130);
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+/// Waits for the shutdown.
+pub(crate) async fn stopped(mut shutdown: watch::Receiver<bool>) {
+    // The sender lives as long as the process.
+    let _ = shutdown.wait_for(|is_stopped| *is_stopped).await;
+}
+
+/// Logs to standard error: `RUST_LOG`, else `default`.
+pub(crate) fn log(default: &str) {
+    use std::io::IsTerminal as _;
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

@@ -1,0 +1,94 @@
+//! The control plane and the sample service, in one process.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use larder::{Cache, Policy, Settings};
+use product_service::{SERVICE, Shop};
+use tokio::net::TcpListener;
+
+use crate::args::Up;
+use crate::output::{Done, Output};
+use crate::policy_api::ControlPlane as PolicyApi;
+use crate::{control, serving};
+
+pub(crate) async fn run(
+    options: Up,
+    mut settings: Settings,
+    output: &Output,
+) -> anyhow::Result<Done> {
+    let shutdown = serving::shutdown()?;
+    let control_port = options.control_port.unwrap_or(settings.control_port);
+    let control_listener = serving::listen(
+        "control plane",
+        control_port,
+        "--control-port",
+        "CONTROL_PORT",
+    )
+    .await?;
+    let port = options.port.unwrap_or(settings.port);
+    let listener = serving::listen("product service", port, "--port", "PORT").await?;
+    let control_address = control_listener.local_addr()?;
+    settings.control_plane_url = Some(format!("http://{control_address}"));
+
+    let plane = control::open(&settings).await?;
+    let plane = tokio::spawn({
+        let stopped = serving::stopped(shutdown.clone());
+        async move { plane.run(control_listener, stopped).await }
+    });
+    set_first_policy(&settings).await?;
+    let shop = open_shop(&settings).await?;
+    let cache = Cache::builder(SERVICE, settings)?
+        .default_policy(product_service::policy().apply(&Policy::default())?)
+        .build()?;
+    greet(output, &cache, control_address, &listener)?;
+    product_service::serve(listener, &cache, shop, serving::stopped(shutdown)).await?;
+    cache.close().await;
+    plane.await??;
+    Ok(Done::Yes)
+}
+
+/// Caching is on from the start, by a policy that can be seen and changed; one that is there stays.
+async fn set_first_policy(settings: &Settings) -> anyhow::Result<()> {
+    let api = PolicyApi::of(settings)?;
+    let endpoint = "/products".parse()?;
+    api.put_first(&SERVICE.parse()?, &endpoint, &product_service::policy())
+        .await
+}
+
+async fn open_shop(settings: &Settings) -> anyhow::Result<Shop> {
+    let slow = Duration::from_millis(settings.slow_query_ms);
+    let shop = Shop::open(&settings.products_db, slow).await;
+    shop.with_context(|| {
+        let path = settings.products_db.display();
+        format!("can't open the database {path}: set PRODUCTS_DB to another file")
+    })
+}
+
+/// Says where everything is, and what to try.
+fn greet(
+    output: &Output,
+    cache: &Cache,
+    control: SocketAddr,
+    listener: &TcpListener,
+) -> anyhow::Result<()> {
+    let service = listener.local_addr()?;
+    let store = cache.store().name();
+    output.line(&format!(
+        "product service  http://{service}
+control plane    http://{control}
+store            {}
+
+Try, in another terminal:
+  curl http://{service}/products
+  curl http://{service}/products   (again: at once)
+  curl -X PUT http://{service}/products/1 -H 'content-type: application/json' -d '{{\"price\":899}}'
+
+Ctrl-C ends it.",
+        larder::escape(&store)
+    ))?;
+    std::io::stdout().flush()?;
+    Ok(())
+}

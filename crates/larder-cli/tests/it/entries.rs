@@ -1,0 +1,103 @@
+//! The commands that look into the store, and change it: the same words over both.
+
+use std::path::Path;
+
+use larder_testing::redis::RedisServer;
+use serde_json::Value;
+
+use crate::running::{Answer, run};
+
+fn over_both(check: impl Fn(&dyn Fn(&[&str]) -> Answer)) {
+    let folder = tempfile::tempdir().unwrap();
+    let with_store = |store: &str, args: &[&str], folder: &Path| {
+        let args: Vec<&str> = args.iter().copied().chain(["--store", store]).collect();
+        run(folder, &args)
+    };
+    let redis = RedisServer::start();
+    for store in ["cache-folder".to_owned(), redis.url()] {
+        check(&|args| with_store(&store, args, folder.path()));
+    }
+}
+
+fn json(answer: &Answer) -> Value {
+    serde_json::from_str(&answer.out).unwrap_or_else(|_| panic!("{} {}", answer.out, answer.err))
+}
+
+#[test]
+fn an_entry_is_set_read_and_deleted() {
+    over_both(|larder| {
+        let key = "cache:svc:/products";
+        assert_eq!(larder(&["get", key]).code, 1, "not there");
+        let set = larder(&["set", key, r#"[{"id": 1}]"#, "--ttl", "60"]);
+        assert_eq!(set.code, 0, "{}", set.err);
+        assert_eq!(json(&larder(&["get", key])), serde_json::json!([{"id": 1}]));
+        assert_eq!(larder(&["get", key, "--raw"]).out, r#"[{"id": 1}]"#);
+        let ttl: f64 = larder(&["ttl", key]).out.trim().parse().unwrap();
+        assert!((50.0..=60.0).contains(&ttl), "{ttl}");
+        assert_eq!(larder(&["del", key]).out, "1 entry deleted\n");
+        assert_eq!(larder(&["del", key]).code, 1);
+        assert_eq!(larder(&["ttl", key]).code, 1);
+    });
+}
+
+#[test]
+fn keys_are_listed_and_cleared_by_pattern() {
+    over_both(|larder| {
+        for key in [
+            "cache:svc:/p/1",
+            "cache:svc:/p/2",
+            "cache:svc:/q",
+            "cache:other:/p/1",
+        ] {
+            assert_eq!(larder(&["set", key, "1"]).code, 0);
+        }
+        let keys = |args: &[&str]| -> Vec<String> {
+            let listed = json(&larder(args));
+            let keys = listed.as_array().unwrap().iter();
+            keys.map(|entry| entry["key"].as_str().unwrap().to_owned())
+                .collect()
+        };
+        assert_eq!(keys(&["keys", "--json"]).len(), 4);
+        assert_eq!(
+            keys(&["keys", "cache:svc:/p/*", "--json"]),
+            ["cache:svc:/p/1", "cache:svc:/p/2"]
+        );
+        let table = larder(&["keys", "cache:svc:*"]).out;
+        assert!(
+            table.contains("KEY") && table.contains("cache:svc:/q") && table.contains("3 entries"),
+            "{table}"
+        );
+        assert_eq!(
+            larder(&["clear", "cache:svc:*", "--dry-run"]).out,
+            "3 entries would be deleted\n"
+        );
+        assert_eq!(larder(&["clear", "cache:svc:*"]).out, "3 entries deleted\n");
+        assert_eq!(keys(&["keys", "--json"]), ["cache:other:/p/1"]);
+    });
+}
+
+#[test]
+fn stats_say_how_full_the_store_is() {
+    over_both(|larder| {
+        assert_eq!(larder(&["set", "cache:svc:/a", "1"]).code, 0);
+        let stats = json(&larder(&["stats", "--json"]));
+        assert_eq!(stats["entries"], 1, "{stats}");
+        assert!(stats["used_bytes"].as_u64().unwrap() > 0);
+        let table = larder(&["stats"]).out;
+        assert!(table.contains("entries    1\n"), "{table}");
+    });
+}
+
+#[test]
+fn a_value_comes_from_a_file_or_standard_input() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("value.json"), "[1,2]").unwrap();
+    assert_eq!(
+        run(folder.path(), &["set", "cache:svc:/a", "@value.json"]).code,
+        0
+    );
+    assert_eq!(
+        run(folder.path(), &["get", "cache:svc:/a", "--raw"]).out,
+        "[1,2]"
+    );
+}

@@ -1,0 +1,9 @@
+//! The binary as a user runs it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bad_input;
+mod entries;
+mod policies;
+mod running;
+mod sample_case;
+mod shown_safely;

@@ -1,0 +1,135 @@
+//! The control plane steers a running service, and is not needed for it to run.
+
+use std::time::Duration;
+
+use crate::running::{Answer, Up, larder, run, until};
+
+const WITHIN: Duration = Duration::from_secs(5);
+
+fn policy(folder: &tempfile::TempDir, up: &Up, args: &[&str]) -> Answer {
+    let mut command = larder(folder.path());
+    let port = up.control_port.to_string();
+    command.arg("policy").args(args).env("CONTROL_PORT", port);
+    command.output().unwrap().into()
+}
+
+/// What `larder ttl` says, in seconds.
+fn ttl(folder: &tempfile::TempDir) -> Option<f64> {
+    let answer = run(
+        folder.path(),
+        &["ttl", "cache:product-service:/products", "--json"],
+    );
+    let answer: serde_json::Value = serde_json::from_str(&answer.out).ok()?;
+    answer["ttl_seconds"].as_f64()
+}
+
+#[test]
+fn a_new_ttl_and_off_are_obeyed_within_five_seconds() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(&folder, |command| {
+        command.env("SLOW_QUERY_MS", "0");
+    });
+    up.get("/products");
+    assert!(ttl(&folder).unwrap() > 200.0, "300 seconds at first");
+
+    let set = policy(
+        &folder,
+        &up,
+        &["set", "product-service", "/products", "--ttl", "60"],
+    );
+    assert_eq!(set.code, 0, "{}", set.err);
+    until("the next entry lives 60 seconds", WITHIN, || {
+        run(folder.path(), &["del", "cache:product-service:/products"]);
+        up.get("/products");
+        ttl(&folder).is_some_and(|ttl| (50.0..=60.0).contains(&ttl))
+    });
+
+    let set = policy(
+        &folder,
+        &up,
+        &["set", "product-service", "/products", "--mode", "off"],
+    );
+    assert_eq!(set.code, 0, "{}", set.err);
+    until("answers are not cached", WITHIN, || {
+        !up.is_cached("/products")
+    });
+    run(folder.path(), &["del", "cache:product-service:/products"]);
+    up.get("/products");
+    assert_eq!(ttl(&folder), None, "nothing is stored");
+
+    let set = policy(
+        &folder,
+        &up,
+        &["set", "product-service", "/products", "--mode", "on"],
+    );
+    assert_eq!(set.code, 0, "{}", set.err);
+    until("answers are cached again", WITHIN, || {
+        up.is_cached("/products")
+    });
+    let listed = policy(&folder, &up, &["list", "--json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed.out).unwrap();
+    assert_eq!(
+        listed[0]["policy"]["ttl_seconds"], 60,
+        "the other fields stayed: {listed}"
+    );
+}
+
+#[test]
+fn a_policy_is_removed_and_one_that_is_not_there_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(&folder, |_| ());
+    assert_eq!(
+        policy(&folder, &up, &["rm", "product-service", "/products"]).code,
+        0
+    );
+    assert_eq!(
+        policy(&folder, &up, &["rm", "product-service", "/products"]).code,
+        1
+    );
+    let got = policy(
+        &folder,
+        &up,
+        &["get", "product-service", "/products", "--json"],
+    );
+    let got: serde_json::Value = serde_json::from_str(&got.out).unwrap();
+    assert_eq!(
+        (&got["source"], &got["cache_enabled"]),
+        (&"default".into(), &true.into())
+    );
+}
+
+#[test]
+fn what_a_policy_can_not_be_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(&folder, |_| ());
+    for (args, words) in [
+        (
+            &["set", "product-service", "/products", "--ttl", "-5"],
+            "31536000",
+        ),
+        (
+            &["set", "product-service", "/products", "--ttl", "nan"],
+            "ttl",
+        ),
+        (
+            &["set", "product-service", "/products", "--jitter", "7"],
+            "0 to 1",
+        ),
+    ] {
+        let answer = policy(&folder, &up, args);
+        assert!(answer.code != 0, "{args:?}");
+        assert!(answer.err.contains(words), "{args:?}: {}", answer.err);
+    }
+}
+
+#[test]
+fn without_a_control_plane_the_next_step_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = larder(folder.path());
+    command
+        .args(["policy", "list"])
+        .env("CONTROL_PLANE_URL", "http://127.0.0.1:9");
+    let answer: Answer = command.output().unwrap().into();
+    assert_eq!(answer.code, 3);
+    assert!(answer.err.contains("larder up"), "{}", answer.err);
+}

@@ -1,0 +1,125 @@
+//! The sample case, as the README has it: the same over both stores.
+
+use std::process::Command;
+use std::time::Duration;
+
+use larder_testing::redis::RedisServer;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::running::{Up, run};
+
+/// As slow as the README says.
+const SLOW: Duration = Duration::from_millis(800);
+/// What comes "at once" on a busy machine.
+const AT_ONCE: Duration = Duration::from_millis(400);
+
+fn products(cached: bool, price: u32) -> serde_json::Value {
+    json!({"cached": cached, "products": [
+        {"id": 1, "name": "Laptop", "price": price},
+        {"id": 2, "name": "Mouse", "price": 29},
+    ]})
+}
+
+/// What both stores must do.
+fn sample_case(folder: &TempDir, set: impl Fn(&mut Command)) {
+    let up = Up::start(folder, &set);
+    let (first, took) = up.get("/products");
+    assert_eq!(first, products(false, 999));
+    assert!(took >= SLOW, "{took:?}");
+    let (again, took) = up.get("/products");
+    assert_eq!(again, products(true, 999));
+    assert!(took < AT_ONCE, "{took:?}");
+    let answer = up.put("/products/1", r#"{"price":899}"#);
+    assert_eq!(
+        answer,
+        json!({"success": true, "message": "Product updated"})
+    );
+    assert_eq!(up.get("/products").0, products(false, 899));
+    assert_eq!(up.get("/products").0, products(true, 899));
+
+    let other = Up::start(folder, &set);
+    assert_eq!(
+        other.get("/products").0,
+        products(true, 899),
+        "two services share one cache"
+    );
+    other.put("/products/1", r#"{"price":799}"#);
+    assert_eq!(up.get("/products").0, products(false, 799));
+
+    // Dropping is `kill -9`.
+    drop(up);
+    drop(other);
+    let restarted = Up::start(folder, &set);
+    assert_eq!(
+        restarted.get("/products").0,
+        products(true, 799),
+        "the first answer after a restart"
+    );
+    assert!(restarted.interrupt(), "Ctrl-C ends it orderly");
+}
+
+#[test]
+fn over_the_embedded_store() {
+    let folder = tempfile::tempdir().unwrap();
+    sample_case(&folder, |_| ());
+    let keys = run(folder.path(), &["keys", "--json"]);
+    assert!(
+        keys.out.contains("cache:product-service:/products"),
+        "{}",
+        keys.out
+    );
+}
+
+#[test]
+fn over_redis() {
+    let redis = RedisServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let monitor = redis.monitor();
+    sample_case(&folder, |command| {
+        command.env("REDIS_URL", redis.url());
+    });
+    assert_eq!(
+        redis.cli(&["KEYS", "cache:*"]),
+        "cache:product-service:/products"
+    );
+    assert_eq!(
+        redis.cli(&["GET", "cache:product-service:/products"]),
+        r#"[{"id":1,"name":"Laptop","price":799},{"id":2,"name":"Mouse","price":29}]"#
+    );
+    let ttl: u32 = redis
+        .cli(&["TTL", "cache:product-service:/products"])
+        .parse()
+        .unwrap();
+    assert!((200..=300).contains(&ttl), "{ttl}");
+    let seen = monitor.until("setex");
+    assert!(
+        seen.contains(r#""cache:product-service:/products" "300""#),
+        "{seen}"
+    );
+    assert!(
+        !folder.path().join(".larder/store").exists(),
+        "nothing is kept beside Redis"
+    );
+}
+
+#[test]
+fn with_redis_stopped_every_request_succeeds() {
+    let mut redis = RedisServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(&folder, |command| {
+        command
+            .env("REDIS_URL", redis.url())
+            .env("SLOW_QUERY_MS", "10");
+    });
+    up.get("/products");
+    assert!(up.is_cached("/products"));
+    redis.kill();
+    assert_eq!(up.get("/products").0, products(false, 999));
+    up.put("/products/2", r#"{"price":29}"#);
+    assert_eq!(up.get("/products").0, products(false, 999));
+    redis.restart();
+    crate::running::until("it is used again", Duration::from_secs(10), || {
+        up.is_cached("/products")
+    });
+}

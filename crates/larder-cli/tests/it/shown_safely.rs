@@ -1,0 +1,82 @@
+//! Nothing from outside steers a terminal, and no secret is shown (SECURITY SF-12, SF-14).
+
+use larder_testing::redis::RedisServer;
+
+use crate::running::{Answer, larder, run};
+
+/// ESC, a title by OSC, clipboard by OSC 52, CSI in one byte, right-to-left override, newline, DEL.
+const CANARY: &str =
+    "\u{1b}[31mred\u{1b}]0;title\u{7}\u{1b}]52;c;aGk=\u{7}\u{9b}2J\u{202e}\r\n\u{7f}";
+
+fn steers(text: &str) -> bool {
+    text.chars().any(|character| {
+        (character.is_control() && character != '\n')
+            || ('\u{202a}'..='\u{202e}').contains(&character)
+    })
+}
+
+#[test]
+fn values_keys_and_arguments_are_escaped() {
+    assert!(steers(CANARY), "the naive form would steer it");
+    let folder = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start();
+    let value = serde_json::to_string(CANARY).unwrap();
+    redis.cli(&["SET", "cache:svc:/json", &value, "EX", "60"]);
+    redis.cli(&["SET", "cache:svc:/text", CANARY, "EX", "60"]);
+    redis.cli(&["SET", &format!("cache:svc:/{CANARY}"), "1", "EX", "60"]);
+    let url = redis.url();
+    for args in [
+        &["keys"][..],
+        &["keys", "--json"],
+        &["get", "cache:svc:/json"],
+        &["get", "cache:svc:/text"],
+        &["get", CANARY],
+        &["clear", CANARY],
+        &["policy", "get", CANARY, "/"],
+        &["set", "cache:svc:/a", CANARY],
+        &["stats"],
+    ] {
+        let args: Vec<&str> = args.iter().copied().chain(["--store", &url]).collect();
+        let answer = run(folder.path(), &args);
+        assert!(
+            !steers(&answer.out) && !steers(&answer.err),
+            "{args:?}: {:?} {:?}",
+            answer.out,
+            answer.err
+        );
+    }
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = "canary-hunter2-0123456789";
+    let redis = RedisServer::start_with(&["--requirepass", secret]);
+    let url = redis
+        .url()
+        .replace("redis://", &format!("redis://:{secret}@"));
+    for args in [
+        &["config"][..],
+        &["config", "--json"],
+        &["stats"],
+        &["stats", "--json"],
+        &["keys"],
+    ] {
+        let mut command = larder(folder.path());
+        command
+            .args(args)
+            .env("REDIS_URL", &url)
+            .env("LARDER_KEY_SECRET", secret)
+            .env("RUST_LOG", "trace");
+        let answer: Answer = command.output().unwrap().into();
+        assert_eq!(answer.code, 0, "{}", answer.err);
+        assert!(
+            !answer.out.contains("hunter2") && !answer.err.contains("hunter2"),
+            "{args:?}"
+        );
+    }
+    let wrong = url.replace(secret, "wrong-hunter2-password");
+    let answer = run(folder.path(), &["stats", "--store", &wrong]);
+    assert_eq!(answer.code, 3);
+    assert!(!answer.err.contains("hunter2"), "{}", answer.err);
+}

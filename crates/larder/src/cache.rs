@@ -1,0 +1,191 @@
+//! A cache as the settings say.
+
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+
+use larder_client::{Client, ClientSettings};
+use larder_core::{FixedGovernor, Governor, Key, KeyError, Policy, Service, Store};
+use larder_embedded::EmbeddedStore;
+use larder_redis::{RedisStore, RedisUrl};
+
+use crate::disabled::Disabled;
+use crate::settings::{Settings, SettingsError};
+
+/// Why a cache can't be started. A store or a control plane that is away is no reason.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The service's name can't be one.
+    #[error(transparent)]
+    Service(#[from] KeyError),
+    /// A setting can't be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+}
+
+/// The key of an endpoint of a service: `cache_key("product-service", "/products")` is
+/// `cache:product-service:/products`.
+///
+/// # Errors
+/// A [`KeyError`] that says what to change.
+pub fn cache_key(service: &str, endpoint: &str) -> Result<Key, KeyError> {
+    Key::new(service, endpoint)
+}
+
+/// A service's cache: everything that [`larder_core::Cache`] does, with the store and the control plane that the
+/// settings name. Cheap to clone; the clones are one cache.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    core: larder_core::Cache,
+    client: Option<Arc<Client>>,
+}
+
+impl Deref for Cache {
+    type Target = larder_core::Cache;
+
+    fn deref(&self) -> &Self::Target {
+        &self.core
+    }
+}
+
+impl Cache {
+    /// A cache for a service, from the environment and `.env`. Needs a Tokio runtime; waits for nothing: a store or a
+    /// control plane that is away is used as soon as it comes.
+    ///
+    /// # Errors
+    /// A [`StartError`] that names the setting and what to do.
+    pub fn from_env(service: &str) -> Result<Self, StartError> {
+        Builder::new(service, Settings::from_env()?)?.build()
+    }
+
+    /// Begins a cache from settings, to say more than they do.
+    ///
+    /// # Errors
+    /// [`StartError::Service`] if the service's name can't be one.
+    pub fn builder(service: &str, settings: Settings) -> Result<Builder, StartError> {
+        Builder::new(service, settings)
+    }
+
+    /// A cache for this process alone, in at most this much memory (bytes).
+    #[must_use]
+    pub fn in_process(max_bytes: u64) -> Self {
+        Self {
+            core: larder_core::Cache::in_process(max_bytes),
+            client: None,
+        }
+    }
+
+    /// The client of the control plane, if there is one.
+    #[must_use]
+    pub fn client(&self) -> Option<&Arc<Client>> {
+        self.client.as_ref()
+    }
+
+    /// Ends orderly: the last signals are sent, what was reported as stored is on its way to the disk, connections
+    /// are given back.
+    pub async fn close(&self) {
+        if let Some(client) = &self.client {
+            client.close().await;
+        }
+        if let Err(error) = self.core.close().await {
+            tracing::warn!(%error, "the store did not end orderly");
+        }
+    }
+}
+
+/// Puts a [`Cache`] together.
+pub struct Builder {
+    service: Service,
+    settings: Settings,
+    default_policy: Policy,
+}
+
+impl Builder {
+    fn new(service: &str, settings: Settings) -> Result<Self, StartError> {
+        Ok(Self {
+            service: Service::new(service)?,
+            settings,
+            default_policy: Policy::default(),
+        })
+    }
+
+    /// What holds for an endpoint of which the control plane says nothing.
+    #[must_use]
+    pub fn default_policy(mut self, policy: Policy) -> Self {
+        self.default_policy = policy;
+        self
+    }
+
+    /// The cache.
+    ///
+    /// # Errors
+    /// [`StartError::Settings`] if a URL is not one.
+    pub fn build(self) -> Result<Cache, StartError> {
+        let store = open_store(&self.settings)?;
+        let client = self.start_client()?;
+        let governor: Arc<dyn Governor> = match &client {
+            Some(client) => Arc::clone(client) as Arc<dyn Governor>,
+            None => Arc::new(FixedGovernor::new(self.default_policy)),
+        };
+        let service = self.service.as_str();
+        tracing::info!(service, store = store.name(), "cache connected");
+        let core = larder_core::Cache::builder(self.service)
+            .store(store)
+            .governor(governor)
+            .build();
+        Ok(Cache { core, client })
+    }
+
+    fn start_client(&self) -> Result<Option<Arc<Client>>, StartError> {
+        let Some(url) = &self.settings.control_plane_url else {
+            return Ok(None);
+        };
+        let settings = ClientSettings {
+            url: url.clone(),
+            service: self.service.clone(),
+            state_dir: Some(self.settings.dir.clone()),
+            defaults: self.default_policy.clone(),
+        };
+        match Client::start(settings) {
+            Ok(client) => Ok(Some(client)),
+            Err(error) => Err(self
+                .settings
+                .error("CONTROL_PLANE_URL", error.to_string())
+                .into()),
+        }
+    }
+}
+
+/// The store that the settings name. One that can't be used holds nothing, which is said once, with the next step.
+///
+/// # Errors
+/// A [`SettingsError`] if `REDIS_URL` is not one.
+pub fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, SettingsError> {
+    let Some(url) = &settings.redis_url else {
+        return Ok(open_embedded(
+            &settings.dir.join("store"),
+            settings.max_bytes,
+        ));
+    };
+    let url = RedisUrl::parse(url.expose())
+        .map_err(|error| settings.error("REDIS_URL", error.to_string()))?;
+    Ok(Arc::new(RedisStore::connect(
+        url,
+        larder_redis::Options::default(),
+    )))
+}
+
+fn open_embedded(folder: &Path, max_bytes: u64) -> Arc<dyn Store> {
+    let options = larder_embedded::Options {
+        max_bytes,
+        ..larder_embedded::Options::default()
+    };
+    match EmbeddedStore::open(folder, options) {
+        Ok(store) => Arc::new(store),
+        Err(error) => {
+            tracing::error!(%error, "nothing is cached");
+            Arc::new(Disabled::new(error.to_string()))
+        }
+    }
+}

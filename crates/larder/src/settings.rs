@@ -1,0 +1,375 @@
+//! What can be set, from where it came, and what is wrong with it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use larder_core::Secret;
+
+use crate::dotenv::{self, DotEnvError, Owner};
+
+/// The least that an embedded store may be given, in bytes: 1 MiB.
+const MIN_MAX_BYTES: u64 = 1 << 20;
+
+/// Why the settings can't be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// The file `.env`, or the one that `LARDER_ENV_FILE` names, can't be used.
+    #[error(transparent)]
+    DotEnv(#[from] DotEnvError),
+    /// A variable has a value that it can't have. The value itself is not shown: it may be a secret.
+    #[error("{name} (from {origin}): {why}")]
+    Value {
+        /// The variable.
+        name: &'static str,
+        /// Where it was set.
+        origin: Origin,
+        /// What is wrong, and what to write instead.
+        why: String,
+    },
+}
+
+/// Where a setting came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The process environment.
+    Environment,
+    /// This file.
+    File(PathBuf),
+    /// Nowhere: it is what holds if nothing is said.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment => f.write_str("the environment"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A setting, for people: a secret is not shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// The variable.
+    pub name: &'static str,
+    /// Its value, fit to be shown.
+    pub value: String,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// What can be set, by the environment or by `.env` in the working directory (the environment wins; an empty
+/// variable counts as unset).
+#[derive(Clone)]
+pub struct Settings {
+    /// `REDIS_URL`: where Redis or Valkey is; unset: the embedded store.
+    pub redis_url: Option<Secret>,
+    /// `CONTROL_PLANE_URL`: where the control plane is; unset: none, the code's own policies.
+    pub control_plane_url: Option<String>,
+    /// `LARDER_DIR`: the folder for what is kept on this machine; `.larder` in the working directory.
+    pub dir: PathBuf,
+    /// `LARDER_MAX_BYTES`: how much the embedded store may take on the disk, in bytes; 256 MiB.
+    pub max_bytes: u64,
+    /// `LARDER_KEY_SECRET`: hides identities in keys; unset: routes that need it say so at start.
+    pub key_secret: Option<Secret>,
+    /// `LARDER_ALLOWED_HOSTS`: names by which the control plane may be reached, besides this machine's own.
+    pub allowed_hosts: Vec<String>,
+    /// `PORT`: where the service listens; 3000.
+    pub port: u16,
+    /// `CONTROL_PORT`: where the control plane listens; 8000.
+    pub control_port: u16,
+    /// `PRODUCTS_DB`: the sample service's database; `products.db` in the working directory.
+    pub products_db: PathBuf,
+    /// `SLOW_QUERY_MS`: how slow the sample service's query is, in milliseconds; 800.
+    pub slow_query_ms: u64,
+    origins: HashMap<&'static str, Origin>,
+}
+
+impl Settings {
+    /// Reads the process environment, then `.env` in the working directory (or the file that `LARDER_ENV_FILE`
+    /// names).
+    ///
+    /// # Errors
+    /// A [`SettingsError`] that names the variable or the file, and what to do.
+    pub fn from_env() -> Result<Self, SettingsError> {
+        Self::read(|name| std::env::var(name).ok(), Path::new(""))
+    }
+
+    /// [`Settings::from_env`] with another environment and working directory.
+    ///
+    /// # Errors
+    /// As [`Settings::from_env`].
+    pub fn read(
+        environment: impl Fn(&str) -> Option<String>,
+        working_directory: &Path,
+    ) -> Result<Self, SettingsError> {
+        let set = |name: &str| environment(name).filter(|value| !value.is_empty());
+        let (path, owner) = match set("LARDER_ENV_FILE") {
+            Some(path) => (working_directory.join(path), Owner::Anyone),
+            None => (working_directory.join(".env"), Owner::Ourselves),
+        };
+        let mut source = Source {
+            file: dotenv::read(&path, owner)?,
+            environment: &set,
+            path,
+            origins: HashMap::new(),
+        };
+        Ok(Self {
+            redis_url: source.text("REDIS_URL").map(Secret::new),
+            control_plane_url: source.text("CONTROL_PLANE_URL"),
+            dir: source
+                .parsed("LARDER_DIR", read_path)?
+                .unwrap_or_else(|| ".larder".into()),
+            max_bytes: source
+                .parsed("LARDER_MAX_BYTES", read_bytes)?
+                .unwrap_or(256 << 20),
+            key_secret: source.parsed("LARDER_KEY_SECRET", read_key_secret)?,
+            allowed_hosts: source
+                .parsed("LARDER_ALLOWED_HOSTS", read_list)?
+                .unwrap_or_default(),
+            port: source.parsed("PORT", read_port)?.unwrap_or(3000),
+            control_port: source.parsed("CONTROL_PORT", read_port)?.unwrap_or(8000),
+            products_db: source
+                .parsed("PRODUCTS_DB", read_path)?
+                .unwrap_or_else(|| "products.db".into()),
+            slow_query_ms: source
+                .parsed("SLOW_QUERY_MS", read_milliseconds)?
+                .unwrap_or(800),
+            origins: source.origins,
+        })
+    }
+
+    /// All settings, for people: secrets are not shown.
+    #[must_use]
+    pub fn list(&self) -> Vec<Setting> {
+        let redis_url = self.redis_url.as_ref().map(|url| {
+            larder_redis::RedisUrl::parse(url.expose()).map_or_else(
+                |_| "(set, but no URL of a Redis)".to_owned(),
+                |url| url.to_string(),
+            )
+        });
+        let key_secret = self
+            .key_secret
+            .as_ref()
+            .map(|_| "(set, not shown)".to_owned());
+        let unset = |value: Option<String>| value.unwrap_or_else(|| "(unset)".to_owned());
+        let values = [
+            ("REDIS_URL", unset(redis_url)),
+            (
+                "CONTROL_PLANE_URL",
+                unset(self.control_plane_url.as_deref().map(without_userinfo)),
+            ),
+            ("LARDER_DIR", self.dir.display().to_string()),
+            ("LARDER_MAX_BYTES", self.max_bytes.to_string()),
+            ("LARDER_KEY_SECRET", unset(key_secret)),
+            ("LARDER_ALLOWED_HOSTS", self.allowed_hosts.join(",")),
+            ("PORT", self.port.to_string()),
+            ("CONTROL_PORT", self.control_port.to_string()),
+            ("PRODUCTS_DB", self.products_db.display().to_string()),
+            ("SLOW_QUERY_MS", self.slow_query_ms.to_string()),
+        ];
+        values
+            .into_iter()
+            .map(|(name, value)| Setting {
+                name,
+                value,
+                origin: self.origin(name),
+            })
+            .collect()
+    }
+
+    /// Where a variable's value came from.
+    #[must_use]
+    pub fn origin(&self, name: &str) -> Origin {
+        self.origins.get(name).cloned().unwrap_or(Origin::Default)
+    }
+
+    /// An error about the value of a variable.
+    #[must_use]
+    pub fn error(&self, name: &'static str, why: String) -> SettingsError {
+        SettingsError::Value {
+            name,
+            origin: self.origin(name),
+            why,
+        }
+    }
+}
+
+fn without_userinfo(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        _ => url.to_owned(),
+    }
+}
+
+/// The environment first, then the file; and which of them it was.
+struct Source<'a> {
+    environment: &'a dyn Fn(&str) -> Option<String>,
+    file: HashMap<String, String>,
+    path: PathBuf,
+    origins: HashMap<&'static str, Origin>,
+}
+
+impl Source<'_> {
+    fn text(&mut self, name: &'static str) -> Option<String> {
+        let (value, origin) = match (self.environment)(name) {
+            Some(value) => (value, Origin::Environment),
+            None => {
+                let value = self.file.remove(name).filter(|value| !value.is_empty())?;
+                (value, Origin::File(self.path.clone()))
+            }
+        };
+        self.origins.insert(name, origin);
+        Some(value)
+    }
+
+    fn parsed<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(String) -> Result<T, String>,
+    ) -> Result<Option<T>, SettingsError> {
+        let Some(text) = self.text(name) else {
+            return Ok(None);
+        };
+        match read(text) {
+            Ok(value) => Ok(Some(value)),
+            Err(why) => Err(SettingsError::Value {
+                name,
+                origin: self.origins.get(name).cloned().unwrap_or(Origin::Default),
+                why,
+            }),
+        }
+    }
+}
+
+fn read_path(text: String) -> Result<PathBuf, String> {
+    Ok(text.into())
+}
+
+fn read_port(text: String) -> Result<u16, String> {
+    text.parse()
+        .map_err(|_| "is not a port: use a number from 0 to 65535 (0: any free one)".to_owned())
+}
+
+fn read_milliseconds(text: String) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|ms| *ms <= 3_600_000)
+        .ok_or_else(|| "is not a time: use whole milliseconds, at most 3600000".to_owned())
+}
+
+fn read_list(text: String) -> Result<Vec<String>, String> {
+    let names = text.split(',').map(|name| name.trim().to_ascii_lowercase());
+    Ok(names.filter(|name| !name.is_empty()).collect())
+}
+
+fn read_key_secret(text: String) -> Result<Secret, String> {
+    if text.len() < 16 {
+        return Err(
+            "is shorter than 16 characters, so it could be guessed: use a long random text"
+                .to_owned(),
+        );
+    }
+    Ok(Secret::new(text))
+}
+
+fn read_bytes(text: String) -> Result<u64, String> {
+    let why = || {
+        "is not a size: use bytes, or a number with KiB, MiB, GiB, at least 1MiB, such as 256MiB"
+            .to_owned()
+    };
+    let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
+    let shift = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        "t" | "tib" => 40,
+        _ => return Err(why()),
+    };
+    let count: u64 = digits.parse().map_err(|_| why())?;
+    count
+        .checked_mul(1 << shift)
+        .filter(|bytes| (MIN_MAX_BYTES..=1 << 44).contains(bytes))
+        .ok_or_else(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(values: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        let dir = tempfile::tempdir().unwrap();
+        let find = |name: &str| {
+            let found = values.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        Settings::read(find, dir.path())
+    }
+
+    #[test]
+    fn an_empty_variable_is_unset() {
+        let settings =
+            settings(&[("REDIS_URL", ""), ("CONTROL_PLANE_URL", ""), ("PORT", "")]).unwrap();
+        assert!(settings.redis_url.is_none() && settings.control_plane_url.is_none());
+        assert_eq!(
+            (settings.port, settings.origin("PORT")),
+            (3000, Origin::Default)
+        );
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, bytes) in [
+            ("1048576", 1 << 20),
+            ("64MiB", 64 << 20),
+            ("2 GiB", 2 << 30),
+            ("2g", 2 << 30),
+        ] {
+            assert_eq!(
+                settings(&[("LARDER_MAX_BYTES", text)]).unwrap().max_bytes,
+                bytes,
+                "{text}"
+            );
+        }
+        for text in [
+            "-1",
+            "0",
+            "12",
+            "1e9",
+            "many",
+            "99999999999999999999",
+            "1.5GiB",
+            "9999999TiB",
+        ] {
+            assert!(settings(&[("LARDER_MAX_BYTES", text)]).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_variable_and_not_its_value() {
+        let error = settings(&[("PORT", "hunter2")]).err().unwrap().to_string();
+        assert!(error.starts_with("PORT (from the environment)"), "{error}");
+        assert!(!error.contains("hunter2"));
+    }
+
+    #[test]
+    fn no_secret_is_listed() {
+        let secret = "canary-0123456789abcdef";
+        let url = format!("redis://user:{secret}@127.0.0.1:6379/0");
+        let plane = format!("http://user:{secret}@127.0.0.1:8000");
+        let settings = settings(&[
+            ("REDIS_URL", url.as_str()),
+            ("CONTROL_PLANE_URL", &plane),
+            ("LARDER_KEY_SECRET", secret),
+        ])
+        .unwrap();
+        let listed = format!("{:?}", settings.list());
+        assert!(!listed.contains(secret), "{listed}");
+        assert!(listed.contains("127.0.0.1:6379"));
+    }
+}
