@@ -1,3 +1,51 @@
-//! The sample service, on its own.
+//! The sample service, on its own: set by the environment, or by `.env` in the working directory.
 
-fn main() {}
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use larder::{Cache, Policy, Settings};
+use product_service::{LOG, SERVICE, Shop, policy, serve};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stdout().is_terminal())
+        .init();
+    let settings = Settings::from_env()?;
+    let listener = listen(settings.port).await?;
+    let shop = open_shop(&settings).await?;
+    let cache = Cache::builder(SERVICE, settings)?
+        .default_policy(policy().apply(&Policy::default())?)
+        .build()?;
+    tracing::info!(address = %listener.local_addr()?, "serving /products");
+    let mut terminated = signal(SignalKind::terminate())?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminated.recv() => {}
+        }
+    };
+    serve(listener, &cache, shop, shutdown).await?;
+    cache.close().await;
+    Ok(())
+}
+
+async fn listen(port: u16) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await;
+    listener.with_context(|| format!("can't listen on port {port}: set PORT to another"))
+}
+
+async fn open_shop(settings: &Settings) -> anyhow::Result<Shop> {
+    let slow = Duration::from_millis(settings.slow_query_ms);
+    let shop = Shop::open(&settings.products_db, slow).await;
+    shop.with_context(|| {
+        let path = settings.products_db.display();
+        format!("can't open the database {path}: set PRODUCTS_DB to another file")
+    })
+}
