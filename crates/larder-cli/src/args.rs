@@ -175,7 +175,7 @@ pub(crate) struct Set {
     pub(crate) value: String,
 
     /// How long it is fresh, in seconds
-    #[arg(long, default_value_t = 300.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 300.0, value_parser = seconds, allow_hyphen_values = true)]
     pub(crate) ttl: f64,
 }
 
@@ -230,19 +230,19 @@ pub(crate) struct PolicySet {
     pub(crate) mode: Option<Mode>,
 
     /// How long an entry is fresh, in seconds
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, value_parser = number, allow_hyphen_values = true)]
     pub(crate) ttl: Option<f64>,
 
     /// The share of the TTL that chance may take away, 0 to 1
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, value_parser = number, allow_hyphen_values = true)]
     pub(crate) jitter: Option<f64>,
 
     /// How long "there is none" is fresh, in seconds
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, value_parser = number, allow_hyphen_values = true)]
     pub(crate) negative_ttl: Option<f64>,
 
     /// After how many seconds a load fails
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, value_parser = number, allow_hyphen_values = true)]
     pub(crate) load_timeout: Option<f64>,
 
     /// Larger values, in bytes, are not cached
@@ -265,6 +265,11 @@ fn mode(text: &str) -> Result<Mode, String> {
         "auto" => Ok(Mode::Auto),
         _ => Err("use on, off or auto".to_owned()),
     }
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+    number.ok_or_else(|| "use a number".to_owned())
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

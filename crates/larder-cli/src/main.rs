@@ -23,7 +23,10 @@ use crate::args::{Args, Command};
 use crate::output::{Done, Output};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage(&error),
+    };
     let output = Output::new(args.json);
     let outcome = run(args, &output);
     match outcome {
@@ -34,6 +37,19 @@ fn main() -> ExitCode {
             ExitCode::from(3)
         }
     }
+}
+
+/// Prints what was asked for (help, the version), or what is wrong with the arguments, which may come from anywhere.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Nobody is left to tell if this fails.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    for line in error.render().to_string().lines() {
+        eprintln!("{}", larder::escape(line));
+    }
+    ExitCode::from(2)
 }
 
 fn run(args: Args, output: &Output) -> anyhow::Result<Done> {

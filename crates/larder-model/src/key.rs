@@ -71,6 +71,12 @@ impl Service {
         }
     }
 
+    /// The service of a cache that is not shared: `local`.
+    #[must_use]
+    pub fn local() -> Self {
+        Self("local".into())
+    }
+
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
