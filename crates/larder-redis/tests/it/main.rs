@@ -1,4 +1,52 @@
-//! What the Redis store promises, each promise in a module named after it. Against real servers.
+//! What the Redis store promises, each promise in a module named after it. Against real servers; where a server must
+//! misbehave, against one that a script speaks for.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod cancelled_reads;
 mod contract;
+mod faults;
+mod foreign_entries;
+mod hostile_server;
+mod patterns;
+mod scripted;
+mod shifted_replies;
+mod tls;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use larder_core::{Guard, Key, NewEntry, Store, Ttl};
+use larder_redis::{Options, RedisStore, RedisUrl};
+
+fn key(endpoint: &str) -> Key {
+    Key::new("svc", endpoint).unwrap()
+}
+
+fn entry(key: &Key, value: &str) -> NewEntry {
+    NewEntry {
+        key: key.clone(),
+        bytes: value.to_owned().into(),
+        ttl: Ttl::new(Duration::from_secs(300)).unwrap(),
+        guard: Guard::Always,
+    }
+}
+
+fn connect(url: &str) -> Arc<RedisStore> {
+    connect_with(url, Options::default())
+}
+
+fn connect_with(url: &str, options: Options) -> Arc<RedisStore> {
+    Arc::new(RedisStore::connect(RedisUrl::parse(url).unwrap(), options))
+}
+
+/// Waits until a read finds the value; answers how long that took.
+async fn until_found(store: &RedisStore, key: &Key) -> Duration {
+    let begin = Instant::now();
+    loop {
+        if matches!(store.get(key, Ttl::MAX).await, Ok(Some(_))) {
+            return begin.elapsed();
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "never found");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

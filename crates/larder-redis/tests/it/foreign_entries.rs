@@ -1,0 +1,92 @@
+//! What other programs wrote is read, within bounds: lists, values that are too long, entries without an end.
+
+use std::time::Duration;
+
+use larder_core::{Store as _, Ttl};
+use larder_testing::redis::RedisServer;
+
+use crate::{connect, entry, key};
+
+#[tokio::test]
+async fn what_is_no_string_or_too_long_is_a_miss() {
+    let server = RedisServer::start();
+    let store = connect(&server.url());
+    server.cli(&["RPUSH", "cache:svc:/list", "1"]);
+    server.cli(&[
+        "EVAL",
+        "redis.call('SETEX', KEYS[1], 60, string.rep('x', 3000000))",
+        "1",
+        "cache:svc:/long",
+    ]);
+    server.cli(&["SET", "cache:svc:/fine", "[1]", "EX", "60"]);
+    for endpoint in ["/list", "/long"] {
+        assert_eq!(
+            store.get(&key(endpoint), Ttl::MAX).await,
+            Ok(None),
+            "{endpoint}"
+        );
+    }
+    let keys = ["/list", "/long", "/fine"].map(key);
+    let found = store.get_many(&keys, Ttl::MAX).await.unwrap();
+    assert_eq!(found[..2], [None, None]);
+    assert_eq!(found[2].as_ref().unwrap().bytes, "[1]");
+    assert!(found[2].as_ref().unwrap().foreign);
+}
+
+#[tokio::test]
+async fn an_entry_without_an_end_is_given_one() {
+    let server = RedisServer::start();
+    let store = connect(&server.url());
+    let longest = Ttl::new(Duration::from_secs(60)).unwrap();
+    for endpoint in ["/endless", "/years"] {
+        server.cli(&["SET", &format!("cache:svc:{endpoint}"), "1"]);
+    }
+    server.cli(&["EXPIRE", "cache:svc:/years", "999999999"]);
+    for endpoint in ["/endless", "/years"] {
+        assert_eq!(
+            store
+                .get(&key(endpoint), longest)
+                .await
+                .unwrap()
+                .unwrap()
+                .bytes,
+            "1"
+        );
+        // Answered in order, behind the cut.
+        store.get(&key("/other"), longest).await.unwrap();
+        let ttl: i64 = server
+            .cli(&["TTL", &format!("cache:svc:{endpoint}")])
+            .parse()
+            .unwrap();
+        assert!((50..=60).contains(&ttl), "{ttl}");
+    }
+}
+
+#[tokio::test]
+async fn keys_and_values_arrive_as_they_are() {
+    let server = RedisServer::start();
+    let store = connect(&server.url());
+    let monitor = server.monitor();
+    for (index, value) in [
+        "\r\nDEL cache:svc:/0\r\n",
+        "*3\r\n$3\r\n",
+        "\"quo'tes\"",
+        "\0\0",
+        "",
+        "é漢",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let key = key(&format!("/{index}?q=a'b%0D%0ADEL"));
+        assert!(store.set(entry(&key, value)).await.unwrap().is_stored());
+        assert_eq!(
+            store.get(&key, Ttl::MAX).await.unwrap().unwrap().bytes,
+            *value
+        );
+    }
+    server.cli(&["ECHO", "the-end"]);
+    let seen = monitor.until("the-end");
+    assert_eq!(seen.matches("\"SETEX\" \"cache:svc:/").count(), 6, "{seen}");
+    assert!(!seen.contains("\"DEL\""), "{seen}");
+}

@@ -1,0 +1,132 @@
+//! Whatever a server sends, what is held of it is bounded, and callers get a miss within their deadline (SECURITY SF-5).
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use larder_core::{Store as _, Ttl};
+
+use crate::scripted::server;
+use crate::{connect, key};
+
+const IN_CHILD: &str = "LARDER_TEST_HOSTILE";
+/// What a reply may cost in memory, in KiB.
+const MOST_KIB: u64 = 32 << 10;
+
+/// Memory is measured of a process in which nothing else runs.
+#[test]
+fn its_replies_are_bounded() {
+    if std::env::var_os(IN_CHILD).is_some() {
+        return in_child();
+    }
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "hostile_server::its_replies_are_bounded",
+            "--exact",
+            "--nocapture",
+        ])
+        .env(IN_CHILD, "1")
+        .status();
+    assert!(status.unwrap().success());
+}
+
+type Attack = fn(&mut TcpStream) -> std::io::Result<()>;
+
+fn in_child() {
+    let attacks: [(&str, Attack); 9] = [
+        ("a string of 512 MiB", |stream| {
+            stream.write_all(b"$536870912\r\n")?;
+            flood(stream, b'x', 512 << 20)
+        }),
+        ("a string of 60 MiB", |stream| {
+            stream.write_all(b"$62914560\r\n")?;
+            flood(stream, b'x', 60 << 20)
+        }),
+        ("a line without an end", |stream| {
+            stream.write_all(b"+")?;
+            flood(stream, b'x', 512 << 20)
+        }),
+        ("two billion elements", |stream| {
+            stream.write_all(b"*2147483647\r\n")?;
+            for _ in 0..10_000_000 {
+                stream.write_all(b":1\r\n:1\r\n:1\r\n:1\r\n")?;
+            }
+            Ok(())
+        }),
+        ("a million deep", |stream| {
+            stream.write_all("*1\r\n".repeat(1_000_000).as_bytes())
+        }),
+        ("a negative length", |stream| stream.write_all(b"$-5\r\n")),
+        ("a length beyond all numbers", |stream| {
+            stream.write_all(b"$99999999999999999999999\r\n")
+        }),
+        ("pushes without an end", |stream| {
+            let push = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\na\r\n".repeat(1_000);
+            for _ in 0..5_000 {
+                stream.write_all(&push)?;
+            }
+            Ok(())
+        }),
+        ("a reply that never comes to its end", |stream| {
+            stream.write_all(b"$10\r\nabc")
+        }),
+    ];
+    for (name, attack) in attacks {
+        let before = resident_kib();
+        let (done, is_done) = std::sync::mpsc::channel();
+        let url = server(move |command, stream| {
+            if command[0] == b"GET" {
+                let attacked = attack(stream);
+                let _ = done.send(());
+                return attacked;
+            }
+            Ok(())
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let store = runtime.block_on(async { connect(&url) });
+        let begin = Instant::now();
+        let answer = runtime.block_on(store.get(&key("/a"), Ttl::MAX));
+        let took = begin.elapsed();
+        assert!(!matches!(answer, Ok(Some(_))), "{name}: {answer:?}");
+        assert!(took < Duration::from_secs(1), "{name}: {took:?}");
+        // Also after the caller has given up.
+        let most = watch(&is_done);
+        let grown = most.saturating_sub(before);
+        assert!(grown <= MOST_KIB, "{name}: {grown} KiB");
+    }
+}
+
+/// The most memory until the attack is over, or for three seconds.
+fn watch(is_done: &std::sync::mpsc::Receiver<()>) -> u64 {
+    let begin = Instant::now();
+    let mut most = 0;
+    while begin.elapsed() < Duration::from_secs(3) {
+        most = most.max(resident_kib());
+        if is_done.recv_timeout(Duration::from_millis(5)).is_ok() {
+            return most.max(resident_kib());
+        }
+    }
+    most
+}
+
+fn flood(stream: &mut TcpStream, byte: u8, count: usize) -> std::io::Result<()> {
+    let chunk = vec![byte; 1 << 20];
+    for _ in 0..count / chunk.len() {
+        stream.write_all(&chunk)?;
+    }
+    Ok(())
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}

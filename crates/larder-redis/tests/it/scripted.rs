@@ -1,0 +1,72 @@
+//! A server that a script speaks for.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+
+/// Listens, greets each client as Redis does, and lets `answer` write what comes back for each command.
+pub(crate) fn server(
+    answer: impl Fn(&[Vec<u8>], &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // Its client ends the talk: by closing.
+            let _ = talk(stream.unwrap(), &answer);
+        }
+    });
+    url
+}
+
+fn talk(
+    mut stream: TcpStream,
+    answer: &impl Fn(&[Vec<u8>], &mut TcpStream) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let mut buffer = Vec::new();
+    let mut chunk = [0; 4_096];
+    loop {
+        while let Some((command, length)) = parse(&buffer) {
+            buffer.drain(..length);
+            match &command[0][..] {
+                b"HELLO" => stream.write_all(b"%1\r\n+server\r\n+redis\r\n")?,
+                b"SELECT" => stream.write_all(b"+OK\r\n")?,
+                b"INFO" => stream.write_all(b"$0\r\n\r\n")?,
+                _ => answer(&command, &mut stream)?,
+            }
+        }
+        match stream.read(&mut chunk)? {
+            0 => return Ok(()),
+            count => buffer.extend_from_slice(&chunk[..count]),
+        }
+    }
+}
+
+/// A whole command at the beginning, and how long it is.
+fn parse(buffer: &[u8]) -> Option<(Vec<Vec<u8>>, usize)> {
+    let (count, mut at) = number(buffer, 0, b'*')?;
+    let mut arguments = Vec::new();
+    for _ in 0..count {
+        let (length, begin) = number(buffer, at, b'$')?;
+        at = begin + length + 2;
+        let argument = buffer.get(begin..at)?;
+        arguments.push(argument[..length].to_vec());
+    }
+    Some((arguments, at))
+}
+
+/// The number of a line, and where the next begins.
+fn number(buffer: &[u8], at: usize, kind: u8) -> Option<(usize, usize)> {
+    let rest = buffer.get(at..)?;
+    let end = rest.iter().position(|byte| *byte == b'\n')?;
+    assert_eq!(rest[0], kind);
+    let digits = std::str::from_utf8(&rest[1..end - 1]).unwrap();
+    Some((digits.parse().unwrap(), at + end + 1))
+}
+
+/// A bulk string.
+pub(crate) fn bulk(text: &[u8]) -> Vec<u8> {
+    let mut out = format!("${}\r\n", text.len()).into_bytes();
+    out.extend_from_slice(text);
+    out.extend_from_slice(b"\r\n");
+    out
+}
