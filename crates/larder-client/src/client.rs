@@ -15,7 +15,7 @@ use crate::known_good::KnownGood;
 use crate::policies::{InForce, Policies};
 use crate::recorder::Recorder;
 use crate::report::{Backlog, Reporter};
-use crate::{poll, report};
+use crate::{fetch, poll, report};
 
 /// What the client needs to know.
 #[derive(Debug, Clone)]
@@ -60,8 +60,8 @@ pub struct Status {
     pub from_disk: bool,
     /// Whether the control plane answered when it was last asked.
     pub connected: bool,
-    /// Why the control plane's latest answer is not in force, if it isn't.
-    pub parked: Option<String>,
+    /// Why the control plane's latest answer is not in force, or why there is none; `None` if all is well.
+    pub trouble: Option<String>,
     /// Windows that were measured and could not be delivered.
     pub dropped_windows: u64,
 }
@@ -118,6 +118,7 @@ impl Client {
             remote: Arc::clone(&remote),
             known_good: known_good.map(Arc::new),
             etag,
+            parked: None,
         };
         let reporting = report::Report {
             shared: Arc::clone(&shared),
@@ -199,7 +200,7 @@ impl Shared {
         let mut status = self.status();
         status.version = Some(kept.config.version);
         status.from_disk = true;
-        kept.etag
+        kept.etag.filter(|tag| fetch::is_tag(tag))
     }
 
     pub(crate) fn status(&self) -> std::sync::MutexGuard<'_, Status> {

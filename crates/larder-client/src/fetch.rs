@@ -41,8 +41,12 @@ pub(crate) enum FetchError {
 
 /// What the control plane answered.
 pub(crate) enum Fetched {
-    Unchanged,
-    Changed { body: Vec<u8>, etag: Option<String> },
+    /// It is one of those that are known: this one, if the answer says which.
+    Known(Option<String>),
+    Changed {
+        body: Vec<u8>,
+        etag: Option<String>,
+    },
 }
 
 /// The control plane, for one service.
@@ -72,23 +76,23 @@ impl Remote {
         })
     }
 
-    /// The service's policies, unless they are those of `etag`.
-    pub(crate) async fn config(&self, etag: Option<&str>) -> Result<Fetched, FetchError> {
+    /// The service's policies, unless they have one of these tags.
+    pub(crate) async fn config(&self, known: &[&str]) -> Result<Fetched, FetchError> {
         let mut request = self.http.get(self.config.clone());
-        if let Some(etag) = etag {
-            request = request.header(header::IF_NONE_MATCH, etag);
+        if !known.is_empty() {
+            request = request.header(header::IF_NONE_MATCH, known.join(", "));
         }
         let response = request.send().await.map_err(unreachable)?;
-        match response.status() {
-            StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(Fetched::Unchanged),
-            StatusCode::OK => {}
-            other => return Err(FetchError::Status(other)),
-        }
         let etag = response.headers().get(header::ETAG);
         let etag = etag
             .and_then(|value| value.to_str().ok())
-            .filter(|tag| tag.len() <= MAX_ETAG)
+            .filter(|tag| is_tag(tag))
             .map(str::to_owned);
+        match response.status() {
+            StatusCode::NOT_MODIFIED if !known.is_empty() => return Ok(Fetched::Known(etag)),
+            StatusCode::OK => {}
+            other => return Err(FetchError::Status(other)),
+        }
         let body = read(response).await?;
         Ok(Fetched::Changed { body, etag })
     }
@@ -102,6 +106,11 @@ impl Remote {
             status => Err(FetchError::Status(status)),
         }
     }
+}
+
+/// Whether this can be sent as a tag.
+pub(crate) fn is_tag(text: &str) -> bool {
+    text.len() <= MAX_ETAG && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn parse(url: &str) -> Result<Url, UrlError> {

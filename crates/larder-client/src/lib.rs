@@ -37,4 +37,5 @@ mod recorder;
 mod report;
 
 pub use client::{Client, ClientSettings, StartError, Status};
+pub use fetch::UrlError;
 pub use policies::InForce;

@@ -22,6 +22,8 @@ pub(crate) struct Poll {
     pub(crate) known_good: Option<Arc<KnownGood>>,
     /// The tag of what is in force.
     pub(crate) etag: Option<String>,
+    /// The tag of an answer that could not be put in force: it is not asked for again.
+    pub(crate) parked: Option<String>,
 }
 
 impl Poll {
@@ -41,44 +43,54 @@ impl Poll {
 
     /// Asks once; whether there was an answer.
     async fn ask(&mut self) -> bool {
-        let fetched = self.remote.config(self.etag.as_deref()).await;
-        let was_connected = self.shared.status().connected;
+        let known: Vec<&str> = [&self.etag, &self.parked]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
+        let fetched = self.remote.config(&known).await;
         self.shared.status().connected = fetched.is_ok();
         match fetched {
-            Ok(fetched) => {
-                if !was_connected {
-                    tracing::info!(
-                        service = self.shared.service.as_str(),
-                        "the control plane answers"
-                    );
-                }
-                self.take(fetched).await;
-                true
-            }
+            Ok(fetched) => self.take(fetched).await,
             Err(error) => {
-                if was_connected || self.shared.status().version.is_none() {
-                    self.complain(&format!("no policies from the control plane: {error}"));
-                }
-                false
+                self.complain(&format!("no policies from the control plane: {error}"));
+                return false;
             }
         }
+        true
     }
 
     async fn take(&mut self, fetched: Fetched) {
-        let Fetched::Changed { body, etag } = fetched else {
-            let mut status = self.shared.status();
-            status.from_disk = false;
-            status.parked = None;
-            return;
+        let (body, etag) = match fetched {
+            Fetched::Known(etag) if etag.is_some() && etag == self.parked => return,
+            Fetched::Known(_) => return self.confirm(),
+            Fetched::Changed { body, etag } => (body, etag),
         };
         match self.activate(&body) {
             Ok(config) => {
                 self.etag.clone_from(&etag);
+                self.parked = None;
                 self.keep(Kept { etag, config }).await;
             }
-            Err(error) => self.complain(&format!(
-                "the control plane's answer is not put in force: {error}"
-            )),
+            Err(error) => {
+                self.parked = etag;
+                self.complain(&format!(
+                    "the control plane's answer is not put in force: {error}"
+                ));
+            }
+        }
+    }
+
+    /// What is in force is what the control plane has.
+    fn confirm(&mut self) {
+        self.parked = None;
+        let mut status = self.shared.status();
+        status.from_disk = false;
+        if status.trouble.take().is_some() {
+            tracing::info!(
+                service = self.shared.service.as_str(),
+                "the control plane confirms what is in force"
+            );
         }
     }
 
@@ -96,7 +108,7 @@ impl Poll {
         let mut status = self.shared.status();
         status.version = Some(config.version);
         status.from_disk = false;
-        status.parked = None;
+        status.trouble = None;
         tracing::info!(
             service = self.shared.service.as_str(),
             version = config.version,
@@ -119,12 +131,12 @@ impl Poll {
     fn complain(&self, what: &str) {
         let what = larder_core::escape(what).into_owned();
         let mut status = self.shared.status();
-        if status.parked.as_deref() != Some(&what) {
+        if status.trouble.as_deref() != Some(&what) {
             tracing::warn!(
                 service = self.shared.service.as_str(),
                 "{what}; what was in force stays so"
             );
-            status.parked = Some(what);
+            status.trouble = Some(what);
         }
     }
 }

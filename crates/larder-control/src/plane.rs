@@ -25,7 +25,7 @@ const MAX_BODY: usize = 1 << 20;
 pub struct Settings {
     /// The SQLite file; it is made if there is none.
     pub database: PathBuf,
-    /// Names by which it may be reached, besides 127.0.0.1, localhost and [::1]: `control.example.com`, or with a
+    /// Names by which it may be reached, besides `127.0.0.1`, `localhost` and `[::1]`: `control.example.com`, or with a
     /// port.
     pub allowed_hosts: Vec<String>,
 }

@@ -53,12 +53,12 @@ async fn from_the_start_the_defaults_hold_until_it_comes() {
     let port = reserved.local_addr().unwrap().port();
     drop(reserved);
     let client = client(port, Some(&folder.path().join("state")));
-    until(SOON, "tried", async || client.status().parked.is_some()).await;
+    until(SOON, "tried", async || client.status().trouble.is_some()).await;
     assert_eq!((ttl(&client, "/a"), is_on(&client, "/a")), (77, true));
     let control = Control::start(&folder.path().join("control.db"), port).await;
     control.put("/a", json!({"ttl_seconds": 5})).await;
     until(SOON, "it came", async || ttl(&client, "/a") == 5).await;
-    assert_eq!(client.status().parked, None);
+    assert_eq!(client.status().trouble, None);
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn a_server_that_takes_connections_and_says_nothing_is_away() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = client(silent.local_addr().unwrap().port(), None);
     until(Duration::from_secs(8), "tried", async || {
-        client.status().parked.is_some()
+        client.status().trouble.is_some()
     })
     .await;
     assert_eq!(ttl(&client, "/a"), 77);

@@ -1,7 +1,7 @@
 //! A control plane that lies changes nothing and takes no memory.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,6 +15,8 @@ use crate::{client, is_alone, is_on, memory, ttl, until};
 struct Liar {
     port: u16,
     asked: Arc<AtomicUsize>,
+    /// The last request for policies.
+    last: Arc<Mutex<String>>,
     task: JoinHandle<()>,
 }
 
@@ -38,12 +40,24 @@ impl Liar {
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&asked);
+        let last = Arc::new(Mutex::new(String::new()));
+        let latest = Arc::clone(&last);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, lie.clone(), Arc::clone(&counter)));
+                tokio::spawn(answer(
+                    stream,
+                    lie.clone(),
+                    Arc::clone(&counter),
+                    Arc::clone(&latest),
+                ));
             }
         });
-        Self { port, asked, task }
+        Self {
+            port,
+            asked,
+            last,
+            task,
+        }
     }
 
     fn asked(&self) -> usize {
@@ -51,13 +65,19 @@ impl Liar {
     }
 }
 
-async fn answer(mut stream: TcpStream, lie: Lie, asked: Arc<AtomicUsize>) {
+async fn answer(
+    mut stream: TcpStream,
+    lie: Lie,
+    asked: Arc<AtomicUsize>,
+    last: Arc<Mutex<String>>,
+) {
     let mut request = [0; 4_096];
     let Ok(read @ 1..) = stream.read(&mut request).await else {
         return;
     };
     // Reports are not what is asked here.
     if request[..read].starts_with(b"GET") {
+        *last.lock().unwrap() = String::from_utf8_lossy(&request[..read]).into_owned();
         asked.fetch_add(1, Ordering::SeqCst);
     }
     match lie {
@@ -164,7 +184,7 @@ async fn a_lying_server_changes_nothing() {
     }
     for (name, client, liar) in &clients {
         until(Duration::from_secs(20), name, async || {
-            client.status().parked.is_some() && liar.asked() >= 1
+            client.status().trouble.is_some() && liar.asked() >= 1
         })
         .await;
         for endpoint in ["/a", "/good", "/1"] {
@@ -188,6 +208,20 @@ async fn the_same_answer_without_the_lie_is_put_in_force() {
         !is_on(&client, "/a") && !is_on(&client, "/good")
     })
     .await;
+}
+
+/// What could not be put in force is not fetched again and again: the client says that it has it.
+#[tokio::test]
+async fn a_parked_answer_is_not_asked_for_again() {
+    let liar = Liar::start(config(json!({"ttl_seconds": -1}))).await;
+    let client = client(liar.port, None);
+    until(Duration::from_secs(20), "asked twice", async || {
+        liar.asked() >= 2
+    })
+    .await;
+    let request = liar.last.lock().unwrap().to_lowercase();
+    assert!(request.contains("if-none-match: \"e\""), "{request}");
+    assert!(client.status().trouble.unwrap().contains("ttl_seconds"));
 }
 
 #[tokio::test]
@@ -223,10 +257,10 @@ async fn an_endless_answer_takes_no_memory() {
     let before = memory();
     let client = client(liar.port, None);
     until(Duration::from_secs(20), "given up", async || {
-        client.status().parked.is_some()
+        client.status().trouble.is_some()
     })
     .await;
-    assert!(client.status().parked.unwrap().contains("8 MiB"));
+    assert!(client.status().trouble.unwrap().contains("8 MiB"));
     let grown = memory().saturating_sub(before);
     assert!(grown < 64 << 20, "grew by {grown} bytes");
     assert_eq!(ttl(&client, "/a"), 77);
