@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use heed::types::Bytes as HeedBytes;
 use heed::{Database, Env, EnvFlags, EnvOpenOptions};
-use larder::{Cache, Guard, Key, NewEntry, Service, Store, Ttl};
+use larder_core::{Cache, Guard, Key, NewEntry, Service, Store, Ttl};
 use larder_embedded::{EmbeddedStore, Options};
 
 use crate::VALUE_BYTES;
@@ -24,7 +24,10 @@ const MAP_BYTES: usize = 1 << 30;
 
 pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     for keys in [10_000, 100_000] {
-        let (hits, sets) = (format!("embedded hit, {keys} keys"), format!("embedded set, {keys} keys"));
+        let (hits, sets) = (
+            format!("embedded hit, {keys} keys"),
+            format!("embedded set, {keys} keys"),
+        );
         if !report.wants(&hits) && !report.wants(&sets) {
             continue;
         }
@@ -72,7 +75,9 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
             Mark::AtMost(1.5),
             || {
                 let mut result = Ok(());
-                let nanos = nanos_each(writes.len(), || result = runtime.block_on(set_all(&ours, &writes)));
+                let nanos = nanos_each(writes.len(), || {
+                    result = runtime.block_on(set_all(&ours, &writes))
+                });
                 result.map(|()| nanos)
             },
             || {
@@ -106,7 +111,10 @@ async fn set_all(store: &Arc<EmbeddedStore>, keys: &[Key]) -> anyhow::Result<()>
     for task in 0..TASKS {
         let (store, keys) = (Arc::clone(store), Arc::clone(&keys));
         tasks.spawn(async move {
-            let (value, ttl) = (value(), Ttl::new(Duration::from_secs(3_600)).unwrap_or(Ttl::MAX));
+            let (value, ttl) = (
+                value(),
+                Ttl::new(Duration::from_secs(3_600)).unwrap_or(Ttl::MAX),
+            );
             for key in keys.iter().skip(task).step_by(TASKS) {
                 let entry = NewEntry {
                     key: key.clone(),
@@ -159,7 +167,8 @@ impl Bare {
         for group in keys.chunks(GROUP) {
             let mut txn = self.env.write_txn()?;
             for key in group {
-                self.entries.put(&mut txn, key.as_str().as_bytes(), &value)?;
+                self.entries
+                    .put(&mut txn, key.as_str().as_bytes(), &value)?;
             }
             txn.commit()?;
         }
@@ -181,6 +190,9 @@ impl Bare {
 
     fn look_up_one(&self, key: &Key) -> anyhow::Result<Option<Vec<u8>>> {
         let txn = self.env.read_txn()?;
-        Ok(self.entries.get(&txn, key.as_str().as_bytes())?.map(<[u8]>::to_vec))
+        Ok(self
+            .entries
+            .get(&txn, key.as_str().as_bytes())?
+            .map(<[u8]>::to_vec))
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder::{Cache, Json, Key};
+use larder_core::{Cache, Json, Key};
 
 use crate::VALUE_BYTES;
 use crate::report::{Mark, Report};
@@ -30,8 +30,16 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
                 "moka::sync",
                 "ns",
                 Mark::AtMost(0.6),
-                || Ok(on_threads(threads, &requests, |part| look_up(&ours, &all, part))),
-                || Ok(on_threads(threads, &requests, |part| look_up_moka(&theirs, &all, part))),
+                || {
+                    Ok(on_threads(threads, &requests, |part| {
+                        look_up(&ours, &all, part)
+                    }))
+                },
+                || {
+                    Ok(on_threads(threads, &requests, |part| {
+                        look_up_moka(&theirs, &all, part)
+                    }))
+                },
             )?;
         }
     }

@@ -74,7 +74,11 @@ impl Report {
             rounds,
         };
         let verdict = if row.is_met() { "met" } else { "MISSED" };
-        eprintln!("{name} against {peer}: {:.2} {:?} {verdict}", row.rounds.ratio(), row.mark);
+        eprintln!(
+            "{name} against {peer}: {:.2} {:?} {verdict}",
+            row.rounds.ratio(),
+            row.mark
+        );
         self.rows.push(row);
         Ok(())
     }
@@ -138,8 +142,14 @@ fn machine() -> String {
     let model = cpu
         .lines()
         .find_map(|line| line.strip_prefix("model name"))
-        .map_or("unknown processor", |name| name.trim_start_matches([' ', '\t', ':']));
+        .map_or("unknown processor", |name| {
+            name.trim_start_matches([' ', '\t', ':'])
+        });
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = read("/proc/sys/kernel/osrelease");
-    format!("Larder {}, {cores} × {model}, Linux {}", env!("CARGO_PKG_VERSION"), kernel.trim())
+    format!(
+        "Larder {}, {cores} × {model}, Linux {}",
+        env!("CARGO_PKG_VERSION"),
+        kernel.trim()
+    )
 }
