@@ -44,8 +44,8 @@ impl Hand {
     ) -> heed::Result<()> {
         let pages = usize::try_from(opened.control.max_bytes()).unwrap_or(usize::MAX) / PAGE_BYTES;
         // A page that a transaction changes is written anew, and its old place is free two transactions later; long
-        // values need free pages in a row.
-        let most = pages - pages / 8;
+        // values need free pages in a row; and what is freed while somebody reads is free when that ends.
+        let most = pages - pages / 4;
         let incoming_pages = incoming / PAGE_BYTES * 5 / 4 + 2;
         self.shrink(opened, txn, most.saturating_sub(incoming_pages), entries)
     }

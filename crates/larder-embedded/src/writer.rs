@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use heed::{MdbError, RwTxn};
 use larder_core::{Deleted, Key, NewEntry, Pattern, Skip, StoreError, Ttl, Written};
@@ -20,6 +20,10 @@ const GROUP_BYTES: usize = 4 << 20;
 const CLEAR_OPERATIONS: usize = 2_048;
 /// How often a group is tried again when LMDB found no room.
 const TRIES: usize = 6;
+/// How many parts of the store stay at each try, of as many as at the first. Most often a moment is all that is needed.
+const KEPT: [usize; TRIES] = [6, 6, 6, 4, 2, 0];
+/// How long it waits before the second try; twice as long before each that follows. In all less than a deadline.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// Every so many groups, the slots of dead readers are cleared.
 const GROUPS_PER_READER_CHECK: u64 = 256;
 
@@ -157,11 +161,22 @@ impl Writer {
 
     /// Writes a group in one transaction, making more room each time that LMDB finds none.
     fn try_group(&mut self, jobs: &[Job]) -> Result<Vec<Outcome>, StoreError> {
-        let incoming: usize = jobs.iter().map(|job| incoming_bytes(&job.operation)).sum();
+        // What is refused for its size drives out nothing.
+        let largest = self.opened.control.max_bytes() / 8;
+        let incoming: usize = jobs
+            .iter()
+            .filter(|job| !matches!(&job.operation, Operation::Set(entry) if entry.bytes.len() as u64 > largest))
+            .map(|job| incoming_bytes(&job.operation))
+            .sum();
         for attempt in 0..TRIES {
             match self.commit(jobs, incoming, attempt) {
                 Ok(outcomes) => return Ok(outcomes),
-                Err(Abort::Full) => self.clear_stale_readers(),
+                Err(Abort::Full) => {
+                    self.clear_stale_readers();
+                    // A reader that lost the processor in mid-read keeps all that was freed since from being used: it
+                    // needs a moment, more than it needs others' entries to go.
+                    std::thread::sleep(FIRST_PAUSE * (1 << attempt));
+                }
                 Err(Abort::Other(error)) => return Err(error),
             }
         }
@@ -195,18 +210,14 @@ impl Writer {
         Ok(outcomes)
     }
 
-    /// Frees a part of the store that grows with each attempt, and is all of it at the last one: then what is free lies
-    /// in a row, too.
+    /// Frees a part of the store that grows with the attempts, and is all of it at the last one: then what is free lies in
+    /// a row, too.
     fn free(&mut self, attempt: usize) -> Result<(), Abort> {
         let opened = Arc::clone(&self.opened);
-        let kept = if attempt + 1 < TRIES {
-            TRIES - attempt
-        } else {
-            0
-        };
+        let kept = KEPT[attempt.min(TRIES - 1)];
         let mut txn = opened.lmdb.env.write_txn()?;
         let _writing = Writing::begin(&opened);
-        self.hand.free(&opened, &mut txn, kept, TRIES)?;
+        self.hand.free(&opened, &mut txn, kept, KEPT[0])?;
         txn.commit()?;
         // LMDB uses what a transaction freed in the next but one, and counts none that changes nothing.
         let mut txn = opened.lmdb.env.write_txn()?;
