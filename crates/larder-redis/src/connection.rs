@@ -49,6 +49,36 @@ struct Waiting {
     end: Option<String>,
 }
 
+impl Waiting {
+    /// Whether more commands can wait.
+    fn check(&self, commands: usize, max_in_flight: usize) -> Result<(), StoreError> {
+        if let Some(why) = &self.end {
+            return Err(StoreError::Away(why.clone()));
+        }
+        let is_full =
+            self.slots.len() + commands > max_in_flight || self.commands.len() > MAX_WAITING_BYTES;
+        if is_full {
+            Err(StoreError::Busy)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Adds a command, unless its guard says no.
+    fn push(&mut self, command: Command<'_>) -> Option<Reply> {
+        if command.guard.is_some_and(|guard| !guard.allows()) {
+            return None;
+        }
+        command::write(&mut self.commands, command.arguments);
+        let (caller, reply) = oneshot::channel();
+        self.slots.push_back(Slot {
+            expect: command.expect,
+            caller: Some(caller),
+        });
+        Some(reply)
+    }
+}
+
 struct Slot {
     expect: Expect,
     /// None for a nonce.
@@ -72,31 +102,24 @@ impl Connection {
     /// Sends commands, and hands back what to wait for: `None` for each that its guard did not let through.
     pub(crate) fn send(&self, commands: &[Command<'_>]) -> Result<Vec<Option<Reply>>, StoreError> {
         let mut waiting = self.lock();
-        if let Some(why) = &waiting.end {
-            return Err(StoreError::Away(why.clone()));
-        }
-        let is_full = waiting.slots.len() + commands.len() > self.max_in_flight
-            || waiting.commands.len() > MAX_WAITING_BYTES;
-        if is_full {
-            return Err(StoreError::Busy);
-        }
-        let mut replies = Vec::with_capacity(commands.len());
-        for command in commands {
-            if command.guard.is_some_and(|guard| !guard.allows()) {
-                replies.push(None);
-                continue;
-            }
-            command::write(&mut waiting.commands, command.arguments);
-            let (caller, reply) = oneshot::channel();
-            waiting.slots.push_back(Slot {
-                expect: command.expect,
-                caller: Some(caller),
-            });
-            replies.push(Some(reply));
-        }
+        waiting.check(commands.len(), self.max_in_flight)?;
+        let replies = commands
+            .iter()
+            .map(|command| waiting.push(*command))
+            .collect();
         drop(waiting);
         self.wake.notify_one();
         Ok(replies)
+    }
+
+    /// [`Connection::send`] for one command.
+    pub(crate) fn send_one(&self, command: Command<'_>) -> Result<Option<Reply>, StoreError> {
+        let mut waiting = self.lock();
+        waiting.check(1, self.max_in_flight)?;
+        let reply = waiting.push(command);
+        drop(waiting);
+        self.wake.notify_one();
+        Ok(reply)
     }
 
     /// Ends the connection; whoever waits gets nothing.
@@ -201,6 +224,8 @@ async fn run(
                 }
             }
             () = connection.wake.notified(), if batch.is_empty() => {
+                // Others that are ready to send something go first: one batch is cheaper than many.
+                tokio::task::yield_now().await;
                 if connection.take(&mut batch, &mut nonces, false).is_none() {
                     return Ok("it was ended".to_owned());
                 }

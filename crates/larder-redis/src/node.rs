@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use bytes::BytesMut;
 use larder_core::StoreError;
 use rustls::pki_types::CertificateDer;
@@ -62,8 +63,12 @@ struct Shared {
     url: RedisUrl,
     options: Options,
     phase: Mutex<Phase>,
+    /// The connection, while there is one that is to be used.
+    connection: ArcSwapOption<Connection>,
     /// Whether the first probe has come to an end.
     is_started: watch::Sender<bool>,
+    /// Whether operations timed out since the last answer: else an answer is no news to the breaker.
+    has_failures: AtomicBool,
     is_closed: AtomicBool,
     closed: tokio::sync::Notify,
     pushes: AtomicU64,
@@ -71,7 +76,6 @@ struct Shared {
 
 struct Phase {
     state: State,
-    connection: Option<Arc<Connection>>,
     /// Why there is none.
     why: String,
     away_since: Option<Instant>,
@@ -85,11 +89,12 @@ impl Node {
             options,
             phase: Mutex::new(Phase {
                 state: State::Starting,
-                connection: None,
                 why: "it has not been reached yet".to_owned(),
                 away_since: None,
             }),
+            connection: ArcSwapOption::empty(),
             is_started: watch::Sender::new(false),
+            has_failures: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             closed: tokio::sync::Notify::new(),
             pushes: AtomicU64::new(0),
@@ -129,10 +134,27 @@ impl Node {
         }
     }
 
+    /// [`Node::ask`] for one command.
+    pub(crate) async fn ask_one(&self, command: Command<'_>) -> Result<Option<Value>, StoreError> {
+        let deadline = tokio::time::Instant::now() + self.shared.options.deadline;
+        let connection = self.connection(deadline).await?;
+        let Some(reply) = connection.send_one(command)? else {
+            return Ok(None);
+        };
+        match tokio::time::timeout_at(deadline, reply).await {
+            Ok(Ok(value)) => Ok(Some(value)),
+            Ok(Err(_ended)) => Err(StoreError::Broken(self.shared.lock().why.clone())),
+            Err(_late) => {
+                self.shared.timed_out(&connection);
+                Err(StoreError::TimedOut)
+            }
+        }
+    }
+
     /// Sends commands for whose replies nobody waits; drops them if there is no connection.
     pub(crate) fn tell(&self, command: Command<'_>) {
-        let connection = self.shared.lock().connection.clone();
-        if let Some(connection) = connection {
+        let connection = self.shared.connection.load();
+        if let Some(connection) = &*connection {
             let _ = connection.send(&[command]);
         }
     }
@@ -142,7 +164,7 @@ impl Node {
         &self,
         deadline: tokio::time::Instant,
     ) -> Result<Arc<Connection>, StoreError> {
-        if let Some(connection) = self.shared.lock().connection.clone() {
+        if let Some(connection) = self.shared.connection.load_full() {
             return Ok(connection);
         }
         let mut is_started = self.shared.is_started.subscribe();
@@ -151,15 +173,17 @@ impl Node {
             // Late or not: what is there now counts.
             let _ = tokio::time::timeout_at(deadline, started).await;
         }
-        let phase = self.shared.lock();
-        let why = || StoreError::Away(format!("{}: {}", self.shared.url, phase.why));
-        phase.connection.clone().ok_or_else(why)
+        let connection = self.shared.connection.load_full();
+        connection.ok_or_else(|| {
+            let why = &self.shared.lock().why;
+            StoreError::Away(format!("{}: {why}", self.shared.url))
+        })
     }
 
     pub(crate) fn close(&self) {
         self.shared.is_closed.store(true, Ordering::SeqCst);
         self.shared.closed.notify_one();
-        let connection = self.shared.lock().connection.take();
+        let connection = self.shared.connection.swap(None);
         if let Some(connection) = connection {
             connection.end("it was closed");
         }
@@ -198,7 +222,7 @@ impl Shared {
         let server = self.url.to_string();
         match phase.state {
             State::Open { .. } => {
-                phase.connection = None;
+                self.connection.store(None);
                 if phase.away_since.is_none() {
                     phase.away_since = Some(Instant::now());
                     tracing::warn!(server, why, "store away: requests go on without it");
@@ -220,14 +244,14 @@ impl Shared {
     }
 
     fn timed_out(&self, connection: &Arc<Connection>) {
-        let is_current = self
-            .lock()
-            .connection
+        let current = self.connection.load();
+        let is_current = current
             .as_ref()
             .is_some_and(|current| Arc::ptr_eq(current, connection));
         if !is_current {
             return;
         }
+        self.has_failures.store(true, Ordering::Relaxed);
         let why = "it does not answer within the deadline";
         if matches!(self.note(Event::TimedOut, why), State::Open { .. }) {
             connection.end(why);
@@ -237,8 +261,10 @@ impl Shared {
 
 impl Watch for Shared {
     fn answered(&self) {
-        let mut phase = self.lock();
-        phase.state = phase.state.after(Event::Answered, self.options.failures);
+        if self.has_failures.swap(false, Ordering::Relaxed) {
+            let mut phase = self.lock();
+            phase.state = phase.state.after(Event::Answered, self.options.failures);
+        }
     }
 
     fn pushed(&self, _push: &[Value]) {
@@ -274,7 +300,7 @@ async fn supervise(shared: Arc<Shared>) {
 async fn serve(shared: &Arc<Shared>, stream: Box<dyn Stream>, reader: Reader) -> String {
     let connection = Arc::new(Connection::new(shared.options.max_in_flight));
     shared.note(Event::ProbeAnswered, "");
-    shared.lock().connection = Some(Arc::clone(&connection));
+    shared.connection.store(Some(Arc::clone(&connection)));
     shared.is_started.send_replace(true);
     if shared.is_closed.load(Ordering::SeqCst) {
         return "it was closed".to_owned();

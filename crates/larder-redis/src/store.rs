@@ -39,8 +39,7 @@ impl RedisStore {
 
     /// One command, one reply.
     async fn ask(&self, arguments: &[&[u8]], expect: Expect) -> Result<Value, StoreError> {
-        let mut values = self.node.ask(&[Command::new(arguments, expect)]).await?;
-        match values.pop().flatten() {
+        match self.node.ask_one(Command::new(arguments, expect)).await? {
             Some(Value::Error(error)) => Err(StoreError::Refused(shown_bytes(&error))),
             Some(value) => Ok(value),
             None => Err(StoreError::Refused("no reply".to_owned())),
@@ -52,8 +51,7 @@ impl RedisStore {
         let get: [&[u8]; 2] = [b"GET", text];
         let get = Command::new(&get, Expect::Text);
         if self.lives.is_short(key, longest.get()) {
-            let mut values = self.node.ask(&[get]).await?;
-            return stored(values.pop().flatten(), None);
+            return stored(self.node.ask_one(get).await?, None);
         }
         // In this order: what is written in between then seems older, never younger.
         let pttl: [&[u8]; 2] = [b"PTTL", text];
