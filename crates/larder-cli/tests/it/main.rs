@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod entries;
+mod faults;
 mod policies;
 mod running;
 mod sample_case;
