@@ -256,13 +256,4 @@ mod tests {
             );
         }
     }
-
-    #[test]
-    fn five_hundred_stars_are_not_slow() {
-        let pattern = format!("{}b", "*a".repeat(500));
-        let text = "a".repeat(1_024);
-        let begin = std::time::Instant::now();
-        assert!(!glob(pattern.as_bytes(), text.as_bytes()));
-        assert!(begin.elapsed() < std::time::Duration::from_millis(100));
-    }
 }

@@ -12,9 +12,12 @@ fn odd_text() -> impl Strategy<Value = String> {
     prop::collection::vec(letters, 0..24).prop_map(|letters| letters.into_iter().collect())
 }
 
+/// Each byte, and whether it is (or must be) encoded.
+type Meaning = Vec<(u8, bool)>;
+
 /// What a path or a query means, by an implementation as plain as can be: each byte, and whether it was encoded and is
 /// reserved.
-fn meaning(text: &str) -> Option<Vec<(u8, bool)>> {
+fn meaning(text: &str) -> Option<Meaning> {
     let bytes = text.as_bytes();
     let mut out = Vec::new();
     let mut at = 0;
@@ -34,7 +37,7 @@ fn meaning(text: &str) -> Option<Vec<(u8, bool)>> {
     Some(out)
 }
 
-fn endpoint_meaning(endpoint: &str) -> Option<(Vec<(u8, bool)>, Option<Vec<Vec<(u8, bool)>>>)> {
+fn endpoint_meaning(endpoint: &str) -> Option<(Meaning, Option<Vec<Meaning>>)> {
     let (path, query) = match endpoint.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (endpoint, None),
@@ -44,7 +47,7 @@ fn endpoint_meaning(endpoint: &str) -> Option<(Vec<(u8, bool)>, Option<Vec<Vec<(
         None => None,
         Some(query) => {
             let mut parameters = query.split('&').map(meaning).collect::<Option<Vec<_>>>()?;
-            let name = |parameter: &Vec<(u8, bool)>| -> Vec<(u8, bool)> {
+            let name = |parameter: &Meaning| -> Meaning {
                 parameter
                     .iter()
                     .copied()
