@@ -171,7 +171,8 @@ impl CheckedTexts {
             return Some(Json(text));
         }
         let json = Json::parse(text).ok()?;
-        self.0.insert(key.clone(), json.0.clone());
+        // A copy: what came from a connection may be a part of a much larger buffer, which it would keep alive.
+        self.0.insert(key.clone(), Bytes::copy_from_slice(&json.0));
         Some(json)
     }
 }

@@ -213,6 +213,8 @@ async fn run(
                 }
                 heard = Instant::now();
                 incoming.hand_out(connection, watch).map_err(io::Error::other)?;
+                // Who got a reply often has the next command ready: one batch of all is cheaper than many.
+                tokio::task::yield_now().await;
             }
             written = output.write(&batch), if !batch.is_empty() => {
                 batch.advance(written?);

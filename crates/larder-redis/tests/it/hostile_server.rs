@@ -34,7 +34,7 @@ fn its_replies_are_bounded() {
 type Attack = fn(&mut TcpStream) -> std::io::Result<()>;
 
 fn in_child() {
-    let attacks: [(&str, Attack); 9] = [
+    let attacks: [(&str, Attack); 12] = [
         ("a string of 512 MiB", |stream| {
             stream.write_all(b"$536870912\r\n")?;
             flood(stream, b'x', 512 << 20)
@@ -53,6 +53,16 @@ fn in_child() {
                 stream.write_all(b":1\r\n:1\r\n:1\r\n:1\r\n")?;
             }
             Ok(())
+        }),
+        ("a list of strings, each short enough", |stream| {
+            strings(stream, b"*100000\r\n", 200)
+        }),
+        ("a push of strings, each short enough", |stream| {
+            strings(stream, b">100000\r\n", 200)
+        }),
+        ("a million numbers", |stream| {
+            stream.write_all(b"*1000000\r\n")?;
+            stream.write_all(&b":1\r\n".repeat(999_999))
         }),
         ("a million deep", |stream| {
             stream.write_all("*1\r\n".repeat(1_000_000).as_bytes())
@@ -112,6 +122,17 @@ fn watch(is_done: &std::sync::mpsc::Receiver<()>) -> u64 {
         }
     }
     most
+}
+
+/// The beginning of a reply, and so many MiB of strings.
+fn strings(stream: &mut TcpStream, begin: &[u8], count: usize) -> std::io::Result<()> {
+    stream.write_all(begin)?;
+    for _ in 0..count {
+        stream.write_all(b"$1048576\r\n")?;
+        flood(stream, b'x', 1 << 20)?;
+        stream.write_all(b"\r\n")?;
+    }
+    Ok(())
 }
 
 fn flood(stream: &mut TcpStream, byte: u8, count: usize) -> std::io::Result<()> {
