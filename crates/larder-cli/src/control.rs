@@ -16,6 +16,7 @@ pub(crate) async fn run(
     output: &Output,
 ) -> anyhow::Result<Done> {
     let port = options.control_port.unwrap_or(settings.control_port);
+    serving::keep_secrets_out_of_core_dumps();
     let shutdown = serving::shutdown()?;
     let listener = serving::listen("control plane", port, "--control-port", "CONTROL_PORT").await?;
     let plane = open(&settings).await?;

@@ -61,3 +61,17 @@ pub(crate) fn log(default: &str) {
         .with_target(false)
         .init();
 }
+
+/// Lets no crash write the process's memory, with all secrets in it, to the disk; `LARDER_CORE_DUMP=1` does.
+pub(crate) fn keep_secrets_out_of_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if std::env::var_os("LARDER_CORE_DUMP").is_some_and(|value| value == "1") {
+        return;
+    }
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    // Lowering a limit needs no right.
+    let _ = setrlimit(Resource::Core, none);
+}

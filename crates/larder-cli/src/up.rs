@@ -19,6 +19,7 @@ pub(crate) async fn run(
     mut settings: Settings,
     output: &Output,
 ) -> anyhow::Result<Done> {
+    serving::keep_secrets_out_of_core_dumps();
     let shutdown = serving::shutdown()?;
     let control_port = options.control_port.unwrap_or(settings.control_port);
     let control_listener = serving::listen(

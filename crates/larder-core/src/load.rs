@@ -256,8 +256,9 @@ impl<'a, M: Form> Lookup<'a, M> {
                 let departure = Departure::new(inner, self.key, &flight, landed_since);
                 spawn(load_one::<M, E, _, _>(departure, loader)).await;
                 let landing = flight.wait().await;
+                // Its own type fits.
                 self.arrive(&flight, landing)
-                    .unwrap_or(Err(LoadError::OtherType))
+                    .unwrap_or(Err(LoadError::Abandoned))
             }
             Boarding::Passenger(flight) => {
                 inner.counters.add(Count::Joined);

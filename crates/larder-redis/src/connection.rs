@@ -36,6 +36,8 @@ pub(crate) type Reply = oneshot::Receiver<Value>;
 pub(crate) struct Connection {
     waiting: Mutex<Waiting>,
     wake: Notify,
+    /// Told once, when the connection is to end.
+    ended: Notify,
     max_in_flight: usize,
 }
 
@@ -90,6 +92,7 @@ impl Connection {
         Self {
             waiting: Mutex::default(),
             wake: Notify::new(),
+            ended: Notify::new(),
             max_in_flight,
         }
     }
@@ -131,7 +134,7 @@ impl Connection {
         waiting.slots.clear();
         waiting.commands = BytesMut::new();
         drop(waiting);
-        self.wake.notify_one();
+        self.ended.notify_one();
     }
 
     /// The commands that wait, as a batch with its nonce; `None` when the connection is to end.
@@ -178,7 +181,11 @@ pub(crate) async fn drive(
     first_nonce: u64,
     watch: &impl Watch,
 ) -> String {
-    let ended = run(connection, stream, reader, first_nonce, watch).await;
+    let ended = tokio::select! {
+        ended = run(connection, stream, reader, first_nonce, watch) => ended,
+        // Also while a write or a flush waits for a server that does not read.
+        () = connection.ended.notified() => Ok("it was ended".to_owned()),
+    };
     let why = match ended {
         Ok(why) => why,
         Err(error) => larder_model::escape(&error.to_string()).into_owned(),
@@ -254,7 +261,7 @@ struct Incoming {
     reader: Reader,
     buffer: BytesMut,
     /// Replies whose batch's nonce has not come back yet.
-    held: Vec<(Option<oneshot::Sender<Value>>, Value)>,
+    held: Vec<(oneshot::Sender<Value>, Value)>,
 }
 
 impl Incoming {
@@ -281,13 +288,15 @@ impl Incoming {
                     }
                     watch.answered();
                     for (caller, value) in self.held.drain(..) {
-                        if let Some(caller) = caller {
-                            // A caller that went away: its reply is dropped here, in its place.
-                            let _ = caller.send(value);
-                        }
+                        let _ = caller.send(value);
                     }
                 }
-                expect if fits(expect, &value) => self.held.push((slot.caller, value)),
+                expect if fits(expect, &value) => {
+                    // A caller that went away: its reply is dropped here, in its place.
+                    if let Some(caller) = slot.caller.filter(|caller| !caller.is_closed()) {
+                        self.held.push((caller, value));
+                    }
+                }
                 _ => {
                     return Err(ProtocolError(
                         "a reply of a kind that the command does not give",

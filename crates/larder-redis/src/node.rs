@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use bytes::BytesMut;
 use larder_core::StoreError;
+use larder_model::Secret;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
@@ -72,6 +73,9 @@ struct Shared {
     is_closed: AtomicBool,
     closed: tokio::sync::Notify,
     pushes: AtomicU64,
+    /// Whether `PEXPIRE … LT` is there: since Redis 7.
+    knows_lt: AtomicBool,
+    was_warned_of_memory: AtomicBool,
 }
 
 struct Phase {
@@ -98,6 +102,8 @@ impl Node {
             is_closed: AtomicBool::new(false),
             closed: tokio::sync::Notify::new(),
             pushes: AtomicU64::new(0),
+            knows_lt: AtomicBool::new(true),
+            was_warned_of_memory: AtomicBool::new(false),
         });
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => {
@@ -113,6 +119,16 @@ impl Node {
 
     pub(crate) fn url(&self) -> &RedisUrl {
         &self.shared.url
+    }
+
+    /// Whether the server knows `PEXPIRE … LT`.
+    pub(crate) fn knows_lt(&self) -> bool {
+        self.shared.knows_lt.load(Ordering::Relaxed)
+    }
+
+    /// How many values may be asked for by one command, so that its reply stays within its bounds.
+    pub(crate) fn values_per_reply(&self) -> usize {
+        Reader::strings_per_reply(self.shared.max_string())
     }
 
     /// Sends commands and waits for their replies, all within the deadline: `None` for each that its guard did not let
@@ -212,6 +228,11 @@ async fn collect(replies: Vec<Option<Reply>>) -> Option<Vec<Option<Value>>> {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Phase> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Longer strings are not kept.
+    fn max_string(&self) -> usize {
+        self.options.max_value_bytes.saturating_add(MARGIN_BYTES)
     }
 
     /// Moves the breaker on, and says in the log when the server goes away or comes back.
@@ -317,9 +338,11 @@ async fn probe(shared: &Shared) -> Result<(Box<dyn Stream>, Reader), String> {
         .map_err(failed)?;
     let mut out = BytesMut::new();
     let mut hello: Vec<&[u8]> = vec![b"HELLO", b"3"];
-    if let Some(password) = &url.password {
+    if url.password.is_some() || url.user.is_some() {
         let user = url.user.as_deref().unwrap_or("default");
-        hello.extend([b"AUTH", user.as_bytes(), password.expose().as_bytes()]);
+        // A user may need none.
+        let password = url.password.as_ref().map_or("", Secret::expose);
+        hello.extend([b"AUTH", user.as_bytes(), password.as_bytes()]);
     }
     hello.extend([&b"SETNAME"[..], b"larder"]);
     command::write(&mut out, &hello);
@@ -328,14 +351,13 @@ async fn probe(shared: &Shared) -> Result<(Box<dyn Stream>, Reader), String> {
     command::write(&mut out, &[b"INFO", b"memory"]);
     stream.write_all(&out).await.map_err(failed)?;
     stream.flush().await.map_err(failed)?;
-    let longest = shared.options.max_value_bytes.saturating_add(MARGIN_BYTES);
     let mut replies = Replies {
-        reader: Reader::new(longest),
+        reader: Reader::new(shared.max_string()),
         buffer: BytesMut::with_capacity(4_096),
     };
     match replies.next(&mut stream).await? {
-        Value::Array(_) => {}
-        Value::Error(error) => return Err(refusal(&error)),
+        Value::Array(about) => shared.knows_lt.store(knows_lt(&about), Ordering::Relaxed),
+        Value::Error(error) => return Err(refusal(&error, url.password.as_ref())),
         _ => return Err("it does not answer as a Redis does".to_owned()),
     }
     match replies.next(&mut stream).await? {
@@ -374,20 +396,35 @@ impl Replies {
     }
 }
 
+/// Whether a server, by what it says of itself, is Redis 7 or newer.
+fn knows_lt(about: &[Value]) -> bool {
+    let mut pairs = about.chunks_exact(2);
+    let version = pairs.find_map(|pair| match pair {
+        [Value::Text(name), Value::Text(version)] if name == "version" => Some(version),
+        _ => None,
+    });
+    let major = version.and_then(|version| std::str::from_utf8(version).ok()?.split('.').next());
+    major.is_none_or(|major| major.parse().is_ok_and(|major: u32| major >= 7))
+}
+
 /// Why the server does not want us, and what to do.
-fn refusal(error: &[u8]) -> String {
-    let text = shown_bytes(error);
+fn refusal(error: &[u8], password: Option<&Secret>) -> String {
+    const TOO_OLD: &str = "it does not know RESP3: Redis 6 or newer, or Valkey, is needed";
+    let text = String::from_utf8_lossy(error);
+    let repeats = password.is_some_and(|password| text.contains(password.expose()));
+    let text = match repeats {
+        true => "it refuses HELLO, and repeats the password".to_owned(),
+        false => shown(&text),
+    };
+    let is_unknown_command = error.starts_with(b"ERR unknown command");
     match error {
         [b'W', b'R', b'O', b'N', b'G', b'P', b'A', b'S', b'S', ..]
         | [b'N', b'O', b'A', b'U', b'T', b'H', ..] => {
             format!("{text}: check the user and the password in REDIS_URL")
         }
-        [b'N', b'O', b'P', b'R', b'O', b'T', b'O', ..] => {
-            format!("{text}: Redis 6 or newer, or Valkey, is needed")
-        }
-        _ if text.contains("unknown command") => {
-            format!("{text}: Redis 6 or newer, or Valkey, is needed")
-        }
+        [b'N', b'O', b'P', b'R', b'O', b'T', b'O', ..] => TOO_OLD.to_owned(),
+        // An old Redis repeats there what it was sent, the password among it: cut short, perhaps.
+        _ if is_unknown_command => TOO_OLD.to_owned(),
         _ => text,
     }
 }
@@ -411,8 +448,7 @@ fn warn_of_memory(shared: &Shared, memory: &str) {
             .map(str::trim)
     };
     let server = shared.url.to_string();
-    let is_first = !*shared.is_started.borrow();
-    if !is_first {
+    if shared.was_warned_of_memory.swap(true, Ordering::Relaxed) {
         return;
     }
     if field("maxmemory:") == Some("0") {

@@ -8,8 +8,12 @@ use bytes::{Buf as _, Bytes, BytesMut};
 const MAX_LINE: usize = 64 << 10;
 /// A longer string ends the connection; shorter ones that are too long are read away.
 const MAX_SKIPPED: usize = 64 << 20;
+/// So many bytes of one reply are read away at the most: each string kept in between holds a buffer.
+const MAX_SKIPPED_OF_REPLY: usize = 256 << 20;
 /// No reply has more elements.
 const MAX_ELEMENTS: usize = 1_000_000;
+/// So many bytes of one reply are kept, its elements included, unless a single string may be longer.
+const MAX_KEPT: usize = 16 << 20;
 /// No reply is nested deeper.
 const MAX_DEPTH: usize = 16;
 
@@ -20,7 +24,7 @@ pub(crate) enum Value {
     Integer(i64),
     /// Simple, bulk or verbatim.
     Text(Bytes),
-    /// A string longer than allowed: it was read away.
+    /// A string longer than allowed, or beyond what is kept of one reply: it was read away.
     TooLong,
     Error(Bytes),
     Boolean(bool),
@@ -38,14 +42,17 @@ pub(crate) struct ProtocolError(pub(crate) &'static str);
 
 type Read<T> = Result<Option<T>, ProtocolError>;
 
-/// Reads replies out of a buffer. What it holds back is bounded by the largest string that is kept, not by what the
-/// server says.
+/// Reads replies out of a buffer. What it holds back is bounded by [`MAX_KEPT`] or the largest string that is kept,
+/// not by what the server says.
 pub(crate) struct Reader {
     max_string: usize,
     /// The replies whose parts are still coming, the outermost first.
     open: Vec<Frame>,
     /// Elements of the reply so far.
     elements: usize,
+    /// Bytes that the reply so far takes in memory, and those of it that were read away.
+    kept: usize,
+    skipped: usize,
     /// So many bytes of a string that is too long are still to be read away, its line end included.
     to_skip: usize,
 }
@@ -63,6 +70,8 @@ impl Reader {
             max_string,
             open: Vec::new(),
             elements: 0,
+            kept: 0,
+            skipped: 0,
             to_skip: 0,
         }
     }
@@ -74,10 +83,28 @@ impl Reader {
                 return Ok(None);
             };
             if let Some(whole) = self.close(part) {
-                self.elements = 0;
+                (self.elements, self.kept, self.skipped) = (0, 0, 0);
                 return Ok(Some(whole));
             }
         }
+    }
+
+    /// How many strings one reply may have, so that none is read away, however long each is.
+    pub(crate) fn strings_per_reply(max_string: usize) -> usize {
+        (Self::max_kept(max_string) / max_string.saturating_add(size_of::<Value>())).max(1)
+    }
+
+    fn max_kept(max_string: usize) -> usize {
+        max_string.saturating_add(size_of::<Value>()).max(MAX_KEPT)
+    }
+
+    /// Counts what is about to be kept.
+    fn keep(&mut self, bytes: usize) -> Result<(), ProtocolError> {
+        self.kept = self.kept.saturating_add(bytes);
+        if self.kept > Self::max_kept(self.max_string) {
+            return Err(ProtocolError("a reply takes more memory than allowed"));
+        }
+        Ok(())
     }
 
     /// Puts a part where it belongs; the whole reply if it was the last.
@@ -121,6 +148,7 @@ impl Reader {
             b'*' | b'~' | b'%' | b'>' | b'|' => self.aggregate(buffer, end, kind),
             b'+' | b',' | b'(' | b'-' => {
                 let text = Bytes::copy_from_slice(line);
+                self.keep(text.len())?;
                 buffer.advance(end + 2);
                 Ok(Some(Part::Value(match kind {
                     b'-' => Value::Error(text),
@@ -158,7 +186,13 @@ impl Reader {
         if length > MAX_SKIPPED {
             return Err(ProtocolError("a string is longer than 64 MiB"));
         }
-        if length > self.max_string {
+        let is_too_long = length > self.max_string
+            || self.kept.saturating_add(length) > Self::max_kept(self.max_string);
+        if is_too_long {
+            self.skipped += length;
+            if self.skipped > MAX_SKIPPED_OF_REPLY {
+                return Err(ProtocolError("a reply is longer than 256 MiB"));
+            }
             buffer.advance(end + 2);
             self.to_skip = length + 2;
             return Ok(Some(Part::Nothing));
@@ -171,6 +205,7 @@ impl Reader {
         if buffer[whole - 2..whole] != *b"\r\n" {
             return Err(ProtocolError("a string does not end where it says"));
         }
+        self.keep(length)?;
         buffer.advance(end + 2);
         let mut text = buffer.split_to(length).freeze();
         buffer.advance(2);
@@ -204,6 +239,7 @@ impl Reader {
             return Err(ProtocolError("attributes were not asked for"));
         }
         let left = parts.unwrap_or(0);
+        self.keep(left.saturating_mul(size_of::<Value>()))?;
         let frame = Frame {
             is_push: kind == b'>',
             left,
@@ -314,6 +350,31 @@ mod tests {
             let values = read_all(long.as_bytes(), at_once).unwrap();
             assert_eq!(values, [Value::TooLong, text("next")]);
         }
+    }
+
+    #[test]
+    fn what_a_reply_takes_is_bounded_over_all_its_parts() {
+        let part = format!("$1048576\r\n{}\r\n", "x".repeat(1 << 20));
+        let list = format!("*20\r\n{}", part.repeat(20));
+        let mut buffer = BytesMut::from(list.as_bytes());
+        let read = Reader::new(1 << 20).read(&mut buffer).unwrap().unwrap();
+        let Value::Array(parts) = read else {
+            panic!("{read:?}");
+        };
+        let kept = parts.iter().filter(|part| **part != Value::TooLong);
+        assert_eq!((parts.len(), kept.count()), (20, 15));
+
+        let elements = MAX_KEPT / size_of::<Value>() + 1;
+        let mut buffer = BytesMut::from(format!("*{elements}\r\n").as_bytes());
+        assert!(Reader::new(64).read(&mut buffer).is_err());
+        let long = format!("$60000000\r\n{}\r\n", "x".repeat(60_000_000));
+        let mut reader = Reader::new(64);
+        let mut buffer = BytesMut::from(&b"*9\r\n"[..]);
+        let ended = (0..9).find(|_| {
+            buffer.extend_from_slice(long.as_bytes());
+            reader.read(&mut buffer).is_err()
+        });
+        assert_eq!(ended, Some(4), "the fifth is beyond 256 MiB");
     }
 
     #[test]

@@ -86,13 +86,16 @@ impl RedisStore {
     /// Shortens an entry's life, without waiting for it.
     fn cut(&self, key: &Key, longest: Ttl) {
         let millis = longest.as_millis().to_string();
-        let commands: [&[u8]; 4] = [
+        let pexpire: [&[u8]; 4] = [
             b"PEXPIRE",
             key.as_str().as_bytes(),
             millis.as_bytes(),
+            // Never lengthens a life that was shortened in between.
             b"LT",
         ];
-        self.node.tell(Command::new(&commands, Expect::Integer));
+        let known = if self.node.knows_lt() { 4 } else { 3 };
+        self.node
+            .tell(Command::new(&pexpire[..known], Expect::Integer));
     }
 
     async fn read_many(
@@ -102,8 +105,13 @@ impl RedisStore {
     ) -> Result<Vec<Option<Stored>>, StoreError> {
         let mut all = Vec::with_capacity(keys.len());
         for keys in keys.chunks(BATCH) {
-            let mut mget: Vec<&[u8]> = vec![b"MGET"];
-            mget.extend(keys.iter().map(|key| key.as_str().as_bytes()));
+            let mgets: Vec<Vec<&[u8]>> = keys
+                .chunks(self.node.values_per_reply())
+                .map(|keys| {
+                    let texts = keys.iter().map(|key| key.as_str().as_bytes());
+                    std::iter::once(&b"MGET"[..]).chain(texts).collect()
+                })
+                .collect();
             let unknown: Vec<&Key> = keys
                 .iter()
                 .filter(|key| !self.lives.is_short(key, longest.get()))
@@ -116,20 +124,24 @@ impl RedisStore {
                 .iter()
                 .map(|command| Command::new(command, Expect::Integer))
                 .collect();
-            commands.push(Command::new(&mget, Expect::Array));
+            commands.extend(mgets.iter().map(|mget| Command::new(mget, Expect::Array)));
             let mut values = self.node.ask(&commands).await?;
-            let found = values.pop().flatten();
+            let replies = values.split_off(unknown.len());
             for (key, pttl) in std::iter::zip(unknown, &values) {
                 self.settle_life(key, longest, pttl.as_ref());
             }
-            let found = match found {
-                Some(Value::Array(found)) => found,
-                Some(Value::Error(error)) => return Err(StoreError::Refused(shown_bytes(&error))),
-                _ => Vec::new(),
-            };
-            let mut found = found.into_iter();
-            for _ in keys {
-                all.push(stored(found.next(), None)?);
+            for (mget, reply) in std::iter::zip(&mgets, replies) {
+                let found = match reply {
+                    Some(Value::Array(found)) => found,
+                    Some(Value::Error(error)) => {
+                        return Err(StoreError::Refused(shown_bytes(&error)));
+                    }
+                    _ => Vec::new(),
+                };
+                let mut found = found.into_iter();
+                for _ in &mget[1..] {
+                    all.push(stored(found.next(), None)?);
+                }
             }
         }
         Ok(all)

@@ -1,11 +1,12 @@
 //! A cache as the settings say.
 
+use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
 use larder_client::{Client, ClientSettings};
-use larder_core::{FixedGovernor, Governor, Key, KeyError, Policy, Service, Store};
+use larder_core::{FixedGovernor, Governor, Key, KeyError, KeySecret, Policy, Service, Store};
 use larder_embedded::EmbeddedStore;
 use larder_redis::{RedisStore, RedisUrl};
 
@@ -35,10 +36,17 @@ pub fn cache_key(service: &str, endpoint: &str) -> Result<Key, KeyError> {
 
 /// A service's cache: everything that [`larder_core::Cache`] does, with the store and the control plane that the
 /// settings name. Cheap to clone; the clones are one cache.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Cache {
     core: larder_core::Cache,
     client: Option<Arc<Client>>,
+    key_secret: Option<KeySecret>,
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.core.fmt(f)
+    }
 }
 
 impl Deref for Cache {
@@ -73,6 +81,7 @@ impl Cache {
         Self {
             core: larder_core::Cache::in_process(max_bytes),
             client: None,
+            key_secret: None,
         }
     }
 
@@ -80,6 +89,13 @@ impl Cache {
     #[must_use]
     pub fn client(&self) -> Option<&Arc<Client>> {
         self.client.as_ref()
+    }
+
+    /// What hides identities in keys (`LARDER_KEY_SECRET`), for routes that vary by one
+    /// ([`larder_http::CachingLayer::key_secret`]); `None` if it is not set.
+    #[must_use]
+    pub fn key_secret(&self) -> Option<KeySecret> {
+        self.key_secret.clone()
     }
 
     /// Ends orderly: the last signals are sent, what was reported as stored is on its way to the disk, connections
@@ -134,7 +150,11 @@ impl Builder {
             .store(store)
             .governor(governor)
             .build();
-        Ok(Cache { core, client })
+        Ok(Cache {
+            core,
+            client,
+            key_secret: self.settings.key_secret.as_ref().map(KeySecret::new),
+        })
     }
 
     fn start_client(&self) -> Result<Option<Arc<Client>>, StartError> {

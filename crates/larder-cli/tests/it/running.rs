@@ -109,6 +109,10 @@ impl Up {
         self.get(path).0["cached"].as_bool().unwrap()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it as Ctrl-C does, and answers whether it ended orderly.
     pub(crate) fn interrupt(mut self) -> bool {
         let pid = self.child.id().to_string();

@@ -2,7 +2,7 @@
 
 use larder_testing::redis::RedisServer;
 
-use crate::running::{Answer, larder, run};
+use crate::running::{Answer, Up, larder, run};
 
 /// ESC, a title by OSC, clipboard by OSC 52, CSI in one byte, right-to-left override, newline, DEL.
 const CANARY: &str =
@@ -79,4 +79,17 @@ fn no_secret_is_shown() {
     let answer = run(folder.path(), &["stats", "--store", &wrong]);
     assert_eq!(answer.code, 3);
     assert!(!answer.err.contains("hunter2"), "{}", answer.err);
+}
+
+#[test]
+fn a_crash_writes_no_memory_to_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(&folder, |_| ());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", up.pid())).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .unwrap();
+    let numbers: Vec<&str> = core.split_whitespace().skip(4).take(2).collect();
+    assert_eq!(numbers, ["0", "0"], "{core}");
 }

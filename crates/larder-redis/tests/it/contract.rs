@@ -24,6 +24,27 @@ async fn over_tcp() {
     check(&RedisServer::start().url()).await;
 }
 
+/// The least rights that a service needs (SECURITY SR-1).
+const LEAST: &str = ">pass resetkeys ~cache:* ~larder:* resetchannels -@all +get +mget +set +setex +psetex +del +unlink +ttl +pttl +exists +pexpire +scan +dbsize +info +eval +evalsha +script|load +multi +exec +client|tracking +client|trackinginfo +client|setname +client|id +hello +auth +ping +role +select";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_a_user_with_the_least_rights() {
+    let mut arguments = vec!["--user", "larder", "on"];
+    arguments.extend(LEAST.split(' '));
+    let server = RedisServer::start_with(&arguments);
+    let host = format!("redis://larder:pass@127.0.0.1:{}", server.port());
+    let strlen = server.cli(&["ACL", "DRYRUN", "larder", "STRLEN", "cache:a"]);
+    assert!(strlen.contains("no permissions"), "{strlen}");
+    check(&host).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_a_user_without_a_password() {
+    let server = RedisServer::start_with(&["--user", "open", "on", "nopass", "~*", "+@all"]);
+    server.cli(&["ACL", "SETUSER", "default", "off"]);
+    check(&format!("redis://open@127.0.0.1:{}", server.port())).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_a_socket_file_with_a_password_in_another_database() {
     let server = RedisServer::start_with(&["--requirepass", "p@ss/word"]);

@@ -9,6 +9,7 @@ use larder_core::{Key, Store as _, StoreError, Ttl};
 use larder_redis::RedisStore;
 use larder_testing::redis::RedisServer;
 
+use crate::scripted::{bulk, server};
 use crate::{connect, entry, key, until_found};
 
 /// The deadline is 100 ms; the rest is for a machine that is busy.
@@ -124,6 +125,62 @@ async fn many_at_once_pay_no_more_than_one() {
     }
     server.resume();
     until_found(&store, &key).await;
+}
+
+/// Its first connection takes a beginning, and then nothing more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stops_reading_is_left_for_a_new_connection() {
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let url = server(move |command, stream| match &command[0][..] {
+        b"SETEX" if first.swap(false, std::sync::atomic::Ordering::SeqCst) => {
+            std::thread::sleep(Duration::from_secs(60));
+            Ok(())
+        }
+        b"PING" => stream.write_all(&bulk(&command[1])),
+        b"GET" => stream.write_all(&bulk(b"1")),
+        _ => stream.write_all(b":1000\r\n"),
+    });
+    let (store, key) = (connect(&url), key("/a"));
+    // More than sockets hold: a client that waits for it to be written waits for ever.
+    let value = "x".repeat(1 << 20);
+    let writes: Vec<_> = (0..32)
+        .map(|_| {
+            let (store, entry) = (store.clone(), entry(&key, &value));
+            tokio::spawn(async move { store.set(entry).await })
+        })
+        .collect();
+    for write in writes {
+        assert!(write.await.unwrap().is_err());
+    }
+    let took = until_found(&store, &key).await;
+    assert!(took < BACK, "{took:?}");
+}
+
+/// Sockets and tasks are as many after a store's life as before.
+#[tokio::test]
+async fn nothing_is_left_of_a_store_that_is_gone() {
+    let server = RedisServer::start();
+    for _ in 0..20 {
+        let (store, key) = (connect(&server.url()), key("/a"));
+        assert!(store.set(entry(&key, "1")).await.unwrap().is_stored());
+    }
+    let begin = Instant::now();
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let clients = || {
+        server
+            .cli(&["CLIENT", "LIST"])
+            .matches("name=larder")
+            .count()
+    };
+    while clients() > 0 || tasks() > 0 {
+        let left = (clients(), tasks());
+        assert!(begin.elapsed() < Duration::from_secs(5), "left: {left:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]

@@ -1,11 +1,14 @@
 //! What other programs wrote is read, within bounds: lists, values that are too long, entries without an end.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use larder_core::{Store as _, Ttl};
+use larder_redis::Options;
 use larder_testing::redis::RedisServer;
 
-use crate::{connect, entry, key};
+use crate::scripted::{bulk, server_of_version};
+use crate::{connect, connect_with, entry, key};
 
 #[tokio::test]
 async fn what_is_no_string_or_too_long_is_a_miss() {
@@ -60,6 +63,44 @@ async fn an_entry_without_an_end_is_given_one() {
             .unwrap();
         assert!((50..=60).contains(&ttl), "{ttl}");
     }
+}
+
+/// `LT` came with Redis 7.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_server_is_told_in_its_own_words() {
+    for (version, words) in [("6.2.14", 3), ("7.0.15", 4)] {
+        let (said, told) = std::sync::mpsc::channel();
+        let url = server_of_version(version, move |command, stream| match &command[0][..] {
+            b"GET" => stream.write_all(&bulk(b"1")),
+            b"PTTL" => stream.write_all(b":-1\r\n"),
+            b"PEXPIRE" => {
+                let _ = said.send(command.len());
+                stream.write_all(b":1\r\n")
+            }
+            _ => stream.write_all(&bulk(&command[1])),
+        });
+        let store = connect(&url);
+        assert!(store.get(&key("/a"), Ttl::MAX).await.unwrap().is_some());
+        let told = told.recv_timeout(Duration::from_secs(5)).unwrap();
+        assert_eq!(told, words, "{version}");
+    }
+}
+
+#[tokio::test]
+async fn many_large_values_are_all_read() {
+    let server = RedisServer::start();
+    let options = Options {
+        deadline: Duration::from_secs(10),
+        ..Options::default()
+    };
+    let store = connect_with(&server.url(), options);
+    let keys: Vec<_> = (0..40).map(|index| key(&format!("/{index}"))).collect();
+    for key in &keys {
+        let value = format!("\"{}\"", "x".repeat((1 << 20) - 2));
+        assert!(store.set(entry(key, &value)).await.unwrap().is_stored());
+    }
+    let found = store.get_many(&keys, Ttl::MAX).await.unwrap();
+    assert_eq!(found.iter().flatten().count(), keys.len());
 }
 
 #[tokio::test]

@@ -7,8 +7,11 @@ mod contract;
 mod faults;
 mod foreign_entries;
 mod hostile_server;
+mod log;
 mod patterns;
+mod said_once;
 mod scripted;
+mod secrets;
 mod shifted_replies;
 mod tls;
 

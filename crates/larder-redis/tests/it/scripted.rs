@@ -7,12 +7,35 @@ use std::net::{TcpListener, TcpStream};
 pub(crate) fn server(
     answer: impl Fn(&[Vec<u8>], &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
 ) -> String {
+    server_of_version("7.0.15", answer)
+}
+
+/// The same for a server that says it is of this version.
+pub(crate) fn server_of_version(
+    version: &'static str,
+    answer: impl Fn(&[Vec<u8>], &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+) -> String {
+    let hello = format!("%2\r\n+server\r\n+redis\r\n+version\r\n+{version}\r\n");
+    scripted(move |command, stream| match &command[0][..] {
+        b"HELLO" => stream.write_all(hello.as_bytes()),
+        b"SELECT" => stream.write_all(b"+OK\r\n"),
+        b"INFO" => stream.write_all(b"$0\r\n\r\n"),
+        _ => answer(command, stream),
+    })
+}
+
+/// Listens, and lets `answer` write what comes back for each command, the greeting included.
+pub(crate) fn scripted(
+    answer: impl Fn(&[Vec<u8>], &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+) -> String {
+    let answer = std::sync::Arc::new(answer);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for stream in listener.incoming() {
+            let (stream, answer) = (stream.unwrap(), answer.clone());
             // Its client ends the talk: by closing.
-            let _ = talk(stream.unwrap(), &answer);
+            std::thread::spawn(move || talk(stream, &*answer));
         }
     });
     url
@@ -27,12 +50,7 @@ fn talk(
     loop {
         while let Some((command, length)) = parse(&buffer) {
             buffer.drain(..length);
-            match &command[0][..] {
-                b"HELLO" => stream.write_all(b"%1\r\n+server\r\n+redis\r\n")?,
-                b"SELECT" => stream.write_all(b"+OK\r\n")?,
-                b"INFO" => stream.write_all(b"$0\r\n\r\n")?,
-                _ => answer(&command, &mut stream)?,
-            }
+            answer(&command, &mut stream)?;
         }
         match stream.read(&mut chunk)? {
             0 => return Ok(()),
