@@ -17,10 +17,13 @@
 //! # });
 //! ```
 
+mod batch;
 mod cache;
 mod clock;
 mod counters;
+mod departure;
 mod flight;
+mod form;
 mod governor;
 mod in_process;
 mod json;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::percent;
 use crate::policy::QueryRule;
-use crate::secret::Secret;
+use crate::service::{Service, is_service};
+use crate::variant::Variant;
 
 /// A key is at most this long, in bytes; a longer one is cut and ends in a hash of the whole.
 pub const MAX_KEY_BYTES: usize = 1_024;
@@ -14,7 +15,6 @@ pub const MAX_KEY_BYTES: usize = 1_024;
 pub const MAX_ENDPOINT_BYTES: usize = 8_192;
 
 const PREFIX: &str = "cache:";
-const MAX_SERVICE_BYTES: usize = 64;
 /// `~` and 128 bits in hexadecimal digits.
 const CUT_BYTES: usize = 1 + 32;
 
@@ -54,58 +54,7 @@ pub enum KeyError {
     },
 }
 
-/// A service's name: 1 to 64 of `A-Z a-z 0-9 . _ -`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Service(Arc<str>);
-
-impl Service {
-    /// Checks a name.
-    ///
-    /// # Errors
-    /// [`KeyError::Service`] if it is empty, too long, or has another character.
-    pub fn new(name: &str) -> Result<Self, KeyError> {
-        if is_service(name) {
-            Ok(Self(name.into()))
-        } else {
-            Err(KeyError::Service(shorten(name)))
-        }
-    }
-
-    /// The service of a cache that is not shared: `local`.
-    #[must_use]
-    pub fn local() -> Self {
-        Self("local".into())
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Service {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::str::FromStr for Service {
-    type Err = KeyError;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::new(name)
-    }
-}
-
-pub(crate) fn is_service(name: &str) -> bool {
-    (1..=MAX_SERVICE_BYTES).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
-}
-
-fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     const SHOWN: usize = 80;
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -113,111 +62,9 @@ fn shorten(text: &str) -> String {
     }
 }
 
-/// Turns values that must not be readable in a key into keyed hashes (`LARDER_KEY_SECRET`).
-#[derive(Clone)]
-pub struct KeySecret([u8; 32]);
-
-impl KeySecret {
-    /// Derives the hashing key from a secret.
-    #[must_use]
-    pub fn new(secret: &Secret) -> Self {
-        Self(blake3::derive_key(
-            "larder 2026 values hidden in cache keys",
-            secret.expose().as_bytes(),
-        ))
-    }
-
-    fn hash(&self, name: &str, value: &str) -> String {
-        let mut hasher = blake3::Hasher::new_keyed(&self.0);
-        hasher.update(&(name.len() as u64).to_le_bytes());
-        hasher.update(name.as_bytes());
-        hasher.update(value.as_bytes());
-        half_hex(&hasher.finalize())
-    }
-}
-
 /// 128 bits of a hash, in hexadecimal digits.
-fn half_hex(hash: &blake3::Hash) -> String {
+pub(crate) fn half_hex(hash: &blake3::Hash) -> String {
     hash.to_hex().as_str()[..32].to_owned()
-}
-
-/// What else an answer depends on, besides service, path and query: `name=value` pairs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Variant {
-    /// Encoded name and encoded value.
-    pairs: Vec<(String, String)>,
-}
-
-impl Variant {
-    /// No variant.
-    #[must_use]
-    pub fn none() -> Self {
-        Self::default()
-    }
-
-    /// Adds a value that may be read in the key. Equal names keep their order.
-    ///
-    /// # Errors
-    /// [`KeyError::ReservedName`] for `method` and `body`.
-    pub fn with(self, name: &str, value: &str) -> Result<Self, KeyError> {
-        let name = name.to_ascii_lowercase();
-        if matches!(name.as_str(), "method" | "body") {
-            return Err(KeyError::ReservedName(name));
-        }
-        Ok(self.push(&name, value))
-    }
-
-    /// Adds a value that may not be read in the key: its keyed hash stands there.
-    ///
-    /// # Errors
-    /// [`KeyError::ReservedName`] for `method` and `body`.
-    pub fn with_hidden(
-        self,
-        name: &str,
-        value: &str,
-        secret: &KeySecret,
-    ) -> Result<Self, KeyError> {
-        let hash = secret.hash(&name.to_ascii_lowercase(), value);
-        self.with(name, &hash)
-    }
-
-    /// Names the method. A GET has none in its key.
-    #[must_use]
-    pub fn with_method(self, method: &crate::Method) -> Self {
-        if method.is_get() {
-            self
-        } else {
-            self.push("method", method.as_str())
-        }
-    }
-
-    /// Adds the hash of a request's body, if it has one.
-    #[must_use]
-    pub fn with_body(self, body: &[u8]) -> Self {
-        if body.is_empty() {
-            self
-        } else {
-            self.push("body", &half_hex(&blake3::hash(body)))
-        }
-    }
-
-    fn push(mut self, name: &str, value: &str) -> Self {
-        let mut encoded = (String::new(), String::new());
-        percent::encode_all(name.as_bytes(), &mut encoded.0);
-        percent::encode_all(value.as_bytes(), &mut encoded.1);
-        self.pairs.push(encoded);
-        self.pairs.sort_by(|a, b| a.0.cmp(&b.0));
-        self
-    }
-
-    fn write(&self, out: &mut String) {
-        for (index, (name, value)) in self.pairs.iter().enumerate() {
-            out.push(if index == 0 { '#' } else { '&' });
-            out.push_str(name);
-            out.push('=');
-            out.push_str(value);
-        }
-    }
 }
 
 /// The parts of a key, as they stand in it.

@@ -18,17 +18,19 @@ mod pattern;
 mod percent;
 mod policy;
 mod secret;
+mod service;
+mod variant;
 mod window;
 
 pub use endpoint::{Endpoint, EndpointError, Method, Templates};
 pub use escape::escape;
-pub use key::{
-    Key, KeyError, KeySecret, MAX_ENDPOINT_BYTES, MAX_KEY_BYTES, Parts, Service, Variant,
-};
+pub use key::{Key, KeyError, MAX_ENDPOINT_BYTES, MAX_KEY_BYTES, Parts};
 pub use outcome::{Outcome, Reason};
 pub use pattern::{MAX_PATTERN_BYTES, Pattern, PatternError};
 pub use policy::{
     MAX_DURATION, MAX_VALUE_BYTES, Mode, Policy, PolicyError, PolicyPatch, QueryRule,
 };
 pub use secret::Secret;
+pub use service::Service;
+pub use variant::{KeySecret, Variant};
 pub use window::Window;

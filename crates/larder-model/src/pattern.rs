@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::key::{Service, is_service};
+use crate::service::{Service, is_service};
 
 /// A pattern is at most this long, in bytes.
 pub const MAX_PATTERN_BYTES: usize = 1_024;

@@ -1,0 +1,107 @@
+//! What else an answer depends on, besides service, path and query.
+
+use crate::key::{KeyError, half_hex};
+use crate::percent;
+use crate::secret::Secret;
+
+/// Turns values that must not be readable in a key into keyed hashes (`LARDER_KEY_SECRET`).
+#[derive(Clone)]
+pub struct KeySecret([u8; 32]);
+
+impl KeySecret {
+    /// Derives the hashing key from a secret.
+    #[must_use]
+    pub fn new(secret: &Secret) -> Self {
+        Self(blake3::derive_key(
+            "larder 2026 values hidden in cache keys",
+            secret.expose().as_bytes(),
+        ))
+    }
+
+    fn hash(&self, name: &str, value: &str) -> String {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
+        hasher.update(value.as_bytes());
+        half_hex(&hasher.finalize())
+    }
+}
+
+/// What else an answer depends on, besides service, path and query: `name=value` pairs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Variant {
+    /// Encoded name and encoded value.
+    pairs: Vec<(String, String)>,
+}
+
+impl Variant {
+    /// No variant.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Adds a value that may be read in the key. Equal names keep their order.
+    ///
+    /// # Errors
+    /// [`KeyError::ReservedName`] for `method` and `body`.
+    pub fn with(self, name: &str, value: &str) -> Result<Self, KeyError> {
+        let name = name.to_ascii_lowercase();
+        if matches!(name.as_str(), "method" | "body") {
+            return Err(KeyError::ReservedName(name));
+        }
+        Ok(self.push(&name, value))
+    }
+
+    /// Adds a value that may not be read in the key: its keyed hash stands there.
+    ///
+    /// # Errors
+    /// [`KeyError::ReservedName`] for `method` and `body`.
+    pub fn with_hidden(
+        self,
+        name: &str,
+        value: &str,
+        secret: &KeySecret,
+    ) -> Result<Self, KeyError> {
+        let hash = secret.hash(&name.to_ascii_lowercase(), value);
+        self.with(name, &hash)
+    }
+
+    /// Names the method. A GET has none in its key.
+    #[must_use]
+    pub fn with_method(self, method: &crate::Method) -> Self {
+        if method.is_get() {
+            self
+        } else {
+            self.push("method", method.as_str())
+        }
+    }
+
+    /// Adds the hash of a request's body, if it has one.
+    #[must_use]
+    pub fn with_body(self, body: &[u8]) -> Self {
+        if body.is_empty() {
+            self
+        } else {
+            self.push("body", &half_hex(&blake3::hash(body)))
+        }
+    }
+
+    fn push(mut self, name: &str, value: &str) -> Self {
+        let mut encoded = (String::new(), String::new());
+        percent::encode_all(name.as_bytes(), &mut encoded.0);
+        percent::encode_all(value.as_bytes(), &mut encoded.1);
+        self.pairs.push(encoded);
+        self.pairs.sort_by(|a, b| a.0.cmp(&b.0));
+        self
+    }
+
+    pub(crate) fn write(&self, out: &mut String) {
+        for (index, (name, value)) in self.pairs.iter().enumerate() {
+            out.push(if index == 0 { '#' } else { '&' });
+            out.push_str(name);
+            out.push('=');
+            out.push_str(value);
+        }
+    }
+}
