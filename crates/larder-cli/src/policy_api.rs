@@ -72,6 +72,7 @@ impl ControlPlane {
     }
 
     /// Sets a policy where there is none.
+    #[cfg(feature = "demo")]
     pub(crate) async fn put_first(
         &self,
         service: &Service,
