@@ -4,7 +4,6 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use larder::{Cache, Policy, Settings};
 use product_service::{SERVICE, Shop};
 use tokio::net::TcpListener;
@@ -40,7 +39,8 @@ pub(crate) async fn run(
         async move { plane.run(control_listener, stopped).await }
     });
     set_first_policy(&settings).await?;
-    let shop = open_shop(&settings).await?;
+    let slow = Duration::from_millis(settings.slow_query_ms);
+    let shop = Shop::open(&settings.products_db, slow).await?;
     let cache = Cache::builder(SERVICE, settings)?
         .default_policy(product_service::policy().apply(&Policy::default())?)
         .build()?;
@@ -57,15 +57,6 @@ async fn set_first_policy(settings: &Settings) -> anyhow::Result<()> {
     let endpoint = "/products".parse()?;
     api.put_first(&SERVICE.parse()?, &endpoint, &product_service::policy())
         .await
-}
-
-async fn open_shop(settings: &Settings) -> anyhow::Result<Shop> {
-    let slow = Duration::from_millis(settings.slow_query_ms);
-    let shop = Shop::open(&settings.products_db, slow).await;
-    shop.with_context(|| {
-        let path = settings.products_db.display();
-        format!("can't open the database {path}: set PRODUCTS_DB to another file")
-    })
 }
 
 /// Says where everything is, and what to try.

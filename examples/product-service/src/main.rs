@@ -19,7 +19,8 @@ async fn main() -> anyhow::Result<()> {
         .init();
     let settings = Settings::from_env()?;
     let listener = listen(settings.port).await?;
-    let shop = open_shop(&settings).await?;
+    let slow = Duration::from_millis(settings.slow_query_ms);
+    let shop = Shop::open(&settings.products_db, slow).await?;
     let cache = Cache::builder(SERVICE, settings)?
         .default_policy(policy().apply(&Policy::default())?)
         .build()?;
@@ -39,13 +40,4 @@ async fn main() -> anyhow::Result<()> {
 async fn listen(port: u16) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await;
     listener.with_context(|| format!("can't listen on port {port}: set PORT to another"))
-}
-
-async fn open_shop(settings: &Settings) -> anyhow::Result<Shop> {
-    let slow = Duration::from_millis(settings.slow_query_ms);
-    let shop = Shop::open(&settings.products_db, slow).await;
-    shop.with_context(|| {
-        let path = settings.products_db.display();
-        format!("can't open the database {path}: set PRODUCTS_DB to another file")
-    })
 }

@@ -1,6 +1,6 @@
 //! The database: SQLite, slow on purpose, shared by all instances that open the same file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -26,6 +26,14 @@ pub enum ShopError {
     /// There is no product with that number.
     #[error("there is no such product")]
     NoSuchProduct,
+    /// The file is no database, or can't be opened.
+    #[error("can't open the database {path}: {error}; set PRODUCTS_DB to another file", path = path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the database says.
+        error: sqlx::Error,
+    },
     /// The database did not do it.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
@@ -45,32 +53,12 @@ impl Shop {
     /// Opens the database, and fills it at first. Every query of it takes `slow` longer than it must.
     ///
     /// # Errors
-    /// [`ShopError::Database`] if the file is no database or can't be opened.
+    /// [`ShopError::Open`] if the file is no database or can't be opened.
     pub async fn open(path: &Path, slow: Duration) -> Result<Self, ShopError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .busy_timeout(Duration::from_secs(5));
-        let mut tries = 1;
-        let pool = loop {
-            match SqlitePool::connect_with(options.clone()).await {
-                // The change to WAL is the one thing that SQLite's own busy timeout doesn't wait for.
-                Err(sqlx::Error::Database(error)) if is_locked(&*error) && tries < OPEN_TRIES => {
-                    tries += 1;
-                    tokio::time::sleep(PAUSE).await;
-                }
-                pool => break pool?,
-            }
-        };
-        sqlx::query(
-            "CREATE TABLE IF NOT EXISTS products (id INTEGER PRIMARY KEY, name TEXT NOT NULL, price NUMERIC NOT NULL)",
-        )
-        .execute(&pool)
-        .await?;
-        sqlx::query("INSERT OR IGNORE INTO products VALUES (1, 'Laptop', 999), (2, 'Mouse', 29)")
-            .execute(&pool)
-            .await?;
+        let pool = open_pool(path).await.map_err(|error| ShopError::Open {
+            path: path.to_owned(),
+            error,
+        })?;
         Ok(Self { pool, slow })
     }
 
@@ -127,6 +115,35 @@ impl Shop {
             _ => Ok(()),
         }
     }
+}
+
+/// Opens the database, and makes its table.
+async fn open_pool(path: &Path) -> Result<SqlitePool, sqlx::Error> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .busy_timeout(Duration::from_secs(5));
+    let mut tries = 1;
+    let pool = loop {
+        match SqlitePool::connect_with(options.clone()).await {
+            // The change to WAL is the one thing that SQLite's own busy timeout doesn't wait for.
+            Err(sqlx::Error::Database(error)) if is_locked(&*error) && tries < OPEN_TRIES => {
+                tries += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            pool => break pool?,
+        }
+    };
+    sqlx::query(
+        "CREATE TABLE IF NOT EXISTS products (id INTEGER PRIMARY KEY, name TEXT NOT NULL, price NUMERIC NOT NULL)",
+    )
+    .execute(&pool)
+    .await?;
+    sqlx::query("INSERT OR IGNORE INTO products VALUES (1, 'Laptop', 999), (2, 'Mouse', 29)")
+        .execute(&pool)
+        .await?;
+    Ok(pool)
 }
 
 fn is_locked(error: &dyn sqlx::error::DatabaseError) -> bool {
