@@ -293,8 +293,8 @@ impl Args {
         }
         let url = larder::RedisUrl::parse(store).context("--store")?;
         if url.has_password() {
-            tracing::warn!(
-                "a password on the command line can be read by other users: set REDIS_URL instead"
+            eprintln!(
+                "larder: a password on the command line can be read by other users: set REDIS_URL instead"
             );
         }
         settings.redis_url = Some(Secret::new(store.clone()));

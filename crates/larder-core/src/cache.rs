@@ -240,11 +240,12 @@ impl Cache {
 
     /// [`Cache::set`], with JSON text.
     pub async fn set_json(&self, key: &Key, json: Json, ttl: Duration) -> Written {
+        // Whatever becomes of it: what a load that began before makes is older.
+        self.inner.flights.end(key);
         let entry = match self.inner.new_entry(key, json.into_bytes(), ttl) {
             Ok(entry) => entry,
             Err(skip) => return Written::Skipped(skip),
         };
-        self.inner.flights.end(key);
         let written = self.inner.store.set(entry).await;
         self.inner.settle_write(written)
     }
@@ -255,12 +256,12 @@ impl Cache {
         let mut outcomes = Vec::with_capacity(values.len());
         let mut entries = Vec::with_capacity(values.len());
         for (key, value) in values {
+            inner.flights.end(key);
             let entry = Json::of(value)
                 .map_err(|_| Skip::NotSerialisable)
                 .and_then(|json| inner.new_entry(key, json.into_bytes(), ttl));
             match entry {
                 Ok(entry) => {
-                    inner.flights.end(key);
                     entries.push(entry);
                     outcomes.push(None);
                 }
@@ -270,16 +271,14 @@ impl Cache {
         let count = entries.len();
         let mut written = match inner.store.set_many(entries).await {
             Ok(written) => written.into_iter(),
-            Err(error) => {
-                inner.note_error(&error);
-                vec![Written::from(error); count].into_iter()
-            }
+            // Each is counted below.
+            Err(error) => vec![Written::Skipped(Skip::Store(error)); count].into_iter(),
         };
         outcomes
             .into_iter()
             .map(|outcome| {
                 outcome
-                    .or_else(|| written.next())
+                    .or_else(|| Some(inner.settle_write(Ok(written.next()?))))
                     .unwrap_or(Written::Unknown)
             })
             .collect()
@@ -476,17 +475,22 @@ impl Inner {
     }
 
     pub(crate) fn settle_write(&self, written: Result<Written, StoreError>) -> Written {
-        let written = match written {
-            Ok(written) => written,
+        match written {
+            Ok(Written::Skipped(Skip::Store(error))) => {
+                self.note_error(&error);
+                Written::from(error)
+            }
+            Ok(written) => {
+                if written == Written::Refused {
+                    self.counters.add(Count::Refused);
+                }
+                written
+            }
             Err(error) => {
                 self.note_error(&error);
                 Written::from(error)
             }
-        };
-        if written == Written::Refused {
-            self.counters.add(Count::Refused);
         }
-        written
     }
 
     fn settle_delete(&self, deleted: Result<Deleted, StoreError>) -> Result<Deleted, StoreError> {

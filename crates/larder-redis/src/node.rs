@@ -117,6 +117,10 @@ impl Node {
         Self { shared }
     }
 
+    pub(crate) fn max_value_bytes(&self) -> usize {
+        self.shared.options.max_value_bytes
+    }
+
     pub(crate) fn url(&self) -> &RedisUrl {
         &self.shared.url
     }
@@ -237,7 +241,11 @@ impl Shared {
 
     /// Moves the breaker on, and says in the log when the server goes away or comes back.
     fn note(&self, event: Event, why: &str) -> State {
-        let mut phase = self.lock();
+        self.note_in(&mut self.lock(), event, why)
+    }
+
+    /// [`Shared::note`], by one who holds the lock: the state and the connection change together.
+    fn note_in(&self, phase: &mut Phase, event: Event, why: &str) -> State {
         let before = phase.state;
         phase.state = before.after(event, self.options.failures);
         let server = self.url.to_string();
@@ -265,16 +273,20 @@ impl Shared {
     }
 
     fn timed_out(&self, connection: &Arc<Connection>) {
-        let current = self.connection.load();
-        let is_current = current
+        let why = "it does not answer within the deadline";
+        let mut phase = self.lock();
+        let is_current = self
+            .connection
+            .load()
             .as_ref()
             .is_some_and(|current| Arc::ptr_eq(current, connection));
         if !is_current {
             return;
         }
         self.has_failures.store(true, Ordering::Relaxed);
-        let why = "it does not answer within the deadline";
-        if matches!(self.note(Event::TimedOut, why), State::Open { .. }) {
+        let state = self.note_in(&mut phase, Event::TimedOut, why);
+        drop(phase);
+        if matches!(state, State::Open { .. }) {
             connection.end(why);
         }
     }
@@ -300,6 +312,9 @@ async fn supervise(shared: Arc<Shared>) {
         let why = match probe {
             Ok(Ok((stream, reader))) => {
                 let why = serve(&shared, stream, reader).await;
+                if shared.is_closed.load(Ordering::SeqCst) {
+                    return;
+                }
                 shared.note(Event::Broke, &why);
                 why
             }
@@ -320,8 +335,11 @@ async fn supervise(shared: Arc<Shared>) {
 
 async fn serve(shared: &Arc<Shared>, stream: Box<dyn Stream>, reader: Reader) -> String {
     let connection = Arc::new(Connection::new(shared.options.max_in_flight));
-    shared.note(Event::ProbeAnswered, "");
-    shared.connection.store(Some(Arc::clone(&connection)));
+    {
+        let mut phase = shared.lock();
+        shared.note_in(&mut phase, Event::ProbeAnswered, "");
+        shared.connection.store(Some(Arc::clone(&connection)));
+    }
     shared.is_started.send_replace(true);
     if shared.is_closed.load(Ordering::SeqCst) {
         return "it was closed".to_owned();
@@ -371,7 +389,24 @@ async fn probe(shared: &Shared) -> Result<(Box<dyn Stream>, Reader), String> {
     if !replies.buffer.is_empty() {
         return Err("it says more than it was asked".to_owned());
     }
+    // A server that is loading greets, but does nothing more; and one that is too slow is of no use.
+    let pong = timeout(shared.options.deadline, ping(&mut stream, &mut replies)).await;
+    pong.map_err(|_late| "it does not answer within the deadline".to_owned())??;
     Ok((stream, replies.reader))
+}
+
+async fn ping(stream: &mut Box<dyn Stream>, replies: &mut Replies) -> Result<(), String> {
+    let nonce = seed();
+    let mut out = BytesMut::new();
+    command::write_nonce(&mut out, nonce);
+    let failed = |error: std::io::Error| shown(&error.to_string());
+    stream.write_all(&out).await.map_err(failed)?;
+    stream.flush().await.map_err(failed)?;
+    match replies.next(stream).await? {
+        Value::Text(text) if command::is_nonce(&text, nonce) => Ok(()),
+        Value::Error(error) => Err(shown_bytes(&error)),
+        _ => Err("it does not answer as a Redis does".to_owned()),
+    }
 }
 
 struct Replies {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use larder_core::{
-    ClearMode, Cursor, Deleted, Key, NewEntry, Page, Pattern, ScannedEntry, Store, StoreError,
-    StoreFuture, StoreStats, Stored, Ttl, Written,
+    ClearMode, Cursor, Deleted, Key, NewEntry, Page, Pattern, ScannedEntry, Skip, Store,
+    StoreError, StoreFuture, StoreStats, Stored, Ttl, Written,
 };
 
 use crate::command::{Command, Expect};
@@ -76,6 +76,8 @@ impl RedisStore {
                 self.lives.note(key, left);
                 Some(left)
             }
+            // Who only looks changes nothing.
+            None if longest == Ttl::MAX => None,
             _ => {
                 self.cut(key, longest);
                 Some(longest.get())
@@ -169,16 +171,22 @@ impl RedisStore {
                 [&b"SETEX"[..], key, seconds.as_bytes(), &entry.bytes]
             })
             .collect();
+        // What could not be read back is not written.
+        let fits = |entry: &NewEntry| entry.bytes.len() <= self.node.max_value_bytes();
         let commands: Vec<Command<'_>> = std::iter::zip(entries, &setexs)
+            .filter(|(entry, _)| fits(entry))
             .map(|(entry, setex)| Command {
                 arguments: setex,
                 expect: Expect::Ok,
                 guard: Some(&entry.guard),
             })
             .collect();
-        let values = self.node.ask(&commands).await?;
-        let settle = |(entry, value)| self.settle_write(entry, value);
-        Ok(std::iter::zip(entries, values).map(settle).collect())
+        let mut values = self.node.ask(&commands).await?.into_iter();
+        let settle = |entry| match fits(entry) {
+            true => self.settle_write(entry, values.next().flatten()),
+            false => Written::Skipped(Skip::TooLarge),
+        };
+        Ok(entries.iter().map(settle).collect())
     }
 
     fn settle_write(&self, entry: &NewEntry, value: Option<Value>) -> Written {

@@ -120,7 +120,7 @@ impl Settings {
         };
         Ok(Self {
             redis_url: source.text("REDIS_URL").map(Secret::new),
-            control_plane_url: source.text("CONTROL_PLANE_URL"),
+            control_plane_url: source.parsed("CONTROL_PLANE_URL", read_control_plane_url)?,
             dir: source
                 .parsed("LARDER_DIR", read_path)?
                 .unwrap_or_else(|| ".larder".into()),
@@ -159,10 +159,7 @@ impl Settings {
         let unset = |value: Option<String>| value.unwrap_or_else(|| "(unset)".to_owned());
         let values = [
             ("REDIS_URL", unset(redis_url)),
-            (
-                "CONTROL_PLANE_URL",
-                unset(self.control_plane_url.as_deref().map(without_userinfo)),
-            ),
+            ("CONTROL_PLANE_URL", unset(self.control_plane_url.clone())),
             ("LARDER_DIR", self.dir.display().to_string()),
             ("LARDER_MAX_BYTES", self.max_bytes.to_string()),
             ("LARDER_KEY_SECRET", unset(key_secret)),
@@ -196,13 +193,6 @@ impl Settings {
             origin: self.origin(name),
             why,
         }
-    }
-}
-
-fn without_userinfo(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
-        _ => url.to_owned(),
     }
 }
 
@@ -244,6 +234,16 @@ impl Source<'_> {
             }),
         }
     }
+}
+
+/// Without anything that could be a secret, so that it may be shown.
+fn read_control_plane_url(text: String) -> Result<String, String> {
+    let why = "is not the URL of a control plane: use http://host:port or https://host, without a user, a password or a query";
+    let rest = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"));
+    let is_plain = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['@', '?', '#']));
+    is_plain.then_some(text).ok_or_else(|| why.to_owned())
 }
 
 fn read_path(text: String) -> Result<PathBuf, String> {
@@ -361,15 +361,22 @@ mod tests {
     fn no_secret_is_listed() {
         let secret = "canary-0123456789abcdef";
         let url = format!("redis://user:{secret}@127.0.0.1:6379/0");
-        let plane = format!("http://user:{secret}@127.0.0.1:8000");
-        let settings = settings(&[
-            ("REDIS_URL", url.as_str()),
-            ("CONTROL_PLANE_URL", &plane),
-            ("LARDER_KEY_SECRET", secret),
-        ])
-        .unwrap();
+        let settings =
+            settings(&[("REDIS_URL", url.as_str()), ("LARDER_KEY_SECRET", secret)]).unwrap();
         let listed = format!("{:?}", settings.list());
         assert!(!listed.contains(secret), "{listed}");
         assert!(listed.contains("127.0.0.1:6379"));
+    }
+
+    #[test]
+    fn the_control_planes_url_holds_no_secret() {
+        for plane in [
+            "http://user:canary@h",
+            "user:canary@h",
+            "http://h/?token=canary",
+        ] {
+            let error = settings(&[("CONTROL_PLANE_URL", plane)]).err().unwrap();
+            assert!(!error.to_string().contains("canary"), "{error}");
+        }
     }
 }

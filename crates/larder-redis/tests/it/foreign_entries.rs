@@ -65,6 +65,24 @@ async fn an_entry_without_an_end_is_given_one() {
     }
 }
 
+#[tokio::test]
+async fn who_only_looks_changes_nothing_and_what_could_not_be_read_is_not_written() {
+    let server = RedisServer::start();
+    let store = connect(&server.url());
+    server.cli(&["SET", "cache:svc:/endless", "1"]);
+    let found = store.get(&key("/endless"), Ttl::MAX).await.unwrap();
+    assert_eq!(found.unwrap().ttl, None);
+    assert_eq!(server.cli(&["TTL", "cache:svc:/endless"]), "-1");
+
+    let long = entry(&key("/long"), &"x".repeat((1 << 20) + 1));
+    let written = store.set(long).await.unwrap();
+    assert_eq!(
+        written,
+        larder_core::Written::Skipped(larder_core::Skip::TooLarge)
+    );
+    assert_eq!(server.cli(&["EXISTS", "cache:svc:/long"]), "0");
+}
+
 /// `LT` came with Redis 7.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_older_server_is_told_in_its_own_words() {
@@ -80,7 +98,8 @@ async fn an_older_server_is_told_in_its_own_words() {
             _ => stream.write_all(&bulk(&command[1])),
         });
         let store = connect(&url);
-        assert!(store.get(&key("/a"), Ttl::MAX).await.unwrap().is_some());
+        let longest = Ttl::new(Duration::from_secs(60)).unwrap();
+        assert!(store.get(&key("/a"), longest).await.unwrap().is_some());
         let told = told.recv_timeout(Duration::from_secs(5)).unwrap();
         assert_eq!(told, words, "{version}");
     }

@@ -20,6 +20,7 @@ pub(crate) fn server_of_version(
         b"HELLO" => stream.write_all(hello.as_bytes()),
         b"SELECT" => stream.write_all(b"+OK\r\n"),
         b"INFO" => stream.write_all(b"$0\r\n\r\n"),
+        b"PING" => stream.write_all(&bulk(&command[1])),
         _ => answer(command, stream),
     })
 }
