@@ -15,8 +15,8 @@ use crate::store::{
     Stored, Ttl, Written,
 };
 
-/// What an entry costs beside its key's and value's bytes, in bytes: measured as resident memory over 1,000,000
-/// entries.
+/// What an entry costs beside its key's and value's bytes, in bytes, rounded up: resident memory grew by 142 to 150 for
+/// each of 1,000,000 entries, with values of 16, 200 and 1,024 bytes.
 const OVERHEAD: u64 = 160;
 /// What an entry is expected to weigh: the number of places reserved at first follows from it.
 const EXPECTED_BYTES: u64 = 1_024;

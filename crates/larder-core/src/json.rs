@@ -146,7 +146,7 @@ pub(crate) struct CheckedTexts(QuickCache<Key, Bytes, ByBytes>);
 
 /// At most this much is kept.
 const CHECKED_BYTES: u64 = 32 << 20;
-/// What a text costs beside its own bytes.
+/// What a text costs beside its own bytes: as an entry of the store in the process.
 const OVERHEAD: u64 = 160;
 
 #[derive(Clone)]

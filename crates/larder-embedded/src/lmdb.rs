@@ -21,7 +21,7 @@ pub(crate) type Table = Database<'static, Bytes, Bytes>;
 /// An open environment with its two databases.
 pub(crate) struct Lmdb {
     pub(crate) env: Env<WithTls>,
-    /// Key → record. The unnamed database: a named one costs every read one more search.
+    /// Key → record. The unnamed database: so there is one tree to look into, and no name.
     pub(crate) entries: Table,
     /// When an entry may end, and its key's hash → key.
     pub(crate) expiry: Table,

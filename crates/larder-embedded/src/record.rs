@@ -77,7 +77,7 @@ pub(crate) fn hash(key: &[u8]) -> u64 {
     xxh3_64(key)
 }
 
-/// Two hashes of whole slices: hashing both as one stream costs three times as much.
+/// Two hashes of whole slices: hashing both as one stream took 1.4 times as long, for a value of 1 KiB.
 fn checksum(key_hash: u64, rest: &[u8]) -> u64 {
     xxh3_64(rest) ^ key_hash.rotate_left(32)
 }

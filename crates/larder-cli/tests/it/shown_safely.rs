@@ -82,6 +82,34 @@ fn no_secret_is_shown() {
 }
 
 #[test]
+fn a_password_on_the_command_line_is_warned_of_and_one_for_the_control_plane_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let answer = run(
+        folder.path(),
+        &["config", "--store", "redis://:hunter2@127.0.0.1:9"],
+    );
+    assert!(
+        answer.err.contains("set REDIS_URL instead"),
+        "{}",
+        answer.err
+    );
+    assert!(!answer.err.contains("hunter2") && !answer.out.contains("hunter2"));
+    for args in [&["policy", "list"][..], &["config"]] {
+        let mut command = larder(folder.path());
+        command
+            .args(args)
+            .env("CONTROL_PLANE_URL", "http://user:hunter2@127.0.0.1:9");
+        let answer: Answer = command.output().unwrap().into();
+        assert_eq!(answer.code, 3);
+        assert!(answer.err.contains("CONTROL_PLANE_URL"), "{}", answer.err);
+        assert!(
+            !answer.err.contains("hunter2") && !answer.out.contains("hunter2"),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
 fn a_crash_writes_no_memory_to_the_disk() {
     let folder = tempfile::tempdir().unwrap();
     let up = Up::start(&folder, |_| ());

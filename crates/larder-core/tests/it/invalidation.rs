@@ -94,6 +94,23 @@ async fn a_set_wins_over_a_load_that_began_before_it() {
     assert_eq!(cache.get::<String>(&key).await.as_deref(), Some("set"));
 }
 
+#[tokio::test]
+async fn a_set_that_is_skipped_ends_the_right_to_fill_all_the_same() {
+    let cache = Cache::in_process(64 << 20);
+    let key = key("/products");
+    let (load, go) = load_under_way(&cache, &key).await;
+    let too_large = "x".repeat(2 << 20);
+    let set = cache.set(&key, &too_large, Duration::from_secs(300)).await;
+    assert!(!set.is_stored());
+    go.notify_one();
+    load.await.unwrap();
+    assert_eq!(
+        cache.get::<String>(&key).await,
+        None,
+        "what it loaded is older"
+    );
+}
+
 /// Every value is the number of the newest truth when its load began: after a delete returned, no lookup may give
 /// one from before it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

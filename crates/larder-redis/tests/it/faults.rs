@@ -9,7 +9,7 @@ use larder_core::{Key, Store as _, StoreError, Ttl};
 use larder_redis::RedisStore;
 use larder_testing::redis::RedisServer;
 
-use crate::scripted::{bulk, server};
+use crate::scripted::{bulk, scripted, server};
 use crate::{connect, entry, key, until_found};
 
 /// The deadline is 100 ms; the rest is for a machine that is busy.
@@ -194,4 +194,69 @@ async fn a_write_that_may_have_happened_is_said_to_be_unknown() {
     let error = store.delete(&[key]).await.unwrap_err();
     assert!(error.may_have_happened(), "{error:?}");
     server.resume();
+}
+
+/// A server that is loading its data greets, but answers nothing else; one behind a slow network greets too late to be
+/// of use. A store that took a greeting for good would come and go, time after time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_greets_and_does_no_more_stays_away() {
+    type Ping = fn(&mut TcpStream) -> std::io::Result<()>;
+    let loading: Ping =
+        |stream| stream.write_all(b"-LOADING Redis is loading the dataset in memory\r\n");
+    let slow: Ping = |stream| {
+        std::thread::sleep(Duration::from_millis(400));
+        stream.write_all(b"+late\r\n")
+    };
+    for (ping, reason) in [(loading, "LOADING"), (slow, "within the deadline")] {
+        let pings = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let asked = pings.clone();
+        let url = scripted(move |command, stream| match &command[0][..] {
+            b"HELLO" => stream.write_all(b"%1\r\n+server\r\n+redis\r\n"),
+            b"SELECT" => stream.write_all(b"+OK\r\n"),
+            b"INFO" => stream.write_all(b"$0\r\n\r\n"),
+            b"PING" => {
+                asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                ping(stream)
+            }
+            _ => panic!("a server that is not ready was asked {command:?}"),
+        });
+        let store = connect(&url);
+        let begin = Instant::now();
+        while pings.load(std::sync::atomic::Ordering::SeqCst) < 4 {
+            assert!(
+                begin.elapsed() < Duration::from_secs(20),
+                "it is looked for again"
+            );
+            match store.get(&key("/a"), Ttl::MAX).await {
+                Err(StoreError::Away(why)) => {
+                    let is_said = why.contains(reason) || why.contains("not been reached");
+                    assert!(is_said, "{why}");
+                }
+                other => panic!("{other:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_servers_refusal_to_write_is_counted() {
+    let server =
+        RedisServer::start_with(&["--maxmemory", "1mb", "--maxmemory-policy", "noeviction"]);
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    let cache = larder_core::Cache::builder(larder_core::Service::new("svc").unwrap())
+        .store(connect(&server.url()))
+        .build();
+    let ttl = Duration::from_secs(60);
+    let written = cache.set(&key("/a"), &1, ttl).await;
+    assert!(
+        matches!(
+            &written,
+            larder_core::Written::Skipped(larder_core::Skip::Store(_))
+        ),
+        "{written:?}"
+    );
+    assert_eq!(cache.counts().store_errors, 1);
+    cache.set_many(&[(key("/a"), 1), (key("/b"), 2)], ttl).await;
+    assert_eq!(cache.counts().store_errors, 3);
 }
