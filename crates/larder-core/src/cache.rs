@@ -18,7 +18,8 @@ use crate::in_process::InProcess;
 use crate::json::{CheckedTexts, Json};
 use crate::request::RequestScope;
 use crate::store::{
-    ClearMode, Deleted, Guard, NewEntry, Skip, Store, StoreError, StoreStats, Stored, Ttl, Written,
+    ClearMode, Deleted, Guard, NewEntry, Skip, Store, StoreError, StoreFuture, StoreStats, Stored,
+    Ttl, Written,
 };
 
 /// What an in-process store may take if nothing else is said: 64 MiB.
@@ -357,20 +358,20 @@ impl fmt::Debug for Cache {
 }
 
 /// Decodes what a store had.
-pub(crate) fn read_typed<T: DeserializeOwned>(stored: &Stored) -> Option<T> {
+pub(crate) fn read_typed<T: DeserializeOwned>(stored: Stored) -> Option<T> {
     serde_json::from_slice(&stored.bytes).ok()
 }
 
 impl Inner {
-    pub(crate) fn read_json(&self, key: &Key, stored: &Stored) -> Option<Json> {
+    pub(crate) fn read_json(&self, key: &Key, stored: Stored) -> Option<Json> {
         if stored.foreign {
-            self.checked.check(key, stored.bytes.clone())
+            self.checked.check(key, stored.bytes)
         } else {
-            Some(Json::trusted(stored.bytes.clone()))
+            Some(Json::trusted(stored.bytes))
         }
     }
 
-    async fn get<T>(&self, key: &Key, decode: impl FnOnce(&Stored) -> Option<T>) -> Option<T> {
+    async fn get<T>(&self, key: &Key, decode: impl FnOnce(Stored) -> Option<T>) -> Option<T> {
         if !self.governor.gate(key).cache_enabled {
             self.bypass(key);
             return None;
@@ -390,7 +391,7 @@ impl Inner {
         &self,
         key: &Key,
         stored: Option<Stored>,
-        decode: impl FnOnce(&Stored) -> Option<T>,
+        decode: impl FnOnce(Stored) -> Option<T>,
     ) -> Option<T> {
         match self.decode(stored, decode) {
             Some((value, bytes)) => {
@@ -410,19 +411,25 @@ impl Inner {
     pub(crate) fn decode<T>(
         &self,
         stored: Option<Stored>,
-        decode: impl FnOnce(&Stored) -> Option<T>,
+        decode: impl FnOnce(Stored) -> Option<T>,
     ) -> Option<(T, u64)> {
         let stored = stored?;
-        let value = decode(&stored);
+        let bytes = stored.bytes.len() as u64;
+        let value = decode(stored);
         if value.is_none() {
             self.counters.add(Count::Undecodable);
         }
-        value.map(|value| (value, stored.bytes.len() as u64))
+        Some((value?, bytes))
     }
 
     /// What the store has under a key; nothing if it is slow or away.
     pub(crate) async fn read(&self, key: &Key, longest: Ttl) -> Option<Stored> {
-        match self.store.get(key, longest).await {
+        let answer = match self.store.get(key, longest) {
+            // Not awaited: to be moved into the caller's future and out again costs more than what there is to wait for.
+            StoreFuture::Ready(Some(answer)) => answer,
+            pending => pending.await,
+        };
+        match answer {
             Ok(stored) => stored,
             Err(error) => {
                 self.note_error(&error);

@@ -16,7 +16,7 @@ use crate::cache::{Inner, LoadError};
 use crate::counters::Count;
 use crate::flight::{Flight, Landing};
 use crate::form::Form;
-use crate::store::{Guard, Stored};
+use crate::store::Guard;
 
 /// Calls a loader: within its time, and with a panic caught.
 pub(crate) async fn call<T, E, F, L>(time: Duration, loader: F) -> Result<T, LoadError<E>>
@@ -82,7 +82,7 @@ impl Departure {
         }
         let longest = self.inner.governor.gate(&self.key).ttl?;
         let stored = self.inner.read(&self.key, longest).await;
-        let read = |stored: &Stored| M::read(&self.inner, &self.key, stored);
+        let read = |stored| M::read(&self.inner, &self.key, stored);
         let (value, _bytes) = self.inner.decode(stored, read)?;
         Some(value)
     }

@@ -24,7 +24,7 @@ pub(crate) trait Form: 'static {
     fn finish(made: Self::Made) -> Result<(Self::Value, Option<Bytes>), Arc<str>>;
 
     /// The value of an entry.
-    fn read(inner: &Inner, key: &Key, stored: &Stored) -> Option<Self::Value>;
+    fn read(inner: &Inner, key: &Key, stored: Stored) -> Option<Self::Value>;
 
     /// How long a value is fresh.
     fn ttl(_value: &Self::Value, policy: &Policy) -> Duration {
@@ -46,7 +46,7 @@ where
         Ok((made, json))
     }
 
-    fn read(_inner: &Inner, _key: &Key, stored: &Stored) -> Option<T> {
+    fn read(_inner: &Inner, _key: &Key, stored: Stored) -> Option<T> {
         read_typed(stored)
     }
 }
@@ -65,7 +65,7 @@ where
         Ok((made, json))
     }
 
-    fn read(_inner: &Inner, _key: &Key, stored: &Stored) -> Option<Option<T>> {
+    fn read(_inner: &Inner, _key: &Key, stored: Stored) -> Option<Option<T>> {
         read_typed(stored)
     }
 
@@ -89,7 +89,7 @@ impl<V: Serialize + Send + 'static> Form for Text<V> {
         Ok((json, Some(bytes)))
     }
 
-    fn read(inner: &Inner, key: &Key, stored: &Stored) -> Option<Json> {
+    fn read(inner: &Inner, key: &Key, stored: Stored) -> Option<Json> {
         inner.read_json(key, stored)
     }
 }

@@ -174,7 +174,7 @@ impl<'a, M: Form> Lookup<'a, M> {
         let value = match landing {
             Landing::Value { value, json } => {
                 let value = value.downcast_ref::<M::Value>().cloned();
-                let from_json = || M::read(self.inner, self.key, &just_loaded(json?));
+                let from_json = || M::read(self.inner, self.key, just_loaded(json?));
                 Ok(value.or_else(from_json)?)
             }
             Landing::Error(error) => Err(LoadError::Loader(error.downcast::<E>().ok()?)),

@@ -193,12 +193,12 @@ impl Control {
         &table[(mixed >> 20) as usize & (table.len() - 1)]
     }
 
-    /// Where an entry's recency is counted, already read: so that the processor fetches it while the entry is
-    /// looked up.
+    /// Where an entry's recency is counted. The processor fetches it while the entry is looked up: it lies anywhere in
+    /// a table larger than the caches.
     pub(crate) fn recency_of(&self, key_hash: u64) -> Recency<'_> {
         let at = self.recency(key_hash);
-        let now = at.load(Ordering::Relaxed);
-        Recency { at, now }
+        SharedMemory::prefetch(at);
+        Recency(at)
     }
 
     /// Lowers an entry's recency, and says whether it had any.
@@ -216,16 +216,14 @@ impl Control {
 }
 
 /// How often an entry was read of late.
-pub(crate) struct Recency<'a> {
-    at: &'a AtomicU8,
-    now: u8,
-}
+pub(crate) struct Recency<'a>(&'a AtomicU8);
 
 impl Recency<'_> {
     /// Notes that the entry was read. A count that two readers lose does no harm.
     pub(crate) fn raise(&self) {
-        if self.now < MOST_RECENT {
-            self.at.store(self.now + 1, Ordering::Relaxed);
+        let now = self.0.load(Ordering::Relaxed);
+        if now < MOST_RECENT {
+            self.0.store(now + 1, Ordering::Relaxed);
         }
     }
 }

@@ -10,7 +10,7 @@
 //! ```
 //! All numbers are little-endian.
 
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 const FORM: u8 = 1;
 pub(crate) const HEADER_BYTES: usize = 32;
@@ -74,12 +74,12 @@ fn number(bytes: &[u8], at: usize) -> Option<u64> {
 
 /// A key's hash: what the record's checksum, its place in the expiry index and its recency begin with.
 pub(crate) fn hash(key: &[u8]) -> u64 {
-    xxh3_64(key)
+    XxHash3_64::oneshot(key)
 }
 
 /// Two hashes of whole slices: hashing both as one stream took 1.4 times as long, for a value of 1 KiB.
 fn checksum(key_hash: u64, rest: &[u8]) -> u64 {
-    xxh3_64(rest) ^ key_hash.rotate_left(32)
+    XxHash3_64::oneshot(rest) ^ key_hash.rotate_left(32)
 }
 
 /// Where an entry stands in the expiry index: in the order of time, apart by key.

@@ -34,6 +34,18 @@ impl SharedMemory {
         unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().cast::<AtomicU64>(), self.words) }
     }
 
+    /// Has the processor fetch a byte, while other work is done.
+    pub(crate) fn prefetch(byte: &AtomicU8) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: it has no effect but on the caches, whatever the address.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(byte.as_ptr().cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = byte;
+    }
+
     pub(crate) fn bytes(&self) -> &[AtomicU8] {
         let begin = self.words * 8;
         // SAFETY: `begin` is at most the map's length (checked in `map`), the slice ends where the map ends, bytes need no

@@ -1,7 +1,8 @@
 //! Where an entry lies: `cache:{service}:{path}[?{query}][#{variant}]`.
 
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, LazyLock};
 
 use crate::percent;
 use crate::policy::QueryRule;
@@ -94,6 +95,9 @@ pub struct Parts<'a> {
 #[derive(Clone)]
 pub struct Key {
     text: Arc<str>,
+    /// Of the text, by this process's own seed: nobody can choose keys that collide. Reckoned once, since a key is looked
+    /// for in several tables.
+    hash: u64,
     /// Where the service's name ends; the path begins one byte later.
     service_end: u16,
     path_end: u16,
@@ -209,7 +213,9 @@ impl Key {
     fn from_ends(text: Arc<str>, ends: [usize; 4]) -> Self {
         let [service_end, path_end, query_end, readable_end] =
             ends.map(|end| u16::try_from(end).unwrap_or(u16::MAX));
+        static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         Self {
+            hash: SEED.hash_one(&*text),
             text,
             service_end,
             path_end,
@@ -391,7 +397,7 @@ fn reencode(encoded: &str) -> Option<String> {
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
+        self.hash == other.hash && self.text == other.text
     }
 }
 
@@ -399,7 +405,7 @@ impl Eq for Key {}
 
 impl std::hash::Hash for Key {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.text.hash(state);
+        state.write_u64(self.hash);
     }
 }
 
@@ -412,12 +418,6 @@ impl PartialOrd for Key {
 impl Ord for Key {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.text.cmp(&other.text)
-    }
-}
-
-impl std::borrow::Borrow<str> for Key {
-    fn borrow(&self) -> &str {
-        &self.text
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use larder_model::Key;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use twox_hash::XxHash3_64;
 
 const PLACES: usize = 1 << 16;
 
@@ -30,7 +30,7 @@ impl Lives {
     }
 
     fn place(&self, key: &Key) -> (&AtomicU64, u64) {
-        let hash = xxh3_64_with_seed(key.as_str().as_bytes(), self.seed);
+        let hash = XxHash3_64::oneshot_with_seed(self.seed, key.as_str().as_bytes());
         (&self.places[hash as usize % PLACES], hash >> 32)
     }
 
