@@ -55,8 +55,10 @@ pub(crate) async fn run(
 async fn set_first_policy(settings: &Settings) -> anyhow::Result<()> {
     let api = PolicyApi::of(settings)?;
     let endpoint = "/products".parse()?;
-    api.put_first(&SERVICE.parse()?, &endpoint, &product_service::policy())
-        .await
+    let service = SERVICE.parse()?;
+    api.put(&service, &endpoint, &product_service::policy(), None)
+        .await?;
+    Ok(())
 }
 
 /// Says where everything is, and what to try.
