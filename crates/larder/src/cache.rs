@@ -58,8 +58,9 @@ impl Deref for Cache {
 }
 
 impl Cache {
-    /// A cache for a service, from the environment and `.env`. Needs a Tokio runtime; waits for nothing: a store or a
-    /// control plane that is away is used as soon as it comes.
+    /// A cache for a service, from the environment and `.env`. Needs a Tokio runtime. Waits for no server: a Redis or a
+    /// control plane that is away is used as soon as it comes. The first who opens the folder of an embedded store reads
+    /// all of it, others wait for that (10 s at the most): call it before there are requests.
     ///
     /// # Errors
     /// A [`StartError`] that names the setting and what to do.
