@@ -115,6 +115,7 @@ impl Cache {
 pub struct Builder {
     service: Service,
     settings: Settings,
+    store: Option<Arc<dyn Store>>,
     default_policy: Policy,
 }
 
@@ -123,8 +124,16 @@ impl Builder {
         Ok(Self {
             service: Service::new(service)?,
             settings,
+            store: None,
             default_policy: Policy::default(),
         })
+    }
+
+    /// Uses this store, whatever the settings name.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
     }
 
     /// What holds for an endpoint of which the control plane says nothing.
@@ -139,7 +148,10 @@ impl Builder {
     /// # Errors
     /// [`StartError::Settings`] if a URL is not one.
     pub fn build(self) -> Result<Cache, StartError> {
-        let store = open_store(&self.settings)?;
+        let store = match &self.store {
+            Some(store) => Arc::clone(store),
+            None => open_store(&self.settings)?,
+        };
         let client = self.start_client()?;
         let governor: Arc<dyn Governor> = match &client {
             Some(client) => Arc::clone(client) as Arc<dyn Governor>,
