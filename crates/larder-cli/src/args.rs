@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use larder::{Key, Mode, Pattern, Secret, Service, Settings};
+use larder::{ChosenStore, Key, Mode, Pattern, Secret, Service, Settings};
 
 /// A cache for services: run it, look into it, clear it, steer it.
 #[derive(Parser)]
 #[command(name = "larder", version, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The store: redis://…, rediss://…, unix://…, or the folder of an embedded one. Without it: REDIS_URL, else
-    /// the folder in LARDER_DIR, else .larder
+    /// The store: redis://…, rediss://…, unix://…, or a folder as in LARDER_DIR, in whose store/ the embedded one
+    /// lies. Without it: REDIS_URL, else LARDER_DIR, else .larder
     #[arg(long, global = true, value_name = "URL|FOLDER")]
     store: Option<String>,
 
@@ -283,21 +283,29 @@ fn seconds(text: &str) -> Result<f64, String> {
 impl Args {
     /// The settings, with what the command line says in their place.
     pub(crate) fn settings(&self, mut settings: Settings) -> anyhow::Result<Settings> {
-        let Some(store) = &self.store else {
-            return Ok(settings);
-        };
-        if !store.contains("://") {
-            settings.redis_url = None;
-            settings.dir = PathBuf::from(store);
-            return Ok(settings);
+        if let Some(store) = &self.store {
+            settings.choose_store(read_store(store)?);
         }
-        let url = larder::RedisUrl::parse(store).context("--store")?;
-        if url.has_password() {
-            eprintln!(
-                "larder: a password on the command line can be read by other users: set REDIS_URL instead"
-            );
-        }
-        settings.redis_url = Some(Secret::new(store.clone()));
         Ok(settings)
     }
+}
+
+fn read_store(store: &str) -> anyhow::Result<ChosenStore> {
+    if !store.contains("://") {
+        let folder = PathBuf::from(store);
+        // Taken as it is said, another store would be made in this one, and found empty.
+        if folder.join("data.mdb").exists() {
+            bail!(
+                "--store: {store} is a store itself: name the folder above it, as LARDER_DIR does"
+            );
+        }
+        return Ok(ChosenStore::Folder(folder));
+    }
+    let url = larder::RedisUrl::parse(store).context("--store")?;
+    if url.has_password() {
+        eprintln!(
+            "larder: a password on the command line can be read by other users: set REDIS_URL instead"
+        );
+    }
+    Ok(ChosenStore::Redis(Secret::new(store.to_owned())))
 }

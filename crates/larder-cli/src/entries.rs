@@ -112,12 +112,10 @@ pub(crate) async fn get(query: Get, settings: &Settings, output: &Output) -> any
         std::io::stdout().write_all(&stored.bytes)?;
         return Ok(Done::Yes);
     }
-    match serde_json::from_slice::<Value>(&stored.bytes) {
-        Ok(value) => output.json(&value)?,
-        Err(_) => {
-            let text = String::from_utf8_lossy(&stored.bytes);
-            output.line(&larder::escape(&text))?;
-        }
+    let text = String::from_utf8_lossy(&stored.bytes);
+    match Json::parse(stored.bytes.clone()) {
+        Ok(_) => output.json_text(&text)?,
+        Err(_) => output.line(&larder::escape(&text))?,
     }
     Ok(Done::Yes)
 }

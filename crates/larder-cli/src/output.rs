@@ -41,8 +41,13 @@ impl Output {
 
     /// Prints JSON: `value` for programs.
     pub(crate) fn json<T: Serialize>(&self, value: &T) -> anyhow::Result<()> {
-        let text = serde_json::to_string_pretty(value)?;
-        print(format_args!("{}\n", escape_json(&text)))
+        self.json_text(&serde_json::to_string(value)?)
+    }
+
+    /// [`Output::json`] of a text that is JSON: what stands in it is printed as it is written there. Read and written
+    /// anew, a number would lose digits.
+    pub(crate) fn json_text(&self, text: &str) -> anyhow::Result<()> {
+        print(format_args!("{}\n", escape_json(&lay_out(text))))
     }
 
     pub(crate) fn table(&self, columns: &[Column], rows: Vec<Vec<String>>) -> anyhow::Result<()> {
@@ -82,6 +87,45 @@ fn print(text: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         written => Ok(written?),
     }
+}
+
+/// JSON text with a line for each member and element.
+fn lay_out(json: &str) -> String {
+    let mut out = String::with_capacity(json.len() * 2);
+    let (mut depth, mut is_in_string, mut is_escaped) = (0_usize, false, false);
+    // Whether a line is to begin before what comes next.
+    let mut is_due = false;
+    let begin_line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth));
+    };
+    for character in json.chars() {
+        if is_in_string {
+            out.push(character);
+            is_in_string = is_escaped || character != '"';
+            is_escaped = !is_escaped && character == '\\';
+            continue;
+        }
+        if character.is_ascii_whitespace() {
+            continue;
+        }
+        let is_end = matches!(character, ']' | '}');
+        if is_end {
+            depth = depth.saturating_sub(1);
+        }
+        // An empty list or object stays in its line.
+        if is_due != is_end {
+            begin_line(&mut out, depth);
+        }
+        is_due = matches!(character, '[' | '{' | ',');
+        depth += usize::from(matches!(character, '[' | '{'));
+        is_in_string = character == '"';
+        out.push(character);
+        if character == ':' {
+            out.push(' ');
+        }
+    }
+    out
 }
 
 /// JSON text in which every character that could steer a terminal is written as `\u….`.
@@ -146,6 +190,18 @@ mod tests {
         let times =
             [900, 61_000, 7_260_000, 90_000_000].map(|ms| duration(Duration::from_millis(ms)));
         assert_eq!(times, ["0.9s", "1m 1s", "2h 1m", "1d 1h"]);
+    }
+
+    #[test]
+    fn json_is_laid_out_and_its_values_stay_as_they_are_written() {
+        let text = "{\"a\":[1.10,\r\n{},[ ]],\t\"[\\\"{,\":\"\\\\\"}";
+        let expected =
+            "{\n  \"a\": [\n    1.10,\n    {},\n    []\n  ],\n  \"[\\\"{,\": \"\\\\\"\n}";
+        assert_eq!(lay_out(text), expected);
+        for value in ["[]", "7", "\"a b\"", "{\"a\":null,\"b\":[1,[2]]}"] {
+            let read: serde_json::Value = serde_json::from_str(value).unwrap();
+            assert_eq!(lay_out(value), serde_json::to_string_pretty(&read).unwrap());
+        }
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! What is cached, and for how long: shown and changed.
 
+use anyhow::bail;
 use larder::api::EndpointConfig;
 use larder::{PolicyPatch, QueryRule, Settings};
 
 use crate::args::{EndpointOf, Policy, PolicySet};
 use crate::output::{Column, Done, Output};
 use crate::policy_api::ControlPlane;
+
+/// How often a change is tried while others change the same policy.
+const MOST_TRIES: usize = 10;
 
 pub(crate) async fn run(
     action: Policy,
@@ -25,18 +29,20 @@ pub(crate) async fn run(
     }
 }
 
-/// Changes the fields that are given; the others stay as they are.
+/// Changes the fields that are given; the others stay as they are, also those that somebody else sets meanwhile.
 async fn set(plane: &ControlPlane, change: &PolicySet, output: &Output) -> anyhow::Result<Done> {
     let EndpointOf { service, endpoint } = &change.endpoint;
-    let list = plane.policies(service).await?;
-    let old = list.policies.into_iter().find(|policy| {
-        policy.endpoint == endpoint.template() && policy.method == endpoint.method().as_str()
-    });
-    let old = old.map(|policy| policy.policy).unwrap_or_default();
-    let patch = changed(old, change);
-    let config = plane.put(service, endpoint, &patch).await?;
-    show(&config, output)?;
-    Ok(Done::Yes)
+    for _ in 0..MOST_TRIES {
+        let old = plane.policy(service, endpoint).await?;
+        let tag = old.as_ref().map(|old| old.tag.as_str());
+        let old_policy = old.as_ref().map(|old| old.policy.clone());
+        let patch = changed(old_policy.unwrap_or_default(), change);
+        if let Some(config) = plane.put(service, endpoint, &patch, tag).await? {
+            show(&config, output)?;
+            return Ok(Done::Yes);
+        }
+    }
+    bail!("others keep changing this policy: try again when they are done")
 }
 
 fn changed(old: PolicyPatch, change: &PolicySet) -> PolicyPatch {

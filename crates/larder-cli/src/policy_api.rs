@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use larder::api::{EndpointConfig, PolicyList, ServiceList};
+use larder::api::{EndpointConfig, PolicyDocument, PolicyList, ServiceList};
 use larder::{Endpoint, PolicyPatch, Service, Settings};
-use reqwest::{Method, Response, StatusCode};
-use serde::Serialize;
+use reqwest::{Method, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,6 +18,12 @@ pub(crate) struct ControlPlane {
     client: reqwest::Client,
 }
 
+/// A policy as somebody set it, and the tag that tells it from what is set later.
+pub(crate) struct Tagged {
+    pub(crate) policy: PolicyPatch,
+    pub(crate) tag: String,
+}
+
 impl ControlPlane {
     /// The one that the settings name; without a name, the one that would run on this machine.
     pub(crate) fn of(settings: &Settings) -> anyhow::Result<Self> {
@@ -26,26 +31,28 @@ impl ControlPlane {
         let url = settings.control_plane_url.clone().unwrap_or_else(local);
         // Another one that was installed before does as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
+        let mut client = reqwest::Client::builder()
             .timeout(TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
+            .no_proxy();
+        if url.starts_with("http://") {
+            // Else a machine without certificate authorities could not even speak plain HTTP.
+            client = client.tls_certs_only([]);
+        }
         Ok(Self {
             url: url.trim_end_matches('/').to_owned(),
-            client,
+            client: client.build().context(
+                "can't set up HTTPS: install ca-certificates, or use an http: URL in CONTROL_PLANE_URL",
+            )?,
         })
     }
 
     pub(crate) async fn services(&self) -> anyhow::Result<ServiceList> {
-        let answer = self.send(Method::GET, "/api/services", None::<&()>).await?;
-        self.read(answer).await
+        self.get("/api/services").await
     }
 
     pub(crate) async fn policies(&self, service: &Service) -> anyhow::Result<PolicyList> {
-        let path = format!("/api/policies/{service}");
-        let answer = self.send(Method::GET, &path, None::<&()>).await?;
-        self.read(answer).await
+        self.get(&format!("/api/policies/{service}")).await
     }
 
     /// The policy in force.
@@ -54,41 +61,51 @@ impl ControlPlane {
         service: &Service,
         endpoint: &Endpoint,
     ) -> anyhow::Result<EndpointConfig> {
-        let path = path("config", service, endpoint);
-        let answer = self.send(Method::GET, &path, None::<&()>).await?;
-        self.read(answer).await
+        self.get(&path("config", service, endpoint)).await
     }
 
-    /// Sets a policy in the place of the one there was; answers what is in force now.
+    /// The policy that was set for an endpoint, whatever the names of its parameters.
+    pub(crate) async fn policy(
+        &self,
+        service: &Service,
+        endpoint: &Endpoint,
+    ) -> anyhow::Result<Option<Tagged>> {
+        let path = path("policies", service, endpoint);
+        let answer = self.request(Method::GET, &path).send().await;
+        let answer = answer.with_context(|| self.unreachable())?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let answer = checked(answer).await?;
+        let tag = answer.headers().get(header::ETAG);
+        let tag = tag.and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        let document: PolicyDocument = self.read(answer).await?;
+        Ok(Some(Tagged {
+            policy: document.policy,
+            tag: tag.context("the control plane's answer has no ETag")?,
+        }))
+    }
+
+    /// Sets a policy in the place of the one with this tag, or where there is none; answers what is in force now,
+    /// `None` if somebody else was faster.
     pub(crate) async fn put(
         &self,
         service: &Service,
         endpoint: &Endpoint,
         patch: &PolicyPatch,
-    ) -> anyhow::Result<EndpointConfig> {
-        let path = path("policies", service, endpoint);
-        let answer = self.send(Method::PUT, &path, Some(patch)).await?;
-        self.read(answer).await
-    }
-
-    /// Sets a policy where there is none.
-    #[cfg(feature = "demo")]
-    pub(crate) async fn put_first(
-        &self,
-        service: &Service,
-        endpoint: &Endpoint,
-        patch: &PolicyPatch,
-    ) -> anyhow::Result<()> {
-        let request = self
-            .request(Method::PUT, &path("policies", service, endpoint))
-            .header(reqwest::header::IF_NONE_MATCH, "*")
-            .body(serde_json::to_vec(patch)?);
+        old: Option<&str>,
+    ) -> anyhow::Result<Option<EndpointConfig>> {
+        let request = self.request(Method::PUT, &path("policies", service, endpoint));
+        let request = match old {
+            Some(tag) => request.header(header::IF_MATCH, tag),
+            None => request.header(header::IF_NONE_MATCH, "*"),
+        };
+        let request = request.body(serde_json::to_vec(patch)?);
         let answer = request.send().await.with_context(|| self.unreachable())?;
         if answer.status() == StatusCode::PRECONDITION_FAILED {
-            return Ok(());
+            return Ok(None);
         }
-        checked(answer).await?;
-        Ok(())
+        self.read(checked(answer).await?).await.map(Some)
     }
 
     /// Removes a policy; `false` if there was none.
@@ -110,21 +127,13 @@ impl ControlPlane {
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client
             .request(method, format!("{}{path}", self.url))
-            .header(reqwest::header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_TYPE, "application/json")
     }
 
-    async fn send<T: Serialize>(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&T>,
-    ) -> anyhow::Result<Response> {
-        let mut request = self.request(method, path);
-        if let Some(body) = body {
-            request = request.body(serde_json::to_vec(body)?);
-        }
-        let answer = request.send().await.with_context(|| self.unreachable())?;
-        checked(answer).await
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let answer = self.request(Method::GET, path).send().await;
+        let answer = answer.with_context(|| self.unreachable())?;
+        self.read(checked(answer).await?).await
     }
 
     async fn read<T: DeserializeOwned>(&self, answer: Response) -> anyhow::Result<T> {
@@ -141,7 +150,8 @@ impl ControlPlane {
     }
 }
 
-/// The path of an endpoint's document.
+/// The path of an endpoint's document. What is percent-encoded in a template stays so: the control plane reads it as it
+/// comes.
 fn path(kind: &str, service: &Service, endpoint: &Endpoint) -> String {
     let template = endpoint.template();
     let encoded: String = template
@@ -150,8 +160,6 @@ fn path(kind: &str, service: &Service, endpoint: &Endpoint) -> String {
             '{' => "%7B".to_owned(),
             '}' => "%7D".to_owned(),
             '*' => "%2A".to_owned(),
-            // An encoded byte of the template stays one when the path is decoded.
-            '%' => "%25".to_owned(),
             other => other.to_string(),
         })
         .collect();

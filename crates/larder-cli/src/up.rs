@@ -7,6 +7,7 @@ use std::time::Duration;
 use larder::{Cache, Policy, Settings};
 use product_service::{SERVICE, Shop};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use crate::args::Up;
 use crate::output::{Done, Output};
@@ -34,9 +35,13 @@ pub(crate) async fn run(
     settings.control_plane_url = Some(format!("http://{control_address}"));
 
     let plane = control::open(&settings).await?;
-    let plane = tokio::spawn({
-        let stopped = serving::stopped(shutdown.clone());
-        async move { plane.run(control_listener, stopped).await }
+    let (stop_plane, plane_stopped) = oneshot::channel::<()>();
+    let plane = tokio::spawn(async move {
+        let stopped = async {
+            // Its other end is dropped, never used.
+            let _ = plane_stopped.await;
+        };
+        plane.run(control_listener, stopped).await
     });
     set_first_policy(&settings).await?;
     let slow = Duration::from_millis(settings.slow_query_ms);
@@ -47,6 +52,8 @@ pub(crate) async fn run(
     greet(output, &cache, control_address, &listener)?;
     product_service::serve(listener, &cache, shop, serving::stopped(shutdown)).await?;
     cache.close().await;
+    // Only now: closing the cache sends the last that was measured.
+    drop(stop_plane);
     plane.await??;
     Ok(Done::Yes)
 }
@@ -55,8 +62,10 @@ pub(crate) async fn run(
 async fn set_first_policy(settings: &Settings) -> anyhow::Result<()> {
     let api = PolicyApi::of(settings)?;
     let endpoint = "/products".parse()?;
-    api.put_first(&SERVICE.parse()?, &endpoint, &product_service::policy())
-        .await
+    let service = SERVICE.parse()?;
+    api.put(&service, &endpoint, &product_service::policy(), None)
+        .await?;
+    Ok(())
 }
 
 /// Says where everything is, and what to try.

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use larder_core::Service;
@@ -98,6 +98,7 @@ impl KnownGood {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let state = fs::open(&self.state_dir, flags, Mode::empty())?;
         check(&state, FileType::Directory)?;
+        check_parents(&self.state_dir)?;
         let folder = fs::openat(&state, FOLDER, flags, Mode::empty())?;
         check(&folder, FileType::Directory)?;
         Ok(folder)
@@ -163,6 +164,21 @@ fn check(file: &OwnedFd, expected: FileType) -> io::Result<()> {
     }
     if is_file && stat.st_nlink != 1 {
         return wrong("it has a second name (a hard link)");
+    }
+    Ok(())
+}
+
+/// Who may write a folder may put another one in the place of what is in it.
+fn check_parents(folder: &Path) -> io::Result<()> {
+    // Symbolic links among them are followed: what counts is where the folder lies.
+    for parent in folder.canonicalize()?.ancestors().skip(1) {
+        let mode = fs::stat(parent)?.st_mode;
+        let is_sticky = mode & 0o1000 != 0;
+        if mode & 0o002 != 0 && !is_sticky {
+            return Err(io::Error::other(
+                "everybody may write a folder above it: take that right away (chmod o-w)",
+            ));
+        }
     }
     Ok(())
 }
@@ -241,6 +257,11 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         std::fs::rename(policies.join("second"), &file).unwrap();
         assert!(known_good.read().is_some());
+        set_mode(folder.path(), 0o777);
+        assert!(known_good.read().is_none());
+        assert!(known_good.write(&kept(2)).is_err());
+        set_mode(folder.path(), 0o1777);
+        assert_eq!(known_good.read().unwrap().config.version, 1);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use larder_core::{Event, Key, Window};
+use larder_core::{Endpoint, Event, Key, Window};
 use larder_decide::collapse;
 
 /// Threads are spread over so many locks.
@@ -90,19 +90,21 @@ impl Recorder {
         windows.insert(route.into(), *window);
     }
 
-    /// What was counted since the last time.
+    /// What was counted since the last time. What does not read as an endpoint (`/:-`, which anybody may ask for) is
+    /// part of `other`: the control plane would refuse it, and all that is sent with it.
     pub(crate) fn take(&self) -> Vec<(String, Window)> {
         let mut all = Vec::new();
+        let mut other = self.other.take();
         for shard in &self.shards {
             let windows = std::mem::take(&mut *lock(shard));
             self.endpoints.fetch_sub(windows.len(), Ordering::Relaxed);
-            all.extend(
-                windows
-                    .into_iter()
-                    .map(|(route, window)| (route.into(), window)),
-            );
+            for (route, window) in windows {
+                match route.parse::<Endpoint>() {
+                    Ok(_) => all.push((route.into(), window)),
+                    Err(_) => other.merge(&window),
+                }
+            }
         }
-        let other = self.other.take();
         if other.requests() > 0 {
             all.push(("other".to_owned(), other));
         }

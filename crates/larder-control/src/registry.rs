@@ -209,7 +209,7 @@ impl Registry {
         }
         stored.version += 1;
         for (endpoint, decision) in &news {
-            let key = decision_key(endpoint);
+            let key = identity(endpoint);
             stored.decisions.retain(|(other, _)| *other != key);
             stored.decisions.push((key, decision.clone()));
         }
@@ -247,28 +247,29 @@ impl Registry {
 
 impl StoredService {
     fn position(&self, endpoint: &Endpoint) -> Option<usize> {
-        let key = decision_key(endpoint);
+        let key = identity(endpoint);
         self.policies
             .iter()
-            .position(|policy| decision_key(&policy.endpoint) == key)
+            .position(|policy| identity(&policy.endpoint) == key)
     }
 
     fn decision(&self, endpoint: &Endpoint) -> Option<&Decision> {
-        let key = decision_key(endpoint);
+        let key = identity(endpoint);
         let found = self.decisions.iter().find(|(other, _)| *other == key);
         found.map(|(_, decision)| decision)
     }
 
     /// Drops an endpoint's policy and what was decided for it.
     fn forget(&mut self, endpoint: &Endpoint) {
-        let key = decision_key(endpoint);
+        let key = identity(endpoint);
         self.policies
-            .retain(|policy| decision_key(&policy.endpoint) != key);
+            .retain(|policy| identity(&policy.endpoint) != key);
         self.decisions.retain(|(other, _)| *other != key);
     }
 }
 
-fn decision_key(endpoint: &Endpoint) -> (String, String) {
+/// What makes two spellings of an endpoint one: its method and its shape.
+fn identity(endpoint: &Endpoint) -> (String, String) {
     (endpoint.method().as_str().to_owned(), shape(endpoint))
 }
 

@@ -112,6 +112,8 @@ impl Node {
             Err(_) => {
                 let why = "there is no Tokio runtime: connect inside of one";
                 shared.note(Event::ProbeFailed, why);
+                // There is nothing to wait for.
+                shared.is_started.send_replace(true);
             }
         }
         Self { shared }

@@ -58,8 +58,9 @@ impl Deref for Cache {
 }
 
 impl Cache {
-    /// A cache for a service, from the environment and `.env`. Needs a Tokio runtime; waits for nothing: a store or a
-    /// control plane that is away is used as soon as it comes.
+    /// A cache for a service, from the environment and `.env`. Needs a Tokio runtime. Waits for no server: a Redis or a
+    /// control plane that is away is used as soon as it comes. The first who opens the folder of an embedded store reads
+    /// all of it, others wait for that (10 s at the most): call it before there are requests.
     ///
     /// # Errors
     /// A [`StartError`] that names the setting and what to do.
@@ -114,6 +115,7 @@ impl Cache {
 pub struct Builder {
     service: Service,
     settings: Settings,
+    store: Option<Arc<dyn Store>>,
     default_policy: Policy,
 }
 
@@ -122,8 +124,16 @@ impl Builder {
         Ok(Self {
             service: Service::new(service)?,
             settings,
+            store: None,
             default_policy: Policy::default(),
         })
+    }
+
+    /// Uses this store, whatever the settings name.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
     }
 
     /// What holds for an endpoint of which the control plane says nothing.
@@ -138,7 +148,10 @@ impl Builder {
     /// # Errors
     /// [`StartError::Settings`] if a URL is not one.
     pub fn build(self) -> Result<Cache, StartError> {
-        let store = open_store(&self.settings)?;
+        let store = match &self.store {
+            Some(store) => Arc::clone(store),
+            None => open_store(&self.settings)?,
+        };
         let client = self.start_client()?;
         let governor: Arc<dyn Governor> = match &client {
             Some(client) => Arc::clone(client) as Arc<dyn Governor>,

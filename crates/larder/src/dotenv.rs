@@ -111,7 +111,7 @@ fn parse(text: &str) -> Result<HashMap<String, String>, String> {
                 "line {number} does not begin with a name of letters, digits and _"
             ));
         }
-        let value = unquote(value.trim()).ok_or_else(|| {
+        let value = unquote(value).ok_or_else(|| {
             format!("line {number} has a quote that is not closed, or text behind it")
         })?;
         values.insert(name.to_owned(), value.to_owned());
@@ -119,16 +119,20 @@ fn parse(text: &str) -> Result<HashMap<String, String>, String> {
     Ok(values)
 }
 
+/// A value without its quotes, or without the comment behind it: a `#` begins one where a space or a tab stands before it.
 fn unquote(value: &str) -> Option<&str> {
+    let begun = value.trim_start();
     for quote in ['"', '\''] {
-        if let Some(rest) = value.strip_prefix(quote) {
+        if let Some(rest) = begun.strip_prefix(quote) {
             let (inner, behind) = rest.split_once(quote)?;
             let behind = behind.trim_start();
             return (behind.is_empty() || behind.starts_with('#')).then_some(inner);
         }
     }
-    let end = value.find(" #").unwrap_or(value.len());
-    Some(value[..end].trim_end())
+    let is_comment = |at: &usize| value[..*at].ends_with(char::is_whitespace);
+    let mut hashes = value.match_indices('#').map(|(at, _)| at);
+    let end = hashes.find(is_comment).unwrap_or(value.len());
+    Some(value[..end].trim())
 }
 
 #[cfg(test)]
@@ -143,6 +147,16 @@ mod tests {
         assert_eq!(
             ["A", "B", "C", "D", "E"].map(value),
             ["last", "two words", "#3", "${HOME} $(id) \\n", ""]
+        );
+    }
+
+    #[test]
+    fn a_comment_begins_behind_a_space_or_a_tab() {
+        let values = parse("A= # nothing\nB=1\t# why\nC=#3\nD=a#b #c\nE =  'x' # y\n").unwrap();
+        let value = |name: &str| values[name].as_str();
+        assert_eq!(
+            ["A", "B", "C", "D", "E"].map(value),
+            ["", "1", "#3", "a#b", "x"]
         );
     }
 

@@ -1,6 +1,7 @@
 //! What can be set, from where it came, and what is wrong with it.
 
 use std::collections::HashMap;
+use std::env::VarError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,21 @@ use crate::dotenv::{self, DotEnvError, Owner};
 
 /// The least that an embedded store may be given, in bytes: 1 MiB.
 const MIN_MAX_BYTES: u64 = 1 << 20;
+
+/// What is read from the environment.
+const NAMES: [&str; 11] = [
+    "LARDER_ENV_FILE",
+    "REDIS_URL",
+    "CONTROL_PLANE_URL",
+    "LARDER_DIR",
+    "LARDER_MAX_BYTES",
+    "LARDER_KEY_SECRET",
+    "LARDER_ALLOWED_HOSTS",
+    "PORT",
+    "CONTROL_PORT",
+    "PRODUCTS_DB",
+    "SLOW_QUERY_MS",
+];
 
 /// Why the settings can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +51,8 @@ pub enum SettingsError {
 pub enum Origin {
     /// The process environment.
     Environment,
+    /// The command line of a program.
+    CommandLine,
     /// This file.
     File(PathBuf),
     /// Nowhere: it is what holds if nothing is said.
@@ -45,10 +63,19 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Environment => f.write_str("the environment"),
+            Self::CommandLine => f.write_str("the command line"),
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Default => f.write_str("default"),
         }
     }
+}
+
+/// A store that a program's command line names.
+pub enum ChosenStore {
+    /// The server of this URL.
+    Redis(Secret),
+    /// The embedded one, in a folder such as `LARDER_DIR` names.
+    Folder(PathBuf),
 }
 
 /// A setting, for people: a secret is not shown.
@@ -96,6 +123,15 @@ impl Settings {
     /// # Errors
     /// A [`SettingsError`] that names the variable or the file, and what to do.
     pub fn from_env() -> Result<Self, SettingsError> {
+        let mut names = NAMES.iter();
+        let is_no_text = |name: &&str| matches!(std::env::var(name), Err(VarError::NotUnicode(_)));
+        if let Some(name) = names.find(|name| is_no_text(name)) {
+            return Err(SettingsError::Value {
+                name,
+                origin: Origin::Environment,
+                why: "is not UTF-8: write it in UTF-8, or unset it".to_owned(),
+            });
+        }
         Self::read(|name| std::env::var(name).ok(), Path::new(""))
     }
 
@@ -163,7 +199,10 @@ impl Settings {
             ("LARDER_DIR", self.dir.display().to_string()),
             ("LARDER_MAX_BYTES", self.max_bytes.to_string()),
             ("LARDER_KEY_SECRET", unset(key_secret)),
-            ("LARDER_ALLOWED_HOSTS", self.allowed_hosts.join(",")),
+            (
+                "LARDER_ALLOWED_HOSTS",
+                unset(Some(self.allowed_hosts.join(",")).filter(|hosts| !hosts.is_empty())),
+            ),
             ("PORT", self.port.to_string()),
             ("CONTROL_PORT", self.control_port.to_string()),
             ("PRODUCTS_DB", self.products_db.display().to_string()),
@@ -177,6 +216,23 @@ impl Settings {
                 origin: self.origin(name),
             })
             .collect()
+    }
+
+    /// Takes what a program's command line says of the store in place of `REDIS_URL` and `LARDER_DIR`.
+    pub fn choose_store(&mut self, store: ChosenStore) {
+        let name = match store {
+            ChosenStore::Redis(url) => {
+                self.redis_url = Some(url);
+                "REDIS_URL"
+            }
+            ChosenStore::Folder(folder) => {
+                self.redis_url = None;
+                self.origins.remove("REDIS_URL");
+                self.dir = folder;
+                "LARDER_DIR"
+            }
+        };
+        self.origins.insert(name, Origin::CommandLine);
     }
 
     /// Where a variable's value came from.

@@ -14,8 +14,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, response};
-use larder_core::{Answer, Cache, Json, LoadError, Pattern, PolicyPatch, QueryRule};
-use larder_http::{Caching, CachingLayer, Limits, Problem};
+use larder::http::{Caching, CachingLayer, Limits, Problem};
+use larder::{Answer, Cache, Json, LoadError, Pattern, PolicyPatch, QueryRule};
 use serde::Serialize;
 use tokio::net::TcpListener;
 
@@ -41,14 +41,14 @@ pub fn policy() -> PolicyPatch {
 /// Serves until `shutdown` comes.
 ///
 /// # Errors
-/// As [`larder_http::serve()`].
+/// As [`larder::http::serve()`].
 pub async fn serve(
     listener: TcpListener,
     cache: &Cache,
     shop: Shop,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    larder_http::serve(listener, router(cache, shop), Limits::default(), shutdown).await
+    larder::http::serve(listener, router(cache, shop), Limits::default(), shutdown).await
 }
 
 /// The service's routes.

@@ -155,3 +155,16 @@ fn a_store_that_is_away_is_said() {
     let answer = run(folder.path(), &["stats", "--store", "redis://127.0.0.1:9"]);
     fails(&answer, 3, "127.0.0.1:9");
 }
+
+#[test]
+fn a_variable_that_is_no_text_is_an_error_and_not_left_out() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = larder(folder.path());
+    command
+        .arg("config")
+        .env("LARDER_DIR", std::ffi::OsStr::from_bytes(b"folder-\xff"));
+    let answer: Answer = command.output().unwrap().into();
+    assert_eq!(answer.code, 3, "{}", answer.out);
+    assert!(answer.err.contains("LARDER_DIR"), "{}", answer.err);
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 use larder_testing::redis::RedisServer;
 use serde_json::Value;
 
-use crate::running::{Answer, run};
+use crate::running::{Answer, larder, run};
 
 fn over_both(check: impl Fn(&dyn Fn(&[&str]) -> Answer)) {
     let folder = tempfile::tempdir().unwrap();
@@ -38,6 +38,55 @@ fn an_entry_is_set_read_and_deleted() {
         assert_eq!(larder(&["del", key]).code, 1);
         assert_eq!(larder(&["ttl", key]).code, 1);
     });
+}
+
+#[test]
+fn numbers_are_shown_as_they_are_stored() {
+    over_both(|larder| {
+        let key = "cache:svc:/numbers";
+        let value = "[12345678901234567890123, 1.10]";
+        assert_eq!(larder(&["set", key, value]).code, 0);
+        let shown = "[\n  12345678901234567890123,\n  1.10\n]\n";
+        assert_eq!(larder(&["get", key]).out, shown);
+        assert_eq!(larder(&["get", key, "--json"]).out, shown);
+    });
+}
+
+#[test]
+fn a_store_is_named_by_the_folder_above_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = "cache:svc:/a";
+    assert_eq!(run(folder.path(), &["set", key, "1"]).code, 0);
+    let named = |store: &str| run(folder.path(), &["get", key, "--store", store]);
+    assert_eq!(named(".larder").out, "1\n");
+    let itself = named(".larder/store");
+    assert_eq!(itself.code, 3);
+    assert!(itself.err.contains("the folder above it"), "{}", itself.err);
+    assert!(!folder.path().join(".larder/store/store").exists());
+}
+
+#[test]
+fn every_setting_is_shown_with_where_it_came_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let origins = |args: &[&str]| {
+        let mut command = larder(folder.path());
+        command.args(["config", "--json"]).args(args);
+        let answer: Answer = command.env("RUST_LOG", "info").output().unwrap().into();
+        let list = json(&answer).as_array().unwrap().clone();
+        move |name: &str| {
+            let setting = list.iter().find(|one| one["name"] == name).unwrap();
+            setting["origin"].as_str().unwrap().to_owned()
+        }
+    };
+    let origin = origins(&["--store", "redis://127.0.0.1:9"]);
+    assert_eq!(origin("REDIS_URL"), "the command line");
+    assert_eq!(origin("LARDER_DIR"), "default");
+    assert_eq!(origin("RUST_LOG"), "the environment");
+    assert_eq!(origin("LARDER_CORE_DUMP"), "default");
+    assert_eq!(
+        origins(&["--store", "here"])("LARDER_DIR"),
+        "the command line"
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod bad_input;
 mod entries;
 mod faults;
+mod orderly_end;
 mod policies;
 mod running;
 mod sample_case;

@@ -133,3 +133,92 @@ fn without_a_control_plane_the_next_step_is_said() {
     assert_eq!(answer.code, 3);
     assert!(answer.err.contains("larder up"), "{}", answer.err);
 }
+
+/// The policy as it was set, out of what `larder policy list` says.
+fn listed(folder: &tempfile::TempDir, up: &Up, endpoint: &str) -> serde_json::Value {
+    let list = policy(folder, up, &["list", "svc", "--json"]);
+    let list: serde_json::Value = serde_json::from_str(&list.out).unwrap();
+    let policies = list.as_array().unwrap();
+    let found: Vec<_> = policies
+        .iter()
+        .filter(|one| one["endpoint"] == endpoint)
+        .collect();
+    assert_eq!(found.len(), 1, "{list}");
+    found[0]["policy"].clone()
+}
+
+#[test]
+fn a_policy_is_the_same_however_its_parameters_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(&folder, |_| ());
+    policy(&folder, &up, &["set", "svc", "/p/{id}", "--ttl", "60"]);
+    policy(&folder, &up, &["set", "svc", "/p/:name", "--mode", "off"]);
+    let policy = listed(&folder, &up, "/p/{name}");
+    assert_eq!(
+        (&policy["ttl_seconds"], &policy["mode"]),
+        (&60.into(), &"off".into())
+    );
+}
+
+#[test]
+fn what_several_set_at_once_is_all_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(&folder, |_| ());
+    let port = up.control_port.to_string();
+    for round in 0..5 {
+        let endpoint = format!("/at-once/{round}");
+        let changes = [
+            ["--ttl", "60"],
+            ["--jitter", "0.5"],
+            ["--negative-ttl", "7"],
+            ["--max-value-bytes", "9"],
+        ];
+        let commands = changes.map(|change| {
+            let mut command = larder(folder.path());
+            command
+                .args(["policy", "set", "svc", &endpoint])
+                .args(change)
+                .env("CONTROL_PORT", &port)
+                .stdout(std::process::Stdio::null());
+            command.spawn().unwrap()
+        });
+        for mut command in commands {
+            assert!(command.wait().unwrap().success());
+        }
+        let policy = listed(&folder, &up, &endpoint);
+        assert_eq!(policy.as_object().unwrap().len(), 4, "{policy}");
+    }
+}
+
+#[test]
+fn an_encoded_byte_of_a_path_stays_as_it_is_in_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(&folder, |_| ());
+    policy(&folder, &up, &["set", "svc", "/café/a%20b", "--ttl", "60"]);
+    let policy = listed(&folder, &up, "/caf%C3%A9/a%20b");
+    assert_eq!(policy["ttl_seconds"], 60);
+}
+
+#[test]
+fn plain_http_needs_no_certificate_authorities() {
+    let without = |command: &mut std::process::Command| {
+        command
+            .env("SSL_CERT_FILE", "/none")
+            .env("SSL_CERT_DIR", "/none");
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(&folder, without);
+    let mut list = larder(folder.path());
+    list.args(["policy", "list"])
+        .env("CONTROL_PORT", up.control_port.to_string());
+    without(&mut list);
+    let answer: Answer = list.output().unwrap().into();
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    let mut naive = larder(folder.path());
+    naive
+        .args(["policy", "list"])
+        .env("CONTROL_PLANE_URL", "https://127.0.0.1:9");
+    without(&mut naive);
+    let answer: Answer = naive.output().unwrap().into();
+    assert!(answer.err.contains("ca-certificates"), "{}", answer.err);
+}

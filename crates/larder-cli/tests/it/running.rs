@@ -113,6 +113,11 @@ impl Up {
         self.child.id()
     }
 
+    /// What it logs, to be read when it has ended; `set` must have made it a pipe.
+    pub(crate) fn take_log(&mut self) -> std::process::ChildStderr {
+        self.child.stderr.take().expect("it is a pipe")
+    }
+
     /// Ends it as Ctrl-C does, and answers whether it ended orderly.
     pub(crate) fn interrupt(mut self) -> bool {
         let pid = self.child.id().to_string();

@@ -63,6 +63,22 @@ async fn windows_arrive_per_template_and_closing_sends_the_last() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_that_is_no_endpoint_keeps_no_other_window_from_arriving() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = Control::start(&folder.path().join("control.db"), 0).await;
+    let client = client(control.port, None);
+    client.record(&key("/a"), miss(5));
+    // Such a path is a key, but neither a path of a template nor one.
+    let odd = key("/products/:-");
+    assert!(odd.path().parse::<larder_core::Endpoint>().is_err());
+    client.record(&odd, miss(5));
+    client.close().await;
+    assert_eq!(client.status().dropped_windows, 0);
+    assert_eq!(measured(&control, "/a").await["window"]["misses"], 1);
+    assert_eq!(measured(&control, "other").await["window"]["misses"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counts_survive_changes_of_the_policies() {
     let folder = tempfile::tempdir().unwrap();
     let control = Control::start(&folder.path().join("control.db"), 0).await;

@@ -59,12 +59,15 @@ pub(super) async fn put(
     Body(patch): Body<PolicyPatch>,
 ) -> Result<Response, Problem> {
     let preconditions = preconditions(&headers)?;
-    let put = plane
-        .registry
-        .put(&service, &endpoint, patch, &preconditions);
-    let (config, etag) = put.await.map_err(problem)?;
-    plane.metrics.policy_changes.inc();
-    tracing::info!(service = service.as_str(), %endpoint, version = config.version, "policy set");
+    let put = async move {
+        let registry = &plane.registry;
+        let put = registry.put(&service, &endpoint, patch, &preconditions);
+        let (config, etag) = put.await?;
+        plane.metrics.policy_changes.inc();
+        tracing::info!(service = service.as_str(), %endpoint, version = config.version, "policy set");
+        Ok((config, etag))
+    };
+    let (config, etag) = to_its_end(put).await?;
     Ok(([(header::ETAG, etag)], Json(config)).into_response())
 }
 
@@ -79,11 +82,29 @@ pub(super) async fn delete(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let preconditions = preconditions(&headers)?;
-    let deleted = plane.registry.delete(&service, &endpoint, &preconditions);
-    deleted.await.map_err(problem)?;
-    plane.metrics.policy_changes.inc();
-    tracing::info!(service = service.as_str(), %endpoint, "policy removed");
+    let delete = async move {
+        let registry = &plane.registry;
+        registry.delete(&service, &endpoint, &preconditions).await?;
+        plane.metrics.policy_changes.inc();
+        tracing::info!(service = service.as_str(), %endpoint, "policy removed");
+        Ok(())
+    };
+    to_its_end(delete).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes a change, also if its client goes away, with whom the handler ends: else it could be in the database and not
+/// in force.
+async fn to_its_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, ChangeError>> + Send + 'static,
+) -> Result<T, Problem> {
+    let made = tokio::spawn(change).await;
+    let made = made.map_err(|error| {
+        tracing::error!(%error, "a change of a policy came to no end");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR)
+            .detail("the change failed: the control plane's log says why")
+    })?;
+    made.map_err(problem)
 }
 
 fn preconditions(headers: &HeaderMap) -> Result<Preconditions, Problem> {

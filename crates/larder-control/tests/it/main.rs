@@ -1,6 +1,7 @@
 //! What the control plane promises, over real sockets and a real database.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod abandoned;
 mod automatic;
 mod bad_input;
 mod browser;

@@ -8,6 +8,7 @@ mod faults;
 mod foreign_entries;
 mod hostile_server;
 mod log;
+mod no_runtime;
 mod patterns;
 mod said_once;
 mod scripted;

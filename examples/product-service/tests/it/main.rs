@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_core::{Cache, FixedGovernor, InProcess, Key, Policy, Service, Store};
+use larder::{Cache, InProcess, Key, Policy, Settings, Store};
 use product_service::{SERVICE, Shop, policy, serve};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,11 +29,13 @@ struct Running {
 }
 
 fn cache_over(store: Arc<dyn Store>) -> Cache {
-    let policy = policy().apply(&Policy::default()).unwrap();
-    Cache::builder(Service::new(SERVICE).unwrap())
+    let nothing_set = Settings::read(|_| None, Path::new("tests")).unwrap();
+    Cache::builder(SERVICE, nothing_set)
+        .unwrap()
         .store(store)
-        .governor(Arc::new(FixedGovernor::new(policy)))
+        .default_policy(policy().apply(&Policy::default()).unwrap())
         .build()
+        .unwrap()
 }
 
 fn in_process() -> Arc<dyn Store> {

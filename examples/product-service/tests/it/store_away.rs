@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::{
+use larder::{
     ClearMode, Cursor, Deleted, Key, NewEntry, Page, Pattern, Store, StoreError, StoreFuture,
     StoreStats, Stored, Ttl, Written,
 };
