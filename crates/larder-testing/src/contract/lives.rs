@@ -68,6 +68,16 @@ pub(super) async fn a_read_cuts_what_lives_too_long(store: &dyn Store) {
     wait_until_gone(store, &many).await;
 }
 
+pub(super) async fn a_read_that_allows_more_lengthens_nothing(store: &dyn Store) {
+    let service = service("lengthen");
+    let key = key(&service, "/a");
+    set_for(store, &key, "kept", ttl(300)).await;
+    for longest in [1, 100, 200] {
+        assert!(store.get(&key, ttl(longest)).await.unwrap().is_some());
+    }
+    wait_until_gone(store, &key).await;
+}
+
 /// Asks again until the entry is gone.
 async fn wait_until_gone(store: &dyn Store, key: &Key) {
     let begin = Instant::now();

@@ -36,6 +36,7 @@ where
     lives::an_entry_ends_with_its_ttl(&*make().await).await;
     lives::a_replaced_entry_has_the_new_ttl(&*make().await).await;
     lives::a_read_cuts_what_lives_too_long(&*make().await).await;
+    lives::a_read_that_allows_more_lengthens_nothing(&*make().await).await;
     values::many_are_read_in_their_order(&*make().await).await;
     values::many_are_set_with_an_outcome_each(&*make().await).await;
     deletes::a_delete_counts_what_was_there(&*make().await).await;
