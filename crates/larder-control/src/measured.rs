@@ -1,17 +1,20 @@
 //! What was measured lately: windows per endpoint, in memory, bounded whatever is sent.
 
-use std::collections::{HashMap, VecDeque};
+mod check;
+mod rolling;
+
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use larder_decide::collapse;
-use larder_model::api::{MeasuredEndpoint, Signal, SignalBatch, SignalStatus, WindowReport};
-use larder_model::{Endpoint, EndpointError, KeyError, Method, Outcome, Service, Window};
+use larder_model::api::{MeasuredEndpoint, SignalBatch};
+use larder_model::{Endpoint, Service, Window};
 
-/// A bucket is this long.
-const BUCKET_SECONDS: u64 = 10;
-/// Windows reach back this far.
-pub(crate) const REACH: Duration = Duration::from_secs(300);
+pub(crate) use check::SignalError;
+use check::{Checked, Identity, OTHER, check_signal, check_window, guess};
+pub(crate) use rolling::REACH;
+use rolling::Rolling;
+
 /// An endpoint on which nothing was measured for so long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(3_600);
 /// Each service has at most this many endpoints; further ones count as `other`.
@@ -22,31 +25,6 @@ const MAX_ENDPOINTS_IN_ALL: usize = 20_000;
 const MAX_SERVICES: usize = 1_000;
 /// The sequences of at most this many instances are remembered.
 const MAX_INSTANCES: usize = 10_000;
-/// What endpoints past the bound are called, by clients too.
-const OTHER: &str = "other";
-/// No latency is longer, in milliseconds: a day.
-const MAX_LATENCY_MS: f64 = 86_400_000.0;
-/// No answer counts more bytes: 1 TiB.
-const MAX_BYTES: u64 = 1 << 40;
-
-/// Why signals are refused. Nothing of a batch counts if one is.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SignalError {
-    #[error(transparent)]
-    Service(#[from] KeyError),
-    #[error(transparent)]
-    Endpoint(#[from] EndpointError),
-    #[error("latency_ms is {0}: use 0 to 86400000 milliseconds")]
-    Latency(f64),
-    #[error("bytes is {0}: use at most 1099511627776 (1 TiB)")]
-    Bytes(u64),
-    #[error(
-        "a window of {0} has figures that can't be: counts are at most 1000000000 and fit each other, sums are finite and not negative"
-    )]
-    Window(String),
-    #[error("the instance's name {0:?} is not valid: use 1 to 64 of A-Z a-z 0-9 . _ -")]
-    Instance(String),
-}
 
 /// What was counted of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,21 +35,6 @@ pub(crate) struct Counted {
     pub(crate) duplicates: u64,
     /// Of services past the bound.
     pub(crate) dropped: u64,
-}
-
-/// A signal or window that was checked.
-struct Checked {
-    service: Service,
-    /// `None`: those that the client itself could not tell apart.
-    endpoint: Option<Endpoint>,
-    window: Window,
-    identity: Option<Identity>,
-}
-
-struct Identity {
-    instance: String,
-    boot: u64,
-    sequence: u64,
 }
 
 /// What was measured of all services.
@@ -93,12 +56,6 @@ struct State {
 struct Endpoints {
     known: HashMap<Endpoint, Rolling>,
     other: Rolling,
-}
-
-/// Windows of the last minutes, oldest first; empty ones are left out.
-#[derive(Default)]
-struct Rolling {
-    buckets: VecDeque<(u64, Window)>,
 }
 
 impl Measured {
@@ -174,11 +131,7 @@ impl Measured {
     /// Forgets what was not measured for an hour, so that what is bounded has room for what is.
     pub(crate) fn forget_old(&self, now: Duration) {
         let mut state = self.state();
-        let is_recent = |rolling: &Rolling| {
-            let last = rolling.buckets.back().map_or(0, |(bucket, _)| *bucket);
-            let last = Duration::from_secs(last.saturating_mul(BUCKET_SECONDS));
-            now.saturating_sub(last) < FORGET_AFTER
-        };
+        let is_recent = |rolling: &Rolling| now.saturating_sub(rolling.last()) < FORGET_AFTER;
         for endpoints in state.services.values_mut() {
             endpoints.known.retain(|_, rolling| is_recent(rolling));
         }
@@ -261,119 +214,6 @@ impl State {
     }
 }
 
-// === impl Rolling ===
-
-impl Rolling {
-    fn add(&mut self, window: &Window, now: Duration) {
-        let bucket = now.as_secs() / BUCKET_SECONDS;
-        self.drop_before(oldest(now));
-        match self.buckets.back_mut() {
-            Some((last, sum)) if *last >= bucket => sum.merge(window),
-            _ => self.buckets.push_back((bucket, *window)),
-        }
-    }
-
-    fn sum(&self, now: Duration) -> Window {
-        let mut sum = Window::default();
-        let recent = self
-            .buckets
-            .iter()
-            .filter(|(bucket, _)| *bucket >= oldest(now));
-        recent.for_each(|(_, window)| sum.merge(window));
-        sum
-    }
-
-    /// Keeps at least the last one: it says when the endpoint was last measured.
-    fn drop_before(&mut self, oldest: u64) {
-        while self.buckets.len() > 1
-            && self
-                .buckets
-                .front()
-                .is_some_and(|(bucket, _)| *bucket < oldest)
-        {
-            self.buckets.pop_front();
-        }
-    }
-}
-
-fn oldest(now: Duration) -> u64 {
-    now.saturating_sub(REACH).as_secs() / BUCKET_SECONDS
-}
-
-// === checks ===
-
-fn check_signal(signal: Signal) -> Result<Checked, SignalError> {
-    if !(0.0..=MAX_LATENCY_MS).contains(&signal.latency_ms) {
-        return Err(SignalError::Latency(signal.latency_ms));
-    }
-    let bytes = signal.bytes.unwrap_or(0);
-    if bytes > MAX_BYTES {
-        return Err(SignalError::Bytes(bytes));
-    }
-    let mut window = Window::default();
-    window.count(
-        signal.cache.unwrap_or(Outcome::Bypass),
-        Some(Duration::from_secs_f64(signal.latency_ms / 1_000.0)),
-        signal.status == SignalStatus::Error,
-        bytes,
-    );
-    Ok(Checked {
-        service: Service::new(&signal.service_name)?,
-        endpoint: Some(read_endpoint(&signal.endpoint)?),
-        window,
-        identity: None,
-    })
-}
-
-fn check_window(report: WindowReport) -> Result<Checked, SignalError> {
-    let window = report.window;
-    if !window.is_plausible() || !fits_itself(&window) {
-        return Err(SignalError::Window(
-            report.endpoint.chars().take(80).collect(),
-        ));
-    }
-    if Service::new(&report.instance).is_err() {
-        return Err(SignalError::Instance(
-            report.instance.chars().take(80).collect(),
-        ));
-    }
-    Ok(Checked {
-        service: Service::new(&report.service_name)?,
-        endpoint: match report.endpoint.as_str() {
-            OTHER => None,
-            endpoint => Some(read_endpoint(endpoint)?),
-        },
-        window,
-        identity: Some(Identity {
-            instance: report.instance,
-            boot: report.boot,
-            sequence: report.sequence,
-        }),
-    })
-}
-
-/// No latency is longer than a day, and the longest of some is not longer than their sum (but for rounding).
-fn fits_itself(window: &Window) -> bool {
-    let most = |count: u64| count as f64 * MAX_LATENCY_MS;
-    window.origin_ms_max <= MAX_LATENCY_MS
-        && window.origin_ms_max <= window.origin_ms_sum * 1.000_001
-        && window.origin_ms_sum <= most(window.origin_count)
-        && window.hit_ms_sum <= most(window.hits)
-        && window.bytes <= MAX_BYTES.saturating_mul(1_024)
-}
-
-/// A path with a query counts without it.
-fn read_endpoint(text: &str) -> Result<Endpoint, SignalError> {
-    let text = text.split_once('?').map_or(text, |(path, _)| path);
-    Ok(text.parse()?)
-}
-
-/// The template of an endpoint that no policy knows.
-fn guess(endpoint: &Endpoint) -> Result<Endpoint, SignalError> {
-    let template = collapse(endpoint.template());
-    Ok(Endpoint::new(Method::clone(endpoint.method()), &template)?)
-}
-
 fn describe(
     service: &Service,
     (endpoint, method): (&str, &str),
@@ -392,6 +232,7 @@ fn describe(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use larder_model::api::{Signal, SignalStatus, WindowReport};
 
     const NOW: Duration = Duration::from_secs(1_000_000);
 

@@ -1,22 +1,24 @@
 //! Lookups of many keys at once: one read, one call of the loader for all that is missing.
 
+mod read;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use larder_model::{Key, Outcome};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cache::{Answer, Cache, Inner, LoadError, read_typed};
+use crate::cache::{Answer, Cache, Inner, LoadError};
 use crate::counters::Count;
 use crate::departure::{Departure, call, spawn};
 use crate::flight::{Boarding, Flight, Landing, Seen};
 use crate::form::{Form, Optional};
 use crate::governor::Event;
 use crate::load::Lookup;
-use crate::store::Stored;
+use read::{Asked, find_each};
 
 impl Cache {
     /// The values under keys, in their order. All that is missing, and that nobody is loading yet, is loaded by one
@@ -35,14 +37,20 @@ impl Cache {
         F: FnOnce(Vec<Key>) -> L + Send + 'static,
         L: Future<Output = Result<HashMap<Key, T>, E>> + Send + 'static,
     {
-        let mut answers = HashMap::with_capacity(keys.len());
-        let mut missing = Missing::default();
-        find_many::<T>(&self.inner, keys, &mut answers, &mut missing).await;
-        load_missing(&self.inner, missing, loader, &mut answers).await?;
-        keys.iter()
-            .map(|key| answers.get(key).cloned().ok_or(LoadError::Abandoned))
-            .collect()
+        let mut batch = Batch::of(&self.inner, keys.len());
+        let missing = batch.find(keys).await;
+        let joined = batch.load(missing, loader).await;
+        batch.join(joined).await;
+        batch.answers_of(keys)
     }
+}
+
+/// One lookup of many keys: what is known of them by now.
+struct Batch<'a, T, E> {
+    inner: &'a Arc<Inner>,
+    answers: HashMap<Key, Answer<Option<T>>>,
+    /// The first one.
+    error: Option<LoadError<E>>,
 }
 
 /// What a lookup of many did not find.
@@ -56,36 +64,162 @@ struct Missing {
     alone: Vec<(Key, Outcome)>,
 }
 
-async fn find_many<T>(
-    inner: &Arc<Inner>,
-    keys: &[Key],
-    answers: &mut HashMap<Key, Answer<Option<T>>>,
-    missing: &mut Missing,
-) where
+impl<'a, T, E> Batch<'a, T, E>
+where
     T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
 {
-    let mut asked = Vec::with_capacity(keys.len());
-    let mut seen = Vec::with_capacity(keys.len());
-    let mut longest = None;
-    for key in unique(keys) {
-        let gate = inner.governor.gate(key);
-        if gate.cache_enabled {
-            asked.push(key.clone());
-            seen.push(inner.flights.seen(key));
-            longest = longest.max(gate.ttl);
-        } else {
-            inner.counters.add(Count::Bypasses);
-            missing.alone.push((key.clone(), Outcome::Bypass));
+    fn of(inner: &'a Arc<Inner>, count: usize) -> Self {
+        Self {
+            inner,
+            answers: HashMap::with_capacity(count),
+            error: None,
         }
     }
-    let found = match longest {
-        Some(longest) => inner.read_many(&asked, longest).await,
-        None => vec![None; asked.len()],
-    };
-    for ((key, seen), stored) in asked.into_iter().zip(seen).zip(found) {
-        if !take_found(inner, &key, stored, answers) {
-            inner.counters.add(Count::Misses);
-            board_one(inner, key, seen, missing);
+
+    /// Takes what the store has. Boards the loads of what it has not.
+    async fn find(&mut self, keys: &[Key]) -> Missing {
+        let inner = self.inner;
+        let mut missing = Missing::default();
+        let mut asked = Vec::with_capacity(keys.len());
+        for key in unique(keys) {
+            let gate = inner.governor.gate(key);
+            if gate.cache_enabled {
+                let (key, seen) = (key.clone(), inner.flights.seen(key));
+                asked.push(Asked { key, gate, seen });
+            } else {
+                inner.counters.add(Count::Bypasses);
+                missing.alone.push((key.clone(), Outcome::Bypass));
+            }
+        }
+        let found = find_each::<T>(inner, &asked).await;
+        for (asked, found) in asked.into_iter().zip(found) {
+            match found {
+                Some((value, bytes)) => self.take_hit(asked.key, value, bytes),
+                None => {
+                    inner.counters.add(Count::Misses);
+                    missing.board(inner, asked.key, asked.seen);
+                }
+            }
+        }
+        missing
+    }
+
+    fn take_hit(&mut self, key: Key, value: Option<T>, bytes: u64) {
+        let outcome = Outcome::Hit;
+        self.inner.counters.add(Count::Hits);
+        self.inner.report(&key, Event::of(outcome, bytes));
+        self.answers.insert(key, Answer { value, outcome });
+    }
+
+    /// One call of the loader for what nobody else loads. Hands back what others load: that is waited for later, so
+    /// that two lookups can't wait for each other.
+    async fn load<F, L>(&mut self, missing: Missing, loader: F) -> Vec<(Key, Arc<Flight>)>
+    where
+        F: FnOnce(Vec<Key>) -> L + Send + 'static,
+        L: Future<Output = Result<HashMap<Key, T>, E>> + Send + 'static,
+    {
+        let Missing {
+            departures,
+            joined,
+            alone,
+        } = missing;
+        if departures.is_empty() && alone.is_empty() {
+            return joined;
+        }
+        let own: Vec<(Key, Arc<Flight>)> = departures
+            .iter()
+            .map(|departure| (departure.key.clone(), Arc::clone(&departure.flight)))
+            .collect();
+        let (send, receive) = tokio::sync::oneshot::channel();
+        let keys = alone.iter().map(|(key, _)| key.clone()).collect();
+        let inner = Arc::clone(self.inner);
+        spawn(load_many::<T, E, F, L>(
+            inner, departures, keys, loader, send,
+        ))
+        .await;
+        let loaded = receive.await.unwrap_or_else(|_| LoadedAlone {
+            made: Err(LoadError::Abandoned),
+            load: None,
+        });
+        self.take_loaded(alone, loaded);
+        for (key, flight) in own {
+            self.arrive(key, &flight).await;
+        }
+        joined
+    }
+
+    fn take_loaded(&mut self, alone: Vec<(Key, Outcome)>, loaded: LoadedAlone<T, E>) {
+        let mut made = loaded.made;
+        for (key, outcome) in alone {
+            let event = Event {
+                latency: loaded.load,
+                is_error: made.is_err(),
+                ..Event::of(outcome, 0)
+            };
+            self.inner.report(&key, event);
+            let value = match &mut made {
+                Ok(made) => Ok(made.remove(&key)),
+                Err(error) => Err(error.clone()),
+            };
+            self.take(key, value.map(|value| Answer { value, outcome }));
+        }
+    }
+
+    /// Waits for what others load. After an error there is nothing to wait for: what is left is reported as a miss that
+    /// nobody judged.
+    async fn join(&mut self, joined: Vec<(Key, Arc<Flight>)>) {
+        for (key, flight) in joined {
+            if self.error.is_some() {
+                self.inner.report(&key, Event::of(Outcome::Miss, 0));
+            } else {
+                self.arrive(key, &flight).await;
+            }
+        }
+    }
+
+    async fn arrive(&mut self, key: Key, flight: &Flight) {
+        let landing = flight.wait().await;
+        let answer = Lookup::<Optional<T>>::of(self.inner, &key).arrive(flight, &landing);
+        self.take(key, answer);
+    }
+
+    fn take(&mut self, key: Key, answer: Result<Answer<Option<T>>, LoadError<E>>) {
+        match answer {
+            Ok(answer) => {
+                self.answers.insert(key, answer);
+            }
+            Err(error) => {
+                self.error.get_or_insert(error);
+            }
+        }
+    }
+
+    fn answers_of(self, keys: &[Key]) -> Result<Vec<Answer<Option<T>>>, LoadError<E>> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        keys.iter()
+            .map(|key| self.answers.get(key).cloned().ok_or(LoadError::Abandoned))
+            .collect()
+    }
+}
+
+impl Missing {
+    fn board(&mut self, inner: &Arc<Inner>, key: Key, seen: Seen) {
+        match inner.flights.board(&key, seen) {
+            Boarding::Pilot {
+                flight,
+                landed_since,
+            } => {
+                let departure = Departure::new(inner, &key, &flight, landed_since);
+                self.departures.push(departure);
+            }
+            Boarding::Passenger(flight) => {
+                inner.counters.add(Count::Joined);
+                self.joined.push((key, flight));
+            }
+            Boarding::Full => self.alone.push((key, Outcome::Miss)),
         }
     }
 }
@@ -93,78 +227,6 @@ async fn find_many<T>(
 fn unique(keys: &[Key]) -> impl Iterator<Item = &Key> {
     let mut met = std::collections::HashSet::with_capacity(keys.len());
     keys.iter().filter(move |key| met.insert(key.as_str()))
-}
-
-fn take_found<T: DeserializeOwned>(
-    inner: &Inner,
-    key: &Key,
-    stored: Option<Stored>,
-    answers: &mut HashMap<Key, Answer<Option<T>>>,
-) -> bool {
-    let Some((value, bytes)) = inner.decode(stored, read_typed) else {
-        return false;
-    };
-    inner.counters.add(Count::Hits);
-    inner.report(key, Event::of(Outcome::Hit, bytes));
-    let outcome = Outcome::Hit;
-    answers.insert(key.clone(), Answer { value, outcome });
-    true
-}
-
-fn board_one(inner: &Arc<Inner>, key: Key, seen: Seen, missing: &mut Missing) {
-    match inner.flights.board(&key, seen) {
-        Boarding::Pilot {
-            flight,
-            landed_since,
-        } => {
-            let departure = Departure::new(inner, &key, &flight, landed_since);
-            missing.departures.push(departure);
-        }
-        Boarding::Passenger(flight) => {
-            inner.counters.add(Count::Joined);
-            missing.joined.push((key, flight));
-        }
-        Boarding::Full => missing.alone.push((key, Outcome::Miss)),
-    }
-}
-
-/// One call of the loader for what nobody else loads, then the wait for what others load: in this order, so that two
-/// lookups can't wait for each other.
-async fn load_missing<T, E, F, L>(
-    inner: &Arc<Inner>,
-    missing: Missing,
-    loader: F,
-    answers: &mut HashMap<Key, Answer<Option<T>>>,
-) -> Result<(), LoadError<E>>
-where
-    T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
-    E: Send + Sync + 'static,
-    F: FnOnce(Vec<Key>) -> L + Send + 'static,
-    L: Future<Output = Result<HashMap<Key, T>, E>> + Send + 'static,
-{
-    let mut waiting = missing.joined;
-    if !missing.departures.is_empty() || !missing.alone.is_empty() {
-        for departure in &missing.departures {
-            waiting.push((departure.key.clone(), Arc::clone(&departure.flight)));
-        }
-        let (send, receive) = tokio::sync::oneshot::channel();
-        let alone: Vec<Key> = missing.alone.iter().map(|(key, _)| key.clone()).collect();
-        let load =
-            load_many::<T, E, F, L>(Arc::clone(inner), missing.departures, alone, loader, send);
-        spawn(load).await;
-        let mut loaded = receive.await.map_err(|_| LoadError::Abandoned)??;
-        for (key, outcome) in missing.alone {
-            let value = loaded.remove(&key);
-            inner.report(&key, Event::of(outcome, 0));
-            answers.insert(key, Answer { value, outcome });
-        }
-    }
-    for (key, flight) in waiting {
-        let landing = flight.wait().await;
-        let arrived = Lookup::<Optional<T>>::of(inner, &key).arrive(&flight, landing);
-        answers.insert(key, arrived.unwrap_or(Err(LoadError::OtherType))?);
-    }
-    Ok(())
 }
 
 /// Lands those whose key another load has filled since it was read, and hands back the others.
@@ -186,8 +248,12 @@ where
     missing
 }
 
-/// The values of the keys that only the one caller wanted, or why there are none.
-type LoadedAlone<T, E> = Result<HashMap<Key, T>, LoadError<E>>;
+/// What was made for the keys that only the one caller wanted.
+struct LoadedAlone<T, E> {
+    made: Result<HashMap<Key, T>, LoadError<E>>,
+    /// How long the loader took, if it was called.
+    load: Option<Duration>,
+}
 
 async fn load_many<T, E, F, L>(
     inner: Arc<Inner>,
@@ -202,51 +268,64 @@ async fn load_many<T, E, F, L>(
     L: Future<Output = Result<HashMap<Key, T>, E>> + Send + 'static,
 {
     let departures = still_missing::<T>(departures).await;
-    let mut keys: Vec<Key> = departures
-        .iter()
-        .map(|departure| departure.key.clone())
-        .collect();
-    keys.extend(alone.iter().cloned());
+    let own = departures.iter().map(|departure| departure.key.clone());
+    let keys: Vec<Key> = own.chain(alone.iter().cloned()).collect();
     if keys.is_empty() {
-        let _ = caller.send(Ok(HashMap::new()));
+        let made = Ok(HashMap::new());
+        let _ = caller.send(LoadedAlone { made, load: None });
         return;
     }
     inner.counters.add(Count::Loads);
-    let time = keys
-        .iter()
-        .map(|key| inner.governor.policy(key).load_timeout())
-        .max()
-        .unwrap_or_default();
+    let time = longest_load(&inner, &keys);
     let begin = Instant::now();
     let made = call(time, || loader(keys)).await;
     let load = begin.elapsed();
-    let mut made = match made {
-        Ok(made) => made,
+    for departure in &departures {
+        departure.flight.took(load);
+    }
+    let made = match made {
+        Ok(mut made) => {
+            let only_here = alone
+                .into_iter()
+                .filter_map(|key| made.remove_entry(&key))
+                .collect();
+            fill::<T>(departures, made).await;
+            Ok(only_here)
+        }
         Err(error) => {
             inner.counters.add(Count::LoadErrors);
             for departure in departures {
-                departure.flight.took(load);
                 departure.land(Landing::from(error.clone()));
             }
-            // The caller may be gone; the others have their landing.
-            let _ = caller.send(Err(error));
-            return;
+            Err(error)
         }
     };
-    let only_here = alone
-        .into_iter()
-        .filter_map(|key| made.remove(&key).map(|value| (key, value)))
-        .collect();
+    // The caller may be gone; the others have their landing.
+    let load = Some(load);
+    let _ = caller.send(LoadedAlone { made, load });
+}
+
+/// The longest `load_timeout` of the policies of some keys.
+fn longest_load(inner: &Inner, keys: &[Key]) -> Duration {
+    let times = keys
+        .iter()
+        .map(|key| inner.governor.policy(key).load_timeout());
+    times.max().unwrap_or_default()
+}
+
+/// Stores what was loaded, and lands. What the loader left out is absent.
+async fn fill<T>(departures: Vec<Departure>, mut made: HashMap<Key, T>)
+where
+    T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
+{
     let fills = departures.into_iter().map(|departure| {
-        departure.flight.took(load);
         let value = made.remove(&departure.key);
-        let policy = inner.governor.policy(&departure.key);
         async move {
-            if let Ok((value, json)) = Optional::<T>::finish(value) {
-                departure.finish::<Optional<T>>(value, json, &policy).await;
+            match Optional::<T>::finish(value) {
+                Ok((value, json)) => departure.finish::<Optional<T>>(value, json).await,
+                Err(message) => departure.land(Landing::NotJson(message)),
             }
         }
     });
     futures_util::future::join_all(fills).await;
-    let _ = caller.send(Ok(only_here));
 }

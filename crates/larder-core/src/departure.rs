@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use larder_model::{Key, Policy};
+use larder_model::Key;
 use tracing::Instrument;
 
 use crate::cache::{Inner, LoadError};
 use crate::counters::Count;
 use crate::flight::{Flight, Landing};
 use crate::form::Form;
-use crate::store::Guard;
+use crate::store::{Guard, NewEntry};
 
 /// Calls a loader: within its time, and with a panic caught.
 pub(crate) async fn call<T, E, F, L>(time: Duration, loader: F) -> Result<T, LoadError<E>>
@@ -80,10 +80,11 @@ impl Departure {
         if !self.landed_since {
             return None;
         }
-        let longest = self.inner.governor.gate(&self.key).ttl?;
-        let stored = self.inner.read(&self.key, longest).await;
-        let read = |stored| M::read(&self.inner, &self.key, stored);
-        let (value, _bytes) = self.inner.decode(stored, read)?;
+        let gate = self.inner.governor.gate(&self.key);
+        if !gate.cache_enabled {
+            return None;
+        }
+        let (value, _bytes) = self.inner.find::<M>(&self.key, gate).await?;
         Some(value)
     }
 
@@ -98,29 +99,32 @@ impl Departure {
     }
 
     /// Stores what was loaded, and lands.
-    pub(crate) async fn finish<M: Form>(
-        self,
-        value: M::Value,
-        json: Option<Bytes>,
-        policy: &Policy,
-    ) {
-        if let Some(json) = &json {
-            let ttl = shortened(M::ttl(&value, policy), policy.jitter());
-            let guard = Guard::While(self.flight.right().clone());
-            let entry = self
-                .inner
-                .entry(&self.key, json.clone(), ttl, policy, guard);
-            // The policy may have been switched off while the load ran.
-            if let Ok(entry) = entry
-                && self.inner.governor.gate(&self.key).cache_enabled
-            {
-                let written = self.inner.store.set(entry).await;
-                let written = self.inner.settle_write(written);
-                tracing::debug!(key = %self.key, %written, ?ttl, "loaded");
-            }
+    pub(crate) async fn finish<M: Form>(self, value: M::Value, json: Option<Bytes>) {
+        if let Some(json) = &json
+            && let Some(entry) = self.entry::<M>(&value, json.clone())
+        {
+            let ttl = entry.ttl.get();
+            let written = self.inner.store.set(entry).await;
+            let written = self.inner.settle_write(written);
+            tracing::debug!(key = %self.key, %written, ?ttl, "loaded");
         }
         let value = Arc::new(value);
         self.land(Landing::Value { value, json });
+    }
+
+    /// What is stored of a loaded value, if anything: by the policy in force now, which may have changed while the load
+    /// ran.
+    fn entry<M: Form>(&self, value: &M::Value, json: Bytes) -> Option<NewEntry> {
+        let gate = self.inner.governor.gate(&self.key);
+        if !gate.cache_enabled {
+            return None;
+        }
+        let ttl = M::ttl(value, gate)?;
+        let policy = self.inner.governor.policy(&self.key);
+        let ttl = shortened(ttl.get(), policy.jitter());
+        let guard = Guard::While(self.flight.right().clone());
+        let entry = self.inner.entry(&self.key, json, ttl, &policy, guard);
+        entry.ok()
     }
 }
 
@@ -143,13 +147,13 @@ where
         return departure.land_found::<M>(value);
     }
     let inner = Arc::clone(&departure.inner);
-    let policy = inner.governor.policy(&departure.key);
+    let time = inner.governor.policy(&departure.key).load_timeout();
     inner.counters.add(Count::Loads);
     let begin = Instant::now();
-    let made = call(policy.load_timeout(), loader).await;
+    let made = call(time, loader).await;
     departure.flight.took(begin.elapsed());
     match made.and_then(|made| M::finish(made).map_err(LoadError::NotJson)) {
-        Ok((value, json)) => departure.finish::<M>(value, json, &policy).await,
+        Ok((value, json)) => departure.finish::<M>(value, json).await,
         Err(error) => {
             inner.counters.add(Count::LoadErrors);
             departure.land(Landing::from(error));

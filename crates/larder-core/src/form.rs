@@ -2,16 +2,16 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use larder_model::{Key, Policy};
+use larder_model::Key;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cache::{Inner, read_typed};
+use crate::governor::Gate;
 use crate::json::Json;
-use crate::store::Stored;
+use crate::store::{Stored, Ttl};
 
 /// In which form a caller wants values: as its own type, as one that may be absent, or as JSON text.
 pub(crate) trait Form: 'static {
@@ -26,9 +26,14 @@ pub(crate) trait Form: 'static {
     /// The value of an entry.
     fn read(inner: &Inner, key: &Key, stored: Stored) -> Option<Self::Value>;
 
-    /// How long a value is fresh.
-    fn ttl(_value: &Self::Value, policy: &Policy) -> Duration {
-        policy.ttl()
+    /// How long a value may live; `None` if it is not stored.
+    fn ttl(_value: &Self::Value, gate: Gate) -> Option<Ttl> {
+        gate.ttl
+    }
+
+    /// The longest that any value of this form may live: what an entry is read with, before its value is known.
+    fn longest(gate: Gate) -> Option<Ttl> {
+        gate.ttl
     }
 }
 
@@ -69,11 +74,15 @@ where
         read_typed(stored)
     }
 
-    fn ttl(value: &Option<T>, policy: &Policy) -> Duration {
+    fn ttl(value: &Option<T>, gate: Gate) -> Option<Ttl> {
         match value {
-            Some(_) => policy.ttl(),
-            None => policy.negative_ttl(),
+            Some(_) => gate.ttl,
+            None => gate.negative_ttl,
         }
+    }
+
+    fn longest(gate: Gate) -> Option<Ttl> {
+        gate.ttl.max(gate.negative_ttl)
     }
 }
 

@@ -26,8 +26,10 @@ pub trait Governor: Send + Sync + 'static {
 pub struct Gate {
     /// Whether the endpoint is cached.
     pub cache_enabled: bool,
-    /// The longest that an entry may live; `None` if nothing is stored.
+    /// The longest that a value may live; `None` if none is stored.
     pub ttl: Option<Ttl>,
+    /// The longest that "there is none" may live; `None` if it is not stored.
+    pub negative_ttl: Option<Ttl>,
 }
 
 impl From<&Policy> for Gate {
@@ -35,7 +37,8 @@ impl From<&Policy> for Gate {
     fn from(policy: &Policy) -> Self {
         Self {
             cache_enabled: policy.mode() == Mode::On,
-            ttl: Ttl::new(policy.ttl().max(policy.negative_ttl())),
+            ttl: Ttl::new(policy.ttl()),
+            negative_ttl: Ttl::new(policy.negative_ttl()),
         }
     }
 }

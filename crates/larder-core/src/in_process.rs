@@ -82,13 +82,13 @@ impl InProcess {
         })
     }
 
+    /// Shortens the life of the entry that was read. It may have been replaced since, or cut by another read.
     fn cut(&self, key: &Key, entry: &Entry, expires_at: Duration) {
         let _alone = self.fills.write().unwrap_or_else(PoisonError::into_inner);
-        let is_same = self
-            .entries
-            .peek(key)
-            .is_some_and(|current| current.bytes.as_ptr() == entry.bytes.as_ptr());
-        if is_same {
+        let is_to_be_cut = self.entries.peek(key).is_some_and(|current| {
+            current.bytes.as_ptr() == entry.bytes.as_ptr() && current.expires_at > expires_at
+        });
+        if is_to_be_cut {
             let bytes = entry.bytes.clone();
             self.entries
                 .insert(key.clone(), Entry { bytes, expires_at });
@@ -211,5 +211,56 @@ impl Store for InProcess {
 
     fn name(&self) -> String {
         "in this process".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Guard;
+
+    struct Stopped;
+
+    impl Clock for Stopped {
+        fn now(&self) -> Duration {
+            Duration::from_secs(1_000)
+        }
+    }
+
+    fn ttl(seconds: u64) -> Ttl {
+        Ttl::new(Duration::from_secs(seconds)).unwrap()
+    }
+
+    #[test]
+    fn a_read_that_comes_late_with_its_cut_does_not_lengthen_a_life() {
+        let store = InProcess::with_clock(1 << 20, Arc::new(Stopped));
+        let key = Key::new("svc", "/a").unwrap();
+        let bytes = Bytes::from_static(b"1");
+        let entry = NewEntry {
+            key: key.clone(),
+            bytes,
+            ttl: ttl(300),
+            guard: Guard::Always,
+        };
+        assert!(store.write(entry.clone()).is_stored());
+        let seen_by_the_late = store.entries.get(&key).unwrap();
+        let left = || store.read(&key, Ttl::MAX).unwrap().ttl.unwrap().as_secs();
+        let cut_late = || store.cut(&key, &seen_by_the_late, Duration::from_secs(1_100));
+
+        store.read(&key, ttl(10));
+        cut_late();
+        assert_eq!(left(), 10, "another read had cut it shorter");
+
+        // The same bytes, but another entry.
+        assert!(
+            store
+                .write(NewEntry {
+                    ttl: ttl(5),
+                    ..entry
+                })
+                .is_stored()
+        );
+        cut_late();
+        assert_eq!(left(), 5, "it had been stored anew, for less");
     }
 }

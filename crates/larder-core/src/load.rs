@@ -15,7 +15,7 @@ use crate::counters::Count;
 use crate::departure::{Departure, call, load_one, spawn};
 use crate::flight::{Boarding, Flight, Landing, Seen};
 use crate::form::{Form, Optional, Text, Typed};
-use crate::governor::Event;
+use crate::governor::{Event, Gate};
 use crate::json::Json;
 use crate::store::{Stored, Ttl};
 
@@ -109,9 +109,7 @@ impl<'a, M: Form> Lookup<'a, M> {
             return self.load_alone(Outcome::Bypass, loader).await;
         }
         let seen = inner.flights.seen(self.key);
-        if let Some(longest) = gate.ttl
-            && let Some(answer) = self.find(longest).await
-        {
+        if let Some(answer) = self.find(gate).await {
             return Ok(answer);
         }
         inner.counters.add(Count::Misses);
@@ -119,10 +117,9 @@ impl<'a, M: Form> Lookup<'a, M> {
     }
 
     /// The value, if the store has it.
-    async fn find(&self, longest: Ttl) -> Option<Answer<M::Value>> {
+    async fn find(&self, gate: Gate) -> Option<Answer<M::Value>> {
         let inner = self.inner;
-        let stored = inner.read(self.key, longest).await;
-        let (value, bytes) = inner.decode(stored, |stored| M::read(inner, self.key, stored))?;
+        let (value, bytes) = inner.find::<M>(self.key, gate).await?;
         inner.counters.add(Count::Hits);
         inner.report(self.key, Event::of(Outcome::Hit, bytes));
         Some(Answer {
@@ -146,49 +143,65 @@ impl<'a, M: Form> Lookup<'a, M> {
                 let departure = Departure::new(inner, self.key, &flight, landed_since);
                 spawn(load_one::<M, E, _, _>(departure, loader)).await;
                 let landing = flight.wait().await;
-                // Its own type fits.
-                self.arrive(&flight, landing)
-                    .unwrap_or(Err(LoadError::Abandoned))
+                self.arrive(&flight, &landing)
             }
             Boarding::Passenger(flight) => {
                 inner.counters.add(Count::Joined);
                 let landing = flight.wait().await;
-                match self.arrive(&flight, landing) {
-                    Some(answer) => answer,
+                match self.read(&landing) {
                     // Another type under the same key, or its runtime ended: this one's own loader can do it.
-                    None => self.load_alone(Outcome::Miss, loader).await,
+                    Err(LoadError::OtherType | LoadError::Abandoned) => {
+                        self.load_alone(Outcome::Miss, loader).await
+                    }
+                    value => self.settle(&flight, &landing, value),
                 }
             }
             Boarding::Full => self.load_alone(Outcome::Miss, loader).await,
         }
     }
 
-    /// What a landing means to this caller; `None` if nothing.
+    /// What a landing means to this caller.
+    fn read<E: Send + Sync + 'static>(&self, landing: &Landing) -> Result<M::Value, LoadError<E>> {
+        match landing {
+            Landing::Value { value, json } => {
+                let value = value.downcast_ref::<M::Value>().cloned();
+                let from_json = || M::read(self.inner, self.key, just_loaded(json.clone()?));
+                value.or_else(from_json).ok_or(LoadError::OtherType)
+            }
+            Landing::Error(error) => Err(Arc::clone(error)
+                .downcast::<E>()
+                .map_or(LoadError::OtherType, LoadError::Loader)),
+            Landing::Panicked(message) => Err(LoadError::Panicked(Arc::clone(message))),
+            Landing::TimedOut => Err(LoadError::TimedOut),
+            Landing::NotJson(message) => Err(LoadError::NotJson(Arc::clone(message))),
+            Landing::Abandoned => Err(LoadError::Abandoned),
+        }
+    }
+
+    /// This caller's answer from a load that landed, reported.
     pub(crate) fn arrive<E: Send + Sync + 'static>(
         &self,
         flight: &Flight,
-        landing: Landing,
-    ) -> Option<Result<Answer<M::Value>, LoadError<E>>> {
-        let load = flight.report_load();
-        let bytes = landing.bytes();
-        let value = match landing {
-            Landing::Value { value, json } => {
-                let value = value.downcast_ref::<M::Value>().cloned();
-                let from_json = || M::read(self.inner, self.key, just_loaded(json?));
-                Ok(value.or_else(from_json)?)
-            }
-            Landing::Error(error) => Err(LoadError::Loader(error.downcast::<E>().ok()?)),
-            Landing::Panicked(message) => Err(LoadError::Panicked(message)),
-            Landing::TimedOut => Err(LoadError::TimedOut),
-            Landing::NotJson(message) => Err(LoadError::NotJson(message)),
-            Landing::Abandoned => return None,
+        landing: &Landing,
+    ) -> Result<Answer<M::Value>, LoadError<E>> {
+        self.settle(flight, landing, self.read(landing))
+    }
+
+    fn settle<E>(
+        &self,
+        flight: &Flight,
+        landing: &Landing,
+        value: Result<M::Value, LoadError<E>>,
+    ) -> Result<Answer<M::Value>, LoadError<E>> {
+        let outcome = Outcome::Miss;
+        let event = Event {
+            outcome,
+            latency: flight.report_load(),
+            is_error: value.is_err(),
+            bytes: landing.bytes(),
         };
-        self.inner
-            .report_load(self.key, Outcome::Miss, load, value.is_err(), bytes);
-        Some(value.map(|value| Answer {
-            value,
-            outcome: Outcome::Miss,
-        }))
+        self.inner.report(self.key, event);
+        value.map(|value| Answer { value, outcome })
     }
 
     /// Loads for this caller only, and stores nothing.
@@ -216,7 +229,13 @@ impl<'a, M: Form> Lookup<'a, M> {
             Ok((_, Some(json))) => json.len() as u64,
             _ => 0,
         };
-        inner.report_load(self.key, outcome, Some(load), value.is_err(), bytes);
+        let event = Event {
+            outcome,
+            latency: Some(load),
+            is_error: value.is_err(),
+            bytes,
+        };
+        inner.report(self.key, event);
         value.map(|(value, _)| Answer { value, outcome })
     }
 }
@@ -233,25 +252,25 @@ impl Landing {
 }
 
 impl Inner {
-    pub(crate) fn report_load(
-        &self,
-        key: &Key,
-        outcome: Outcome,
-        load: Option<Duration>,
-        is_error: bool,
-        bytes: u64,
-    ) {
-        let latency = load;
-        self.report(
-            key,
-            Event {
-                outcome,
-                latency,
-                is_error,
-                bytes,
-            },
-        );
+    /// The value of an entry that the policy lets live, with its size in bytes.
+    pub(crate) async fn find<M: Form>(&self, key: &Key, gate: Gate) -> Option<(M::Value, u64)> {
+        let longest = M::longest(gate)?;
+        let stored = self.read(key, longest).await?;
+        let left = stored.ttl;
+        let read = |stored| M::read(self, key, stored);
+        let (value, bytes) = self.decode(Some(stored), read)?;
+        let ttl = M::ttl(&value, gate)?;
+        if outlives(left, longest, ttl) {
+            // A read cuts.
+            self.read(key, ttl).await;
+        }
+        Some((value, bytes))
     }
+}
+
+/// Whether an entry that was read with `longest`, and has `left` to live if that was told, may live longer than `ttl`.
+pub(crate) fn outlives(left: Option<Duration>, longest: Ttl, ttl: Ttl) -> bool {
+    longest > ttl && left.is_none_or(|left| left > ttl.get())
 }
 
 fn just_loaded(json: Bytes) -> Stored {

@@ -138,20 +138,6 @@ async fn a_value_over_the_limit_is_handed_out_but_not_stored() {
 }
 
 #[tokio::test]
-async fn every_answer_is_recorded_once_and_the_load_with_its_time() {
-    let (cache, governor, _) = steered();
-    load(&cache, "/a").await;
-    load(&cache, "/a").await;
-    let events = governor.events(&key("/a"));
-    let outcomes: Vec<_> = events.iter().map(|event| event.outcome).collect();
-    assert_eq!(outcomes, [Outcome::Miss, Outcome::Hit]);
-    assert!(events[0].latency.is_some() && events[1].latency.is_none());
-    let failing = || async { Err::<u32, _>(Failed("no")) };
-    cache.get_or_load(&key("/e"), failing).await.unwrap_err();
-    assert!(governor.events(&key("/e"))[0].is_error);
-}
-
-#[tokio::test]
 async fn what_belongs_to_a_request_is_left_to_it() {
     let (cache, governor, _) = steered();
     let (_, noted) = RequestScope::run(key("/page"), async {

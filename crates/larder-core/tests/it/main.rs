@@ -5,7 +5,9 @@ mod batches;
 mod governed;
 mod hostile_entries;
 mod invalidation;
+mod lives;
 mod plain_helpers;
+mod recorded;
 mod single_flight;
 
 use std::collections::HashMap;
@@ -37,12 +39,19 @@ fn policy(patch: &PolicyPatch) -> Policy {
 #[derive(Default)]
 struct Steered {
     policy: Mutex<Policy>,
+    /// For these keys, in place of `policy`.
+    policies: Mutex<HashMap<Key, Policy>>,
     events: Mutex<HashMap<Key, Vec<Event>>>,
 }
 
 impl Steered {
     fn set(&self, patch: &PolicyPatch) {
         *self.policy.lock().unwrap() = policy(patch);
+    }
+
+    fn set_for(&self, key: &Key, patch: &PolicyPatch) {
+        let policy = policy(patch);
+        self.policies.lock().unwrap().insert(key.clone(), policy);
     }
 
     fn events(&self, key: &Key) -> Vec<Event> {
@@ -56,12 +65,13 @@ impl Steered {
 }
 
 impl Governor for Steered {
-    fn gate(&self, _key: &Key) -> Gate {
-        Gate::from(&*self.policy.lock().unwrap())
+    fn gate(&self, key: &Key) -> Gate {
+        Gate::from(&*self.policy(key))
     }
 
-    fn policy(&self, _key: &Key) -> Arc<Policy> {
-        Arc::new(self.policy.lock().unwrap().clone())
+    fn policy(&self, key: &Key) -> Arc<Policy> {
+        let own = self.policies.lock().unwrap().get(key).cloned();
+        Arc::new(own.unwrap_or_else(|| self.policy.lock().unwrap().clone()))
     }
 
     fn record(&self, key: &Key, event: Event) {

@@ -1,0 +1,60 @@
+//! The windows of the last minutes, in buckets.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use larder_model::Window;
+
+/// A bucket is this long.
+const BUCKET_SECONDS: u64 = 10;
+/// Windows reach back this far.
+pub(crate) const REACH: Duration = Duration::from_secs(300);
+
+/// Windows of the last minutes, oldest first; empty ones are left out.
+#[derive(Default)]
+pub(super) struct Rolling {
+    buckets: VecDeque<(u64, Window)>,
+}
+
+impl Rolling {
+    pub(super) fn add(&mut self, window: &Window, now: Duration) {
+        let bucket = now.as_secs() / BUCKET_SECONDS;
+        self.drop_before(oldest(now));
+        match self.buckets.back_mut() {
+            Some((last, sum)) if *last >= bucket => sum.merge(window),
+            _ => self.buckets.push_back((bucket, *window)),
+        }
+    }
+
+    pub(super) fn sum(&self, now: Duration) -> Window {
+        let mut sum = Window::default();
+        let recent = self
+            .buckets
+            .iter()
+            .filter(|(bucket, _)| *bucket >= oldest(now));
+        recent.for_each(|(_, window)| sum.merge(window));
+        sum
+    }
+
+    /// When something was last measured, to a bucket's length.
+    pub(super) fn last(&self) -> Duration {
+        let last = self.buckets.back().map_or(0, |(bucket, _)| *bucket);
+        Duration::from_secs(last.saturating_mul(BUCKET_SECONDS))
+    }
+
+    /// Keeps at least the last one: it says when the endpoint was last measured.
+    fn drop_before(&mut self, oldest: u64) {
+        while self.buckets.len() > 1
+            && self
+                .buckets
+                .front()
+                .is_some_and(|(bucket, _)| *bucket < oldest)
+        {
+            self.buckets.pop_front();
+        }
+    }
+}
+
+fn oldest(now: Duration) -> u64 {
+    now.saturating_sub(REACH).as_secs() / BUCKET_SECONDS
+}
