@@ -21,6 +21,20 @@ const MOST_ROUNDS: usize = 5;
 /// So many expired entries are removed in one transaction, unless there is need for more room.
 const EXPIRED_AT_ONCE: usize = 1_024;
 
+/// What a group of operations is to store.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Incoming {
+    pub(crate) bytes: usize,
+    pub(crate) entries: u64,
+}
+
+impl Incoming {
+    /// How many pages its values take, more or less.
+    pub(crate) fn value_pages(self) -> usize {
+        self.bytes / PAGE_BYTES * 5 / 4 + 2
+    }
+}
+
 /// The hand.
 pub(crate) struct Hand {
     /// The key that it passed last.
@@ -34,20 +48,19 @@ impl Hand {
         }
     }
 
-    /// Makes room for so many bytes, of so many entries.
+    /// Makes room for what is to be stored.
     pub(crate) fn make_room(
         &mut self,
         opened: &Opened,
         txn: &mut RwTxn<'_>,
-        incoming: usize,
-        entries: u64,
+        incoming: Incoming,
     ) -> heed::Result<()> {
         let pages = usize::try_from(opened.control.max_bytes()).unwrap_or(usize::MAX) / PAGE_BYTES;
         // A page that a transaction changes is written anew, and its old place is free two transactions later; long
         // values need free pages in a row; and what is freed while somebody reads is free when that ends.
         let most = pages - pages / 4;
-        let incoming_pages = incoming / PAGE_BYTES * 5 / 4 + 2;
-        self.shrink(opened, txn, most.saturating_sub(incoming_pages), entries)
+        let most = most.saturating_sub(incoming.value_pages());
+        self.shrink(opened, txn, most, incoming.entries)
     }
 
     /// Keeps `kept` of `parts` of the store.

@@ -41,16 +41,22 @@
 //! - Damage: LMDB doesn't notice it and would take the process along, so the first opener walks the whole file without
 //!   mapping it; every record has a checksum besides.
 //! - A writer that was stopped in mid-write: others' writes give up at their deadline, and at once while it lasts. Reads go on.
+//! - A reader that was stopped in mid-read, and so keeps freed pages from being used: sets are refused while there is room to
+//!   delete, and when that ends too, the store is emptied. So a delete is never refused.
 //! - A full disk, a folder of others, a network file system, another PID namespace: [`OpenError`] says what to do.
 
+mod clear;
 mod clock;
 mod control;
 mod evict;
 mod folder;
+mod free_list;
 mod lmdb;
 mod opening;
 mod queue;
+mod readers;
 mod record;
+mod reserve;
 mod shared_memory;
 mod store;
 mod walk;

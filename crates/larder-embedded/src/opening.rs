@@ -13,6 +13,7 @@ use crate::clock::{BootClock, millis, wall_millis};
 use crate::control::{Control, Removal};
 use crate::folder::{self, FileId, Folder, OpenError};
 use crate::lmdb::Lmdb;
+use crate::readers::Readers;
 use crate::walk;
 
 const DATA: &str = "data.mdb";
@@ -56,6 +57,9 @@ pub(crate) struct Opened {
     pub(crate) folder: Folder,
     pub(crate) control: Control,
     pub(crate) lmdb: Lmdb,
+    /// LMDB's file, to read what LMDB does not tell.
+    pub(crate) data: File,
+    pub(crate) readers: Readers,
     pub(crate) options: Options,
     /// Held shared until this is dropped.
     lock: File,
@@ -86,15 +90,15 @@ impl Opened {
         let alone = FlockOperation::NonBlockingLockExclusive;
         let shared = FlockOperation::NonBlockingLockShared;
         let begin = Instant::now();
-        let (control, lmdb) = loop {
+        let (control, files) = loop {
             if folder::lock(&lock_path, &lock, alone, Duration::ZERO)? {
                 let control = prepare(&folder, &options)?;
-                let lmdb = open_lmdb(&folder, &control, true)?;
+                let files = open_lmdb(&folder, &control, true)?;
                 control.set_open();
                 if !folder::lock(&lock_path, &lock, shared, PATIENCE)? {
                     return Err(OpenError::Busy { path: lock_path });
                 }
-                break (control, lmdb);
+                break (control, files);
             }
             // Who held it may have been the last and just closed the folder: then there is nothing to join, and this
             // one tries again to be the first.
@@ -113,7 +117,9 @@ impl Opened {
         Ok(Self {
             folder,
             control,
-            lmdb,
+            lmdb: files.lmdb,
+            data: files.data,
+            readers: files.readers,
             options,
             lock,
         })
@@ -268,7 +274,7 @@ fn settle(folder: &Folder, control: Control, options: &Options) -> Result<Contro
 }
 
 /// What those who come later do; `None` if nobody has the folder open any more.
-fn join(folder: &Folder) -> Result<Option<(Control, Lmdb)>, OpenError> {
+fn join(folder: &Folder) -> Result<Option<(Control, LmdbFiles)>, OpenError> {
     let path = folder.path().join(CONTROL);
     let control = existing_control(folder)?.ok_or_else(|| {
         let error = std::io::Error::from(std::io::ErrorKind::InvalidData);
@@ -282,11 +288,18 @@ fn join(folder: &Folder) -> Result<Option<(Control, Lmdb)>, OpenError> {
             path: folder.path().to_owned(),
         });
     }
-    let lmdb = open_lmdb(folder, &control, false)?;
-    Ok(Some((control, lmdb)))
+    let files = open_lmdb(folder, &control, false)?;
+    Ok(Some((control, files)))
 }
 
-fn open_lmdb(folder: &Folder, control: &Control, may_create: bool) -> Result<Lmdb, OpenError> {
+/// LMDB, and what is read beside it.
+struct LmdbFiles {
+    lmdb: Lmdb,
+    data: File,
+    readers: Readers,
+}
+
+fn open_lmdb(folder: &Folder, control: &Control, may_create: bool) -> Result<LmdbFiles, OpenError> {
     let failed = |error: heed::Error| match error {
         heed::Error::Io(error) => folder::io_refusal(&folder.path().join(DATA), error),
         other => OpenError::Lmdb {
@@ -302,6 +315,8 @@ fn open_lmdb(folder: &Folder, control: &Control, may_create: bool) -> Result<Lmd
         rustix::fs::fallocate(&lmdb_lock, FallocateFlags::empty(), 0, LMDB_LOCK_BYTES)
             .map_err(|error| folder::refusal(&folder.path().join(LMDB_LOCK), error))?;
     }
+    let readers = Readers::map(&lmdb_lock)
+        .map_err(|error| folder::system(&folder.path().join(LMDB_LOCK), "mapping it", error))?;
     // Closed before LMDB has it: closing any descriptor of a file gives up the process's locks on it.
     drop(lmdb_lock);
     let map_bytes = usize::try_from(control.max_bytes()).unwrap_or(usize::MAX);
@@ -315,15 +330,19 @@ fn open_lmdb(folder: &Folder, control: &Control, may_create: bool) -> Result<Lmd
             opened => break opened.map_err(failed)?,
         }
     };
-    let opened = lmdb.env.try_clone_inner_file().map_err(failed)?;
-    if folder::id_of(&opened) != folder::id_of(&checked) {
+    let data = lmdb.env.try_clone_inner_file().map_err(failed)?;
+    if folder::id_of(&data) != folder::id_of(&checked) {
         return Err(OpenError::Unsafe {
             path: folder.path().join(DATA),
             what: "was exchanged while it was being opened",
             next: "see who else can write to this folder",
         });
     }
-    Ok(lmdb)
+    Ok(LmdbFiles {
+        lmdb,
+        data,
+        readers,
+    })
 }
 
 fn warn_of_other_size(folder: &Folder, control: &Control, options: &Options) {

@@ -14,6 +14,7 @@ mod kills;
 mod namespaces;
 mod power_cut;
 mod sharing;
+mod stopped_reader;
 mod stopped_writer;
 mod support;
 mod trusted_folder;
