@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use larder_core::Clock;
@@ -61,8 +61,37 @@ pub(crate) struct Opened {
     pub(crate) data: File,
     pub(crate) readers: Readers,
     pub(crate) options: Options,
-    /// Held shared until this is dropped.
+    /// Held shared while there are sessions.
     lock: File,
+    sessions: Mutex<Sessions>,
+}
+
+/// The stores of this process that use a folder.
+struct Sessions {
+    count: usize,
+    is_locked: bool,
+}
+
+/// A store's use of a folder. When the last one of this process ends, it gives the folder back to others.
+pub(crate) struct Session {
+    opened: Arc<Opened>,
+}
+
+impl Session {
+    fn begin(opened: Arc<Opened>) -> Result<Self, OpenError> {
+        opened.enter()?;
+        Ok(Self { opened })
+    }
+
+    pub(crate) fn opened(&self) -> Arc<Opened> {
+        Arc::clone(&self.opened)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.opened.leave();
+    }
 }
 
 /// The folders that this process has open, however their paths are spelt: LMDB can't be opened twice in a process.
@@ -70,18 +99,18 @@ static OPEN: Mutex<Option<HashMap<FileId, Weak<Opened>>>> = Mutex::new(None);
 
 impl Opened {
     /// Opens a folder, or joins the one that is open.
-    pub(crate) fn open(path: &Path, options: Options) -> Result<Arc<Self>, OpenError> {
+    pub(crate) fn open(path: &Path, options: Options) -> Result<Session, OpenError> {
         let folder = Folder::open(path)?;
         let id = folder.id()?;
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         let open = open.get_or_insert_default();
         open.retain(|_, opened| opened.strong_count() > 0);
         if let Some(opened) = open.get(&id).and_then(Weak::upgrade) {
-            return Ok(opened);
+            return Session::begin(opened);
         }
         let opened = Arc::new(Self::open_alone(folder, options)?);
         open.insert(id, Arc::downgrade(&opened));
-        Ok(opened)
+        Session::begin(opened)
     }
 
     fn open_alone(folder: Folder, options: Options) -> Result<Self, OpenError> {
@@ -122,6 +151,10 @@ impl Opened {
             readers: files.readers,
             options,
             lock,
+            sessions: Mutex::new(Sessions {
+                count: 0,
+                is_locked: true,
+            }),
         })
     }
 
@@ -129,19 +162,63 @@ impl Opened {
     pub(crate) fn now(&self) -> u64 {
         millis(self.options.clock.now()).saturating_add(self.control.time_base())
     }
-}
 
-impl Drop for Opened {
-    /// The last who has the folder open syncs it, and says that all is well.
-    fn drop(&mut self) {
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self) -> Result<(), OpenError> {
+        let mut sessions = self.sessions();
+        if !sessions.is_locked {
+            self.lock_again()?;
+            sessions.is_locked = true;
+        }
+        sessions.count += 1;
+        Ok(())
+    }
+
+    /// Takes the folder's lock after it was given back: LMDB still has the file open, and others may have come and gone.
+    fn lock_again(&self) -> Result<(), OpenError> {
         let path = self.folder.path().join(LOCK);
-        let alone = FlockOperation::NonBlockingLockExclusive;
-        if !matches!(
-            folder::lock(&path, &self.lock, alone, Duration::ZERO),
-            Ok(true)
-        ) {
+        let lock = |operation, patience| folder::lock(&path, &self.lock, operation, patience);
+        let begin = Instant::now();
+        while begin.elapsed() < PATIENCE {
+            if lock(FlockOperation::NonBlockingLockExclusive, Duration::ZERO)? {
+                self.control.set_open();
+                if lock(FlockOperation::NonBlockingLockShared, PATIENCE)? {
+                    return Ok(());
+                }
+            } else if lock(FlockOperation::NonBlockingLockShared, Duration::ZERO)? {
+                if self.control.closed_at().is_none() {
+                    return Ok(());
+                }
+                // Who had it just closed it: this one tries again to be the first.
+                lock(FlockOperation::Unlock, Duration::ZERO)?;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Err(OpenError::Busy { path })
+    }
+
+    /// The last who leaves syncs the file, says that all is well, and gives the lock back.
+    fn leave(&self) {
+        let mut sessions = self.sessions();
+        sessions.count = sessions.count.saturating_sub(1);
+        if sessions.count > 0 {
             return;
         }
+        let path = self.folder.path().join(LOCK);
+        let lock = |operation| folder::lock(&path, &self.lock, operation, Duration::ZERO);
+        if matches!(lock(FlockOperation::NonBlockingLockExclusive), Ok(true)) {
+            self.end_orderly();
+        }
+        sessions.is_locked = false;
+        if let Err(error) = lock(FlockOperation::Unlock) {
+            tracing::warn!(%error, "the embedded store's lock could not be given back");
+        }
+    }
+
+    fn end_orderly(&self) {
         match self.lmdb.env.force_sync() {
             Ok(()) => self.control.set_closed(self.now(), wall_millis()),
             Err(error) => {

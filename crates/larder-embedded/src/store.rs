@@ -45,14 +45,11 @@ impl EmbeddedStore {
     /// # Errors
     /// An [`OpenError`] that says what to do.
     pub fn open(folder: &Path, options: Options) -> Result<Self, OpenError> {
-        let opened = Opened::open(folder, options)?;
+        let session = Opened::open(folder, options)?;
+        let opened = session.opened();
         let queue = Arc::new(Queue::default());
         let progress = Arc::new(Progress::new());
-        let writer = Writer::new(
-            Arc::clone(&opened),
-            Arc::clone(&queue),
-            Arc::clone(&progress),
-        );
+        let writer = Writer::new(session, Arc::clone(&queue), Arc::clone(&progress));
         let writer = std::thread::Builder::new()
             .name("larder-writer".to_owned())
             .spawn(move || writer.run())
@@ -173,6 +170,13 @@ impl EmbeddedStore {
         }
     }
 
+    fn while_open<T>(&self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match self.is_closed.load(Ordering::Relaxed) {
+            true => Err(closed()),
+            false => read(),
+        }
+    }
+
     fn count(&self, pattern: &Pattern) -> Result<u64, StoreError> {
         let now = self.opened.now();
         let mut entries = 0;
@@ -252,7 +256,8 @@ impl EmbeddedStore {
         })
     }
 
-    /// Ends the writer; a writer that does not come to an end is left behind.
+    /// Ends the writer, and with the last one of this process the use of the folder; a writer that does not come to an end
+    /// is left behind, and keeps the folder's lock.
     fn end(&self) {
         self.queue.close();
         let writer = self
@@ -262,7 +267,8 @@ impl EmbeddedStore {
             .take();
         let Some(writer) = writer else { return };
         let begin = Instant::now();
-        while !writer.is_finished() && begin.elapsed() < CLOSING {
+        let is_late = || !self.progress.is_leaving() && begin.elapsed() >= CLOSING;
+        while !writer.is_finished() && !is_late() {
             std::thread::sleep(Duration::from_millis(1));
         }
         if writer.is_finished() {
@@ -392,7 +398,7 @@ impl Store for EmbeddedStore {
 
     fn clear(&self, pattern: &Pattern, mode: ClearMode) -> StoreFuture<'_, Deleted> {
         if mode == ClearMode::DryRun {
-            let counted = self.count(pattern);
+            let counted = self.while_open(|| self.count(pattern));
             return StoreFuture::ready(counted.map(|entries| Deleted { entries }));
         }
         let outcomes = self.submit(vec![Operation::Clear(pattern.clone())]);
@@ -408,11 +414,11 @@ impl Store for EmbeddedStore {
         after: Option<Cursor>,
         limit: usize,
     ) -> StoreFuture<'_, Page> {
-        StoreFuture::ready(self.page(pattern, after, limit))
+        StoreFuture::ready(self.while_open(|| self.page(pattern, after, limit)))
     }
 
     fn stats(&self) -> StoreFuture<'_, StoreStats> {
-        StoreFuture::ready(self.read_stats())
+        StoreFuture::ready(self.while_open(|| self.read_stats()))
     }
 
     fn close(&self) -> StoreFuture<'_, ()> {

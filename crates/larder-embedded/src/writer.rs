@@ -1,7 +1,7 @@
 //! The one thread of a process that writes: in groups, each of them one transaction.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use heed::{MdbError, RwTxn};
@@ -10,7 +10,7 @@ use larder_core::{Deleted, Key, NewEntry, Skip, StoreError, Ttl, Written};
 use crate::clock::millis;
 use crate::control::Removal;
 use crate::evict::{Hand, Incoming, remove};
-use crate::opening::Opened;
+use crate::opening::{Opened, Session};
 use crate::queue::{Job, Operation, Outcome, Queue};
 use crate::readers::Held;
 use crate::record::{HEADER_BYTES, Header, Record, expiry_key, hash};
@@ -39,6 +39,7 @@ pub(crate) struct Progress {
     began: Instant,
     /// When it began what it is doing, in milliseconds since `began`, and one more; 0: it waits for work.
     busy_since: AtomicU64,
+    is_leaving: AtomicBool,
 }
 
 impl Progress {
@@ -46,6 +47,7 @@ impl Progress {
         Self {
             began: Instant::now(),
             busy_since: AtomicU64::new(0),
+            is_leaving: AtomicBool::new(false),
         }
     }
 
@@ -56,6 +58,11 @@ impl Progress {
 
     fn end(&self) {
         self.busy_since.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether all is written, and only the folder is still to be left.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
     }
 
     /// For how long it has been at the same step, in milliseconds.
@@ -70,6 +77,8 @@ impl Progress {
 /// The writer thread's own things.
 pub(crate) struct Writer {
     pub(crate) opened: Arc<Opened>,
+    /// Ends with the writer: what a store leaves behind still writes.
+    session: Session,
     queue: Arc<Queue>,
     pub(crate) progress: Arc<Progress>,
     hand: Hand,
@@ -115,7 +124,8 @@ fn is_full(error: &std::io::Error) -> bool {
 }
 
 impl Writer {
-    pub(crate) fn new(opened: Arc<Opened>, queue: Arc<Queue>, progress: Arc<Progress>) -> Self {
+    pub(crate) fn new(session: Session, queue: Arc<Queue>, progress: Arc<Progress>) -> Self {
+        let opened = session.opened();
         let map_bytes = usize::try_from(opened.control.max_bytes()).unwrap_or(usize::MAX);
         Self {
             hand: Hand::new(),
@@ -126,6 +136,7 @@ impl Writer {
                 .max(1),
             group_bytes: GROUP_BYTES.min(map_bytes / 64),
             held: None,
+            session,
             opened,
             queue,
             progress,
@@ -149,6 +160,8 @@ impl Writer {
             }
             self.progress.end();
         }
+        self.progress.is_leaving.store(true, Ordering::Relaxed);
+        drop(self.session);
     }
 
     fn write_group(&mut self, jobs: Vec<Job>) {

@@ -5,6 +5,7 @@
 
 mod bounded;
 mod clears;
+mod closing;
 mod contract;
 mod damage;
 mod eviction;
