@@ -32,7 +32,8 @@
 //! - `lock`: held shared by those who have the folder open, alone by the first while it checks the folder;
 //! - `damaged/`: the last `data.mdb` that was found damaged, set aside.
 //!
-//! All of it may be deleted while nobody has it open.
+//! All of it may be deleted while nobody has it open. Deleted or exchanged while it is open, it is used no more: that is noticed
+//! within a second, and before each delete; reads are misses then, and writes are refused.
 //!
 //! # What it withstands
 //!

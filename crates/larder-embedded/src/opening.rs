@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use rustix::fs::{FallocateFlags, FlockOperation};
 
 use crate::clock::{BootClock, millis, wall_millis};
 use crate::control::{Control, Removal};
-use crate::folder::{self, FileId, Folder, OpenError};
+use crate::folder::{self, FileAt, FileId, Folder, OpenError};
 use crate::lmdb::Lmdb;
 use crate::readers::Readers;
 use crate::walk;
@@ -20,6 +21,7 @@ const DATA: &str = "data.mdb";
 const LMDB_LOCK: &str = "lock.mdb";
 const CONTROL: &str = "control";
 const LOCK: &str = "lock";
+const FILES: [&str; 4] = [DATA, LMDB_LOCK, CONTROL, LOCK];
 const PAGE_BYTES: u64 = 4_096;
 /// What LMDB's lock file takes: 64 bytes for each reader, and its own.
 const LMDB_LOCK_BYTES: u64 = crate::lmdb::MAX_READERS as u64 * 64 + PAGE_BYTES;
@@ -64,6 +66,9 @@ pub(crate) struct Opened {
     /// Held shared while there are sessions.
     lock: File,
     sessions: Mutex<Sessions>,
+    /// The files that were opened, in the order of [`FILES`].
+    files: [FileAt; FILES.len()],
+    is_exchanged: AtomicBool,
 }
 
 /// The stores of this process that use a folder.
@@ -105,6 +110,16 @@ impl Opened {
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         let open = open.get_or_insert_default();
         open.retain(|_, opened| opened.strong_count() > 0);
+        // LMDB takes no second one at the same path.
+        let replaced = open.values().filter_map(Weak::upgrade).find(|opened| {
+            opened.folder.is_at_path_of(&folder) && {
+                opened.look();
+                opened.is_exchanged()
+            }
+        });
+        if let Some(replaced) = replaced {
+            return Err(replaced.exchanged());
+        }
         if let Some(opened) = open.get(&id).and_then(Weak::upgrade) {
             return Session::begin(opened);
         }
@@ -144,6 +159,8 @@ impl Opened {
         };
         warn_of_other_size(&folder, &control, &options);
         Ok(Self {
+            files: FILES.map(|name| folder.file(name)),
+            is_exchanged: AtomicBool::new(false),
             folder,
             control,
             lmdb: files.lmdb,
@@ -163,6 +180,30 @@ impl Opened {
         millis(self.options.clock.now()).saturating_add(self.control.time_base())
     }
 
+    /// Looks whether the folder's files are those that were opened. When they are not, others share another store, or none:
+    /// then this one is used no more.
+    pub(crate) fn look(&self) {
+        let is_same = |(name, opened): (&str, &FileAt)| match self.folder.file(name) {
+            FileAt::Unknown => true,
+            now => now == *opened,
+        };
+        let is_in_place =
+            self.folder.is_in_place() && FILES.into_iter().zip(&self.files).all(is_same);
+        if !is_in_place && !self.is_exchanged.swap(true, Ordering::Relaxed) {
+            tracing::error!("nothing is cached any more: {}", self.exchanged());
+        }
+    }
+
+    pub(crate) fn is_exchanged(&self) -> bool {
+        self.is_exchanged.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn exchanged(&self) -> OpenError {
+        OpenError::Exchanged {
+            path: self.folder.path().to_owned(),
+        }
+    }
+
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -172,6 +213,13 @@ impl Opened {
         if !sessions.is_locked {
             self.lock_again()?;
             sessions.is_locked = true;
+        }
+        self.look();
+        if self.is_exchanged() {
+            if sessions.count == 0 {
+                self.unlock(&mut sessions);
+            }
+            return Err(self.exchanged());
         }
         sessions.count += 1;
         Ok(())
@@ -208,12 +256,24 @@ impl Opened {
             return;
         }
         let path = self.folder.path().join(LOCK);
-        let lock = |operation| folder::lock(&path, &self.lock, operation, Duration::ZERO);
-        if matches!(lock(FlockOperation::NonBlockingLockExclusive), Ok(true)) {
+        let alone = FlockOperation::NonBlockingLockExclusive;
+        self.look();
+        if !self.is_exchanged()
+            && matches!(
+                folder::lock(&path, &self.lock, alone, Duration::ZERO),
+                Ok(true)
+            )
+        {
             self.end_orderly();
         }
+        self.unlock(&mut sessions);
+    }
+
+    fn unlock(&self, sessions: &mut Sessions) {
         sessions.is_locked = false;
-        if let Err(error) = lock(FlockOperation::Unlock) {
+        let path = self.folder.path().join(LOCK);
+        if let Err(error) = folder::lock(&path, &self.lock, FlockOperation::Unlock, Duration::ZERO)
+        {
             tracing::warn!(%error, "the embedded store's lock could not be given back");
         }
     }

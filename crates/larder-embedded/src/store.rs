@@ -36,7 +36,7 @@ pub struct EmbeddedStore {
     queue: Arc<Queue>,
     progress: Arc<Progress>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    is_closed: AtomicBool,
+    is_closed: Arc<AtomicBool>,
 }
 
 impl EmbeddedStore {
@@ -49,7 +49,13 @@ impl EmbeddedStore {
         let opened = session.opened();
         let queue = Arc::new(Queue::default());
         let progress = Arc::new(Progress::new());
-        let writer = Writer::new(session, Arc::clone(&queue), Arc::clone(&progress));
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let writer = Writer::new(
+            session,
+            Arc::clone(&queue),
+            Arc::clone(&progress),
+            Arc::clone(&is_closed),
+        );
         let writer = std::thread::Builder::new()
             .name("larder-writer".to_owned())
             .spawn(move || writer.run())
@@ -59,7 +65,7 @@ impl EmbeddedStore {
             queue,
             progress,
             writer: Mutex::new(Some(writer)),
-            is_closed: AtomicBool::new(false),
+            is_closed,
         })
     }
 
@@ -129,6 +135,10 @@ impl EmbeddedStore {
     /// Has operations done by the writer; answers in their order.
     fn submit(&self, operations: Vec<Operation>) -> StoreFuture<'_, Vec<Outcome>> {
         let deadline = self.opened.options.deadline;
+        if self.opened.is_exchanged() {
+            let why = self.opened.exchanged().to_string();
+            return StoreFuture::ready(Err(StoreError::Disabled(why)));
+        }
         if self.is_closed.load(Ordering::Relaxed) {
             return StoreFuture::ready(Err(closed()));
         }
@@ -339,7 +349,7 @@ fn refused(error: heed::Error) -> StoreError {
 }
 
 fn closed() -> StoreError {
-    StoreError::Away("it was closed".to_owned())
+    StoreError::Away("it was closed, or its folder was removed".to_owned())
 }
 
 fn written(outcome: Outcome) -> Result<Written, StoreError> {

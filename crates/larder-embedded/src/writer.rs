@@ -33,6 +33,8 @@ const KEPT: [usize; TRIES] = [6, 6, 6, 4, 2, 0];
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// Every so many groups, the slots of dead readers are cleared.
 const GROUPS_PER_READER_CHECK: u64 = 256;
+/// How long it may go unnoticed that the folder was removed or exchanged.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the writer is doing, for those who wait for it.
 pub(crate) struct Progress {
@@ -88,6 +90,10 @@ pub(crate) struct Writer {
     group_bytes: usize,
     /// A snapshot that did not end while sets waited for it: for as long as it is held, nothing waits again.
     pub(crate) held: Option<Held>,
+    /// When the folder was last looked at.
+    looked_at: Instant,
+    /// The store's: reads end with it.
+    is_closed: Arc<AtomicBool>,
 }
 
 /// Why a transaction did not commit.
@@ -124,7 +130,12 @@ fn is_full(error: &std::io::Error) -> bool {
 }
 
 impl Writer {
-    pub(crate) fn new(session: Session, queue: Arc<Queue>, progress: Arc<Progress>) -> Self {
+    pub(crate) fn new(
+        session: Session,
+        queue: Arc<Queue>,
+        progress: Arc<Progress>,
+        is_closed: Arc<AtomicBool>,
+    ) -> Self {
         let opened = session.opened();
         let map_bytes = usize::try_from(opened.control.max_bytes()).unwrap_or(usize::MAX);
         Self {
@@ -136,6 +147,8 @@ impl Writer {
                 .max(1),
             group_bytes: GROUP_BYTES.min(map_bytes / 64),
             held: None,
+            looked_at: Instant::now(),
+            is_closed,
             session,
             opened,
             queue,
@@ -145,8 +158,12 @@ impl Writer {
 
     /// Writes until the queue is closed and empty.
     pub(crate) fn run(mut self) {
-        while let Some(jobs) = self.queue.take(self.group_operations, self.group_bytes) {
+        while let Some(jobs) = self.next() {
             let mut jobs: Vec<Job> = jobs.into_iter().filter(Job::take).collect();
+            if self.is_exchanged(&jobs) {
+                self.give_up(jobs);
+                continue;
+            }
             self.progress.begin();
             match jobs.first().map(|job| &job.operation) {
                 Some(Operation::Clear(pattern)) => {
@@ -162,6 +179,30 @@ impl Writer {
         }
         self.progress.is_leaving.store(true, Ordering::Relaxed);
         drop(self.session);
+    }
+
+    fn next(&self) -> Option<Vec<Job>> {
+        self.queue
+            .take(self.group_operations, self.group_bytes, LOOK_EVERY)
+    }
+
+    /// Whether the folder was removed or exchanged: looked for now and then, and before each delete, which must reach all.
+    fn is_exchanged(&mut self, jobs: &[Job]) -> bool {
+        if self.looked_at.elapsed() >= LOOK_EVERY || jobs.iter().any(Job::is_delete) {
+            self.opened.look();
+            self.looked_at = Instant::now();
+        }
+        self.opened.is_exchanged()
+    }
+
+    /// Ends the use of a folder that is no more the store's.
+    fn give_up(&self, jobs: Vec<Job>) {
+        self.is_closed.store(true, Ordering::Relaxed);
+        self.queue.close();
+        let error = StoreError::Disabled(self.opened.exchanged().to_string());
+        for job in jobs {
+            job.finish(Outcome::Failed(error.clone()));
+        }
     }
 
     fn write_group(&mut self, jobs: Vec<Job>) {

@@ -9,6 +9,7 @@ mod closing;
 mod contract;
 mod damage;
 mod eviction;
+mod exchanged;
 mod full_disk;
 mod hostile_control;
 mod kills;
