@@ -33,7 +33,7 @@
 //! - `damaged/`: the last `data.mdb` that was found damaged, set aside.
 //!
 //! All of it may be deleted while nobody has it open. Deleted or exchanged while it is open, it is used no more: that is noticed
-//! within a second, and before each delete; reads are misses then, and writes are refused.
+//! within a second, and before each delete; then it answers nothing more, and takes nothing.
 //!
 //! # What it withstands
 //!

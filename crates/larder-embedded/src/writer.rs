@@ -9,7 +9,7 @@ use larder_core::{Deleted, Key, NewEntry, Skip, StoreError, Ttl, Written};
 
 use crate::clock::millis;
 use crate::control::Removal;
-use crate::evict::{Hand, Incoming, remove};
+use crate::evict::{self, Incoming, remove};
 use crate::opening::{Opened, Session};
 use crate::queue::{Job, Operation, Outcome, Queue};
 use crate::readers::Held;
@@ -83,7 +83,6 @@ pub(crate) struct Writer {
     session: Session,
     queue: Arc<Queue>,
     pub(crate) progress: Arc<Progress>,
-    hand: Hand,
     record: Vec<u8>,
     groups: u64,
     group_operations: usize,
@@ -139,7 +138,6 @@ impl Writer {
         let opened = session.opened();
         let map_bytes = usize::try_from(opened.control.max_bytes()).unwrap_or(usize::MAX);
         Self {
-            hand: Hand::new(),
             record: Vec::new(),
             groups: 0,
             group_operations: GROUP_OPERATIONS
@@ -272,7 +270,7 @@ impl Writer {
         let _writing = Writing::begin(&opened);
         let refusal = self.refusal(incoming, jobs.len() as u64 - incoming.entries)?;
         if incoming.entries > 0 && refusal.is_none() {
-            self.hand.make_room(&opened, &mut txn, incoming)?;
+            evict::make_room(&opened, &mut txn, incoming)?;
         }
         let mut outcomes = Vec::with_capacity(jobs.len());
         for job in jobs {
@@ -362,8 +360,8 @@ impl Writer {
         let kept = KEPT[attempt.min(TRIES - 1)];
         let mut txn = opened.lmdb.env.write_txn()?;
         let _writing = Writing::begin(&opened);
-        self.hand.make_room(&opened, &mut txn, incoming)?;
-        self.hand.free(&opened, &mut txn, kept, KEPT[0])?;
+        evict::make_room(&opened, &mut txn, incoming)?;
+        evict::free(&opened, &mut txn, kept, KEPT[0])?;
         txn.commit()?;
         // LMDB uses what a transaction freed in the next but one, and counts none that changes nothing.
         let mut txn = opened.lmdb.env.write_txn()?;
