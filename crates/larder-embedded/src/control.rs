@@ -36,8 +36,13 @@ enum Word {
     Expired,
     Damaged,
     Stripes = 32,
+    /// How long the key is at which the hand stands; its bytes are behind.
+    HandBytes = 288,
+    Hand,
 }
 
+/// What there is room for of the hand's key: all of it, as keys are no longer.
+const MOST_HAND_BYTES: usize = 1_024;
 const STRIPES: usize = 16;
 const STRIPE_WORDS: usize = 16;
 
@@ -152,6 +157,34 @@ impl Control {
 
     pub(crate) fn set_writing(&self, pid: u64) {
         self.store(Word::Writing, pid);
+    }
+
+    fn hand_words(&self) -> &[AtomicU64] {
+        &self.memory.words()[Word::Hand as usize..][..MOST_HAND_BYTES / 8]
+    }
+
+    /// The key that the hand passed last. Only for who holds LMDB's lock of writers; one that died in mid-write leaves any
+    /// bytes, which are a place too.
+    pub(crate) fn hand(&self) -> Vec<u8> {
+        let bytes = usize::try_from(self.load(Word::HandBytes)).unwrap_or(usize::MAX);
+        let bytes = bytes.min(MOST_HAND_BYTES);
+        let words = self.hand_words().iter().take(bytes.div_ceil(8));
+        let mut key: Vec<u8> = words
+            .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
+            .collect();
+        key.truncate(bytes);
+        key
+    }
+
+    /// Moves the hand behind a key.
+    pub(crate) fn set_hand(&self, key: &[u8]) {
+        let key = &key[..key.len().min(MOST_HAND_BYTES)];
+        for (word, bytes) in self.hand_words().iter().zip(key.chunks(8)) {
+            let mut whole = [0; 8];
+            whole[..bytes.len()].copy_from_slice(bytes);
+            word.store(u64::from_le_bytes(whole), Ordering::Relaxed);
+        }
+        self.store(Word::HandBytes, key.len() as u64);
     }
 
     fn stripe(&self, stripe: usize, lookup: Lookup) -> &AtomicU64 {

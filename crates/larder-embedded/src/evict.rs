@@ -3,8 +3,8 @@
 //! A hand goes round over the entries in the order of their keys, as in the CLOCK algorithm (Corbató 1968), but with a small count
 //! in place of one bit (as in GCLOCK, Smith 1978): a read raises an entry's count, the passing hand lowers it, and an
 //! entry that it finds at 0 goes. New entries begin at 0, so what is asked for once doesn't drive out what is asked for
-//! often. The counts lie in memory that the processes share; they may be shared by two entries too, which keeps one of
-//! them a little longer.
+//! often. The hand's place and the counts lie in memory that the processes share. Two entries may share a count too, which
+//! keeps one of them a little longer.
 
 use heed::RwTxn;
 
@@ -21,104 +21,105 @@ const MOST_ROUNDS: usize = 5;
 /// So many expired entries are removed in one transaction, unless there is need for more room.
 const EXPIRED_AT_ONCE: usize = 1_024;
 
-/// The hand.
-pub(crate) struct Hand {
-    /// The key that it passed last.
-    at: Vec<u8>,
+/// What a group of operations is to store.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Incoming {
+    pub(crate) bytes: usize,
+    pub(crate) entries: u64,
 }
 
-impl Hand {
-    pub(crate) fn new() -> Self {
-        Self {
-            at: ENTRY_PREFIX.to_vec(),
+impl Incoming {
+    /// How many pages its values take, more or less.
+    pub(crate) fn value_pages(self) -> usize {
+        self.bytes / PAGE_BYTES * 5 / 4 + 2
+    }
+}
+
+/// Makes room for what is to be stored.
+pub(crate) fn make_room(
+    opened: &Opened,
+    txn: &mut RwTxn<'_>,
+    incoming: Incoming,
+) -> heed::Result<()> {
+    let pages = usize::try_from(opened.control.max_bytes()).unwrap_or(usize::MAX) / PAGE_BYTES;
+    // A page that a transaction changes is written anew, and its old place is free two transactions later; long
+    // values need free pages in a row; and what is freed while somebody reads is free when that ends.
+    let most = pages - pages / 4;
+    let most = most.saturating_sub(incoming.value_pages());
+    shrink(opened, txn, most, incoming.entries)
+}
+
+/// Keeps `kept` of `parts` of the store.
+pub(crate) fn free(
+    opened: &Opened,
+    txn: &mut RwTxn<'_>,
+    kept: usize,
+    parts: usize,
+) -> heed::Result<()> {
+    let live = opened.lmdb.live_pages(txn)?;
+    shrink(opened, txn, live * kept / parts, 0)
+}
+
+fn shrink(
+    opened: &Opened,
+    txn: &mut RwTxn<'_>,
+    pages: usize,
+    incoming_entries: u64,
+) -> heed::Result<()> {
+    // The rest has its turn with the next groups; but nothing that lives goes before what has expired.
+    while expire(opened, txn)? && is_over(opened, txn, pages, incoming_entries)? {}
+    let mut idle_rounds = 0;
+    while is_over(opened, txn, pages, incoming_entries)? && idle_rounds < MOST_ROUNDS {
+        let (victims, came_round) = victims(opened, txn)?;
+        for key in &victims {
+            remove(opened, txn, key)?;
         }
-    }
-
-    /// Makes room for so many bytes, of so many entries.
-    pub(crate) fn make_room(
-        &mut self,
-        opened: &Opened,
-        txn: &mut RwTxn<'_>,
-        incoming: usize,
-        entries: u64,
-    ) -> heed::Result<()> {
-        let pages = usize::try_from(opened.control.max_bytes()).unwrap_or(usize::MAX) / PAGE_BYTES;
-        // A page that a transaction changes is written anew, and its old place is free two transactions later; long
-        // values need free pages in a row; and what is freed while somebody reads is free when that ends.
-        let most = pages - pages / 4;
-        let incoming_pages = incoming / PAGE_BYTES * 5 / 4 + 2;
-        self.shrink(opened, txn, most.saturating_sub(incoming_pages), entries)
-    }
-
-    /// Keeps `kept` of `parts` of the store.
-    pub(crate) fn free(
-        &mut self,
-        opened: &Opened,
-        txn: &mut RwTxn<'_>,
-        kept: usize,
-        parts: usize,
-    ) -> heed::Result<()> {
-        let live = opened.lmdb.live_pages(txn)?;
-        self.shrink(opened, txn, live * kept / parts, 0)
-    }
-
-    fn shrink(
-        &mut self,
-        opened: &Opened,
-        txn: &mut RwTxn<'_>,
-        pages: usize,
-        incoming_entries: u64,
-    ) -> heed::Result<()> {
-        // The rest has its turn with the next groups; but nothing that lives goes before what has expired.
-        while expire(opened, txn)? && is_over(opened, txn, pages, incoming_entries)? {}
-        let mut idle_rounds = 0;
-        while is_over(opened, txn, pages, incoming_entries)? && idle_rounds < MOST_ROUNDS {
-            let (victims, came_round) = self.victims(opened, txn)?;
-            for key in &victims {
-                remove(opened, txn, key)?;
-            }
-            opened
-                .control
-                .count_removed(Removal::Evicted, victims.len() as u64);
-            idle_rounds = match (victims.is_empty(), came_round) {
-                (true, true) => idle_rounds + 1,
-                (true, false) => idle_rounds,
-                (false, _) => 0,
-            };
-        }
-        Ok(())
-    }
-
-    /// The next entries that were not read of late, and whether the hand came round to the beginning.
-    fn victims(&mut self, opened: &Opened, txn: &RwTxn<'_>) -> heed::Result<(Vec<Vec<u8>>, bool)> {
-        let behind = (
-            std::ops::Bound::Excluded(self.at.as_slice()),
-            std::ops::Bound::Unbounded,
-        );
-        let mut victims = Vec::with_capacity(BATCH);
-        let mut last = None;
-        let most = match opened.options.max_entries {
-            // One at a time, so that none goes without need.
-            Some(_) => 1,
-            None => BATCH,
+        opened
+            .control
+            .count_removed(Removal::Evicted, victims.len() as u64);
+        idle_rounds = match (victims.is_empty(), came_round) {
+            (true, true) => idle_rounds + 1,
+            (true, false) => idle_rounds,
+            (false, _) => 0,
         };
-        for entry in opened.lmdb.entries.range(txn, &behind)? {
-            let (key, _) = entry?;
-            if !key.starts_with(ENTRY_PREFIX) {
-                break;
-            }
-            if !opened.control.cool(hash(key)) {
-                victims.push(key.to_vec());
-            }
-            if victims.len() >= most {
-                last = Some(key.to_vec());
-                break;
-            }
-        }
-        let came_round = last.is_none();
-        self.at = last.unwrap_or_else(|| ENTRY_PREFIX.to_vec());
-        Ok((victims, came_round))
     }
+    Ok(())
+}
+
+/// The next entries that were not read of late, and whether the hand came round to the beginning.
+fn victims(opened: &Opened, txn: &RwTxn<'_>) -> heed::Result<(Vec<Vec<u8>>, bool)> {
+    // The processes share the hand: else those that live shortly would all begin at the first key.
+    let hand = opened.control.hand();
+    // Anything may stand in shared memory, and LMDB takes no empty key.
+    let hand = match hand.starts_with(ENTRY_PREFIX) {
+        true => hand.as_slice(),
+        false => ENTRY_PREFIX,
+    };
+    let behind = (std::ops::Bound::Excluded(hand), std::ops::Bound::Unbounded);
+    let mut victims = Vec::with_capacity(BATCH);
+    let mut last = None;
+    let most = match opened.options.max_entries {
+        // One at a time, so that none goes without need.
+        Some(_) => 1,
+        None => BATCH,
+    };
+    for entry in opened.lmdb.entries.range(txn, &behind)? {
+        let (key, _) = entry?;
+        if !key.starts_with(ENTRY_PREFIX) {
+            break;
+        }
+        if !opened.control.cool(hash(key)) {
+            victims.push(key.to_vec());
+        }
+        if victims.len() >= most {
+            last = Some(key.to_vec());
+            break;
+        }
+    }
+    let came_round = last.is_none();
+    let last = last.as_deref().unwrap_or(ENTRY_PREFIX);
+    opened.control.set_hand(last);
+    Ok((victims, came_round))
 }
 
 fn is_over(

@@ -56,6 +56,12 @@ pub enum OpenError {
         /// The lock file.
         path: PathBuf,
     },
+    /// The folder, or a file in it, was removed or exchanged while this process had it open.
+    #[error("{path} was removed or exchanged while this process used it: start this process again, and remove a store's folder only while nobody uses it", path = path.display())]
+    Exchanged {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The system failed in another way.
     #[error("{path}: {doing}: {error}", path = path.display())]
     System {
@@ -79,11 +85,22 @@ pub enum OpenError {
 /// A folder that was checked. Everything in it is reached through the descriptor that was checked.
 pub(crate) struct Folder {
     path: PathBuf,
+    /// The same, wherever the process goes.
+    absolute: PathBuf,
     descriptor: OwnedFd,
 }
 
 /// Which file a path led to: device and inode.
 pub(crate) type FileId = (u64, u64);
+
+/// What a name in a folder leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileAt {
+    Is(FileId),
+    None,
+    /// The system does not say.
+    Unknown,
+}
 
 impl Folder {
     /// Opens a folder, and makes it if there is none.
@@ -106,8 +123,11 @@ impl Folder {
         check_folder(path, &descriptor)?;
         check_parents(path)?;
         check_file_system(path, &descriptor)?;
+        let absolute = std::path::absolute(path)
+            .map_err(|error| system(path, "looking where it is", error))?;
         Ok(Self {
             path: path.to_owned(),
+            absolute,
             descriptor,
         })
     }
@@ -120,6 +140,28 @@ impl Folder {
         let status = rustix::fs::fstat(&self.descriptor)
             .map_err(|error| system(&self.path, "looking at it", error))?;
         Ok(file_id(&status))
+    }
+
+    /// Whether the path still leads to this folder. What can't be seen is taken to be so.
+    pub(crate) fn is_in_place(&self) -> bool {
+        let own = id_of(&self.descriptor);
+        match rustix::fs::lstat(&self.absolute) {
+            Ok(status) => own.is_none_or(|own| own == file_id(&status)),
+            Err(error) => !matches!(error, Errno::NOENT | Errno::NOTDIR),
+        }
+    }
+
+    pub(crate) fn is_at_path_of(&self, other: &Self) -> bool {
+        self.absolute == other.absolute
+    }
+
+    /// Which file a name leads to.
+    pub(crate) fn file(&self, name: &str) -> FileAt {
+        match rustix::fs::statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(status) => FileAt::Is(file_id(&status)),
+            Err(Errno::NOENT) => FileAt::None,
+            Err(_) => FileAt::Unknown,
+        }
     }
 
     /// A path through the descriptor, for LMDB, which takes paths only.

@@ -32,7 +32,8 @@
 //! - `lock`: held shared by those who have the folder open, alone by the first while it checks the folder;
 //! - `damaged/`: the last `data.mdb` that was found damaged, set aside.
 //!
-//! All of it may be deleted while nobody has it open.
+//! All of it may be deleted while nobody has it open. Deleted or exchanged while it is open, it is used no more: that is noticed
+//! within a second, and before each delete; then it answers nothing more, and takes nothing.
 //!
 //! # What it withstands
 //!
@@ -41,16 +42,22 @@
 //! - Damage: LMDB doesn't notice it and would take the process along, so the first opener walks the whole file without
 //!   mapping it; every record has a checksum besides.
 //! - A writer that was stopped in mid-write: others' writes give up at their deadline, and at once while it lasts. Reads go on.
+//! - A reader that was stopped in mid-read, and so keeps freed pages from being used: sets are refused while there is room to
+//!   delete, and when that ends too, the store is emptied. So no delete finds it full.
 //! - A full disk, a folder of others, a network file system, another PID namespace: [`OpenError`] says what to do.
 
+mod clear;
 mod clock;
 mod control;
 mod evict;
 mod folder;
+mod free_list;
 mod lmdb;
 mod opening;
 mod queue;
+mod readers;
 mod record;
+mod reserve;
 mod shared_memory;
 mod store;
 mod walk;

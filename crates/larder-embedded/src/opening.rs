@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use larder_core::Clock;
@@ -11,14 +12,16 @@ use rustix::fs::{FallocateFlags, FlockOperation};
 
 use crate::clock::{BootClock, millis, wall_millis};
 use crate::control::{Control, Removal};
-use crate::folder::{self, FileId, Folder, OpenError};
+use crate::folder::{self, FileAt, FileId, Folder, OpenError};
 use crate::lmdb::Lmdb;
+use crate::readers::Readers;
 use crate::walk;
 
 const DATA: &str = "data.mdb";
 const LMDB_LOCK: &str = "lock.mdb";
 const CONTROL: &str = "control";
 const LOCK: &str = "lock";
+const FILES: [&str; 4] = [DATA, LMDB_LOCK, CONTROL, LOCK];
 const PAGE_BYTES: u64 = 4_096;
 /// What LMDB's lock file takes: 64 bytes for each reader, and its own.
 const LMDB_LOCK_BYTES: u64 = crate::lmdb::MAX_READERS as u64 * 64 + PAGE_BYTES;
@@ -56,9 +59,44 @@ pub(crate) struct Opened {
     pub(crate) folder: Folder,
     pub(crate) control: Control,
     pub(crate) lmdb: Lmdb,
+    /// LMDB's file, to read what LMDB does not tell.
+    pub(crate) data: File,
+    pub(crate) readers: Readers,
     pub(crate) options: Options,
-    /// Held shared until this is dropped.
+    /// Held shared while there are sessions.
     lock: File,
+    sessions: Mutex<Sessions>,
+    /// The files that were opened, in the order of [`FILES`].
+    files: [FileAt; FILES.len()],
+    is_exchanged: AtomicBool,
+}
+
+/// The stores of this process that use a folder.
+struct Sessions {
+    count: usize,
+    is_locked: bool,
+}
+
+/// A store's use of a folder. When the last one of this process ends, it gives the folder back to others.
+pub(crate) struct Session {
+    opened: Arc<Opened>,
+}
+
+impl Session {
+    fn begin(opened: Arc<Opened>) -> Result<Self, OpenError> {
+        opened.enter()?;
+        Ok(Self { opened })
+    }
+
+    pub(crate) fn opened(&self) -> Arc<Opened> {
+        Arc::clone(&self.opened)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.opened.leave();
+    }
 }
 
 /// The folders that this process has open, however their paths are spelt: LMDB can't be opened twice in a process.
@@ -66,18 +104,28 @@ static OPEN: Mutex<Option<HashMap<FileId, Weak<Opened>>>> = Mutex::new(None);
 
 impl Opened {
     /// Opens a folder, or joins the one that is open.
-    pub(crate) fn open(path: &Path, options: Options) -> Result<Arc<Self>, OpenError> {
+    pub(crate) fn open(path: &Path, options: Options) -> Result<Session, OpenError> {
         let folder = Folder::open(path)?;
         let id = folder.id()?;
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         let open = open.get_or_insert_default();
         open.retain(|_, opened| opened.strong_count() > 0);
+        // LMDB takes no second one at the same path.
+        let replaced = open.values().filter_map(Weak::upgrade).find(|opened| {
+            opened.folder.is_at_path_of(&folder) && {
+                opened.look();
+                opened.is_exchanged()
+            }
+        });
+        if let Some(replaced) = replaced {
+            return Err(replaced.exchanged());
+        }
         if let Some(opened) = open.get(&id).and_then(Weak::upgrade) {
-            return Ok(opened);
+            return Session::begin(opened);
         }
         let opened = Arc::new(Self::open_alone(folder, options)?);
         open.insert(id, Arc::downgrade(&opened));
-        Ok(opened)
+        Session::begin(opened)
     }
 
     fn open_alone(folder: Folder, options: Options) -> Result<Self, OpenError> {
@@ -86,15 +134,15 @@ impl Opened {
         let alone = FlockOperation::NonBlockingLockExclusive;
         let shared = FlockOperation::NonBlockingLockShared;
         let begin = Instant::now();
-        let (control, lmdb) = loop {
+        let (control, files) = loop {
             if folder::lock(&lock_path, &lock, alone, Duration::ZERO)? {
                 let control = prepare(&folder, &options)?;
-                let lmdb = open_lmdb(&folder, &control, true)?;
+                let files = open_lmdb(&folder, &control, true)?;
                 control.set_open();
                 if !folder::lock(&lock_path, &lock, shared, PATIENCE)? {
                     return Err(OpenError::Busy { path: lock_path });
                 }
-                break (control, lmdb);
+                break (control, files);
             }
             // Who held it may have been the last and just closed the folder: then there is nothing to join, and this
             // one tries again to be the first.
@@ -111,11 +159,19 @@ impl Opened {
         };
         warn_of_other_size(&folder, &control, &options);
         Ok(Self {
+            files: FILES.map(|name| folder.file(name)),
+            is_exchanged: AtomicBool::new(false),
             folder,
             control,
-            lmdb,
+            lmdb: files.lmdb,
+            data: files.data,
+            readers: files.readers,
             options,
             lock,
+            sessions: Mutex::new(Sessions {
+                count: 0,
+                is_locked: true,
+            }),
         })
     }
 
@@ -123,19 +179,106 @@ impl Opened {
     pub(crate) fn now(&self) -> u64 {
         millis(self.options.clock.now()).saturating_add(self.control.time_base())
     }
-}
 
-impl Drop for Opened {
-    /// The last who has the folder open syncs it, and says that all is well.
-    fn drop(&mut self) {
+    /// Looks whether the folder's files are those that were opened. When they are not, others share another store, or none:
+    /// then this one is used no more.
+    pub(crate) fn look(&self) {
+        let is_same = |(name, opened): (&str, &FileAt)| match self.folder.file(name) {
+            FileAt::Unknown => true,
+            now => now == *opened,
+        };
+        let is_in_place =
+            self.folder.is_in_place() && FILES.into_iter().zip(&self.files).all(is_same);
+        if !is_in_place && !self.is_exchanged.swap(true, Ordering::Relaxed) {
+            tracing::error!("nothing is cached any more: {}", self.exchanged());
+        }
+    }
+
+    pub(crate) fn is_exchanged(&self) -> bool {
+        self.is_exchanged.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn exchanged(&self) -> OpenError {
+        OpenError::Exchanged {
+            path: self.folder.path().to_owned(),
+        }
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self) -> Result<(), OpenError> {
+        let mut sessions = self.sessions();
+        if !sessions.is_locked {
+            self.lock_again()?;
+            sessions.is_locked = true;
+        }
+        self.look();
+        if self.is_exchanged() {
+            if sessions.count == 0 {
+                self.unlock(&mut sessions);
+            }
+            return Err(self.exchanged());
+        }
+        sessions.count += 1;
+        Ok(())
+    }
+
+    /// Takes the folder's lock after it was given back: LMDB still has the file open, and others may have come and gone.
+    fn lock_again(&self) -> Result<(), OpenError> {
         let path = self.folder.path().join(LOCK);
-        let alone = FlockOperation::NonBlockingLockExclusive;
-        if !matches!(
-            folder::lock(&path, &self.lock, alone, Duration::ZERO),
-            Ok(true)
-        ) {
+        let lock = |operation, patience| folder::lock(&path, &self.lock, operation, patience);
+        let begin = Instant::now();
+        while begin.elapsed() < PATIENCE {
+            if lock(FlockOperation::NonBlockingLockExclusive, Duration::ZERO)? {
+                self.control.set_open();
+                if lock(FlockOperation::NonBlockingLockShared, PATIENCE)? {
+                    return Ok(());
+                }
+            } else if lock(FlockOperation::NonBlockingLockShared, Duration::ZERO)? {
+                if self.control.closed_at().is_none() {
+                    return Ok(());
+                }
+                // Who had it just closed it: this one tries again to be the first.
+                lock(FlockOperation::Unlock, Duration::ZERO)?;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Err(OpenError::Busy { path })
+    }
+
+    /// The last who leaves syncs the file, says that all is well, and gives the lock back.
+    fn leave(&self) {
+        let mut sessions = self.sessions();
+        sessions.count = sessions.count.saturating_sub(1);
+        if sessions.count > 0 {
             return;
         }
+        let path = self.folder.path().join(LOCK);
+        let alone = FlockOperation::NonBlockingLockExclusive;
+        self.look();
+        if !self.is_exchanged()
+            && matches!(
+                folder::lock(&path, &self.lock, alone, Duration::ZERO),
+                Ok(true)
+            )
+        {
+            self.end_orderly();
+        }
+        self.unlock(&mut sessions);
+    }
+
+    fn unlock(&self, sessions: &mut Sessions) {
+        sessions.is_locked = false;
+        let path = self.folder.path().join(LOCK);
+        if let Err(error) = folder::lock(&path, &self.lock, FlockOperation::Unlock, Duration::ZERO)
+        {
+            tracing::warn!(%error, "the embedded store's lock could not be given back");
+        }
+    }
+
+    fn end_orderly(&self) {
         match self.lmdb.env.force_sync() {
             Ok(()) => self.control.set_closed(self.now(), wall_millis()),
             Err(error) => {
@@ -268,7 +411,7 @@ fn settle(folder: &Folder, control: Control, options: &Options) -> Result<Contro
 }
 
 /// What those who come later do; `None` if nobody has the folder open any more.
-fn join(folder: &Folder) -> Result<Option<(Control, Lmdb)>, OpenError> {
+fn join(folder: &Folder) -> Result<Option<(Control, LmdbFiles)>, OpenError> {
     let path = folder.path().join(CONTROL);
     let control = existing_control(folder)?.ok_or_else(|| {
         let error = std::io::Error::from(std::io::ErrorKind::InvalidData);
@@ -282,11 +425,18 @@ fn join(folder: &Folder) -> Result<Option<(Control, Lmdb)>, OpenError> {
             path: folder.path().to_owned(),
         });
     }
-    let lmdb = open_lmdb(folder, &control, false)?;
-    Ok(Some((control, lmdb)))
+    let files = open_lmdb(folder, &control, false)?;
+    Ok(Some((control, files)))
 }
 
-fn open_lmdb(folder: &Folder, control: &Control, may_create: bool) -> Result<Lmdb, OpenError> {
+/// LMDB, and what is read beside it.
+struct LmdbFiles {
+    lmdb: Lmdb,
+    data: File,
+    readers: Readers,
+}
+
+fn open_lmdb(folder: &Folder, control: &Control, may_create: bool) -> Result<LmdbFiles, OpenError> {
     let failed = |error: heed::Error| match error {
         heed::Error::Io(error) => folder::io_refusal(&folder.path().join(DATA), error),
         other => OpenError::Lmdb {
@@ -302,6 +452,8 @@ fn open_lmdb(folder: &Folder, control: &Control, may_create: bool) -> Result<Lmd
         rustix::fs::fallocate(&lmdb_lock, FallocateFlags::empty(), 0, LMDB_LOCK_BYTES)
             .map_err(|error| folder::refusal(&folder.path().join(LMDB_LOCK), error))?;
     }
+    let readers = Readers::map(&lmdb_lock)
+        .map_err(|error| folder::system(&folder.path().join(LMDB_LOCK), "mapping it", error))?;
     // Closed before LMDB has it: closing any descriptor of a file gives up the process's locks on it.
     drop(lmdb_lock);
     let map_bytes = usize::try_from(control.max_bytes()).unwrap_or(usize::MAX);
@@ -315,15 +467,19 @@ fn open_lmdb(folder: &Folder, control: &Control, may_create: bool) -> Result<Lmd
             opened => break opened.map_err(failed)?,
         }
     };
-    let opened = lmdb.env.try_clone_inner_file().map_err(failed)?;
-    if folder::id_of(&opened) != folder::id_of(&checked) {
+    let data = lmdb.env.try_clone_inner_file().map_err(failed)?;
+    if folder::id_of(&data) != folder::id_of(&checked) {
         return Err(OpenError::Unsafe {
             path: folder.path().join(DATA),
             what: "was exchanged while it was being opened",
             next: "see who else can write to this folder",
         });
     }
-    Ok(lmdb)
+    Ok(LmdbFiles {
+        lmdb,
+        data,
+        readers,
+    })
 }
 
 fn warn_of_other_size(folder: &Folder, control: &Control, options: &Options) {

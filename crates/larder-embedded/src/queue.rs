@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use larder_core::{Deleted, Key, NewEntry, Pattern, StoreError, Ttl, Written};
@@ -50,6 +51,11 @@ impl Job {
     /// Whether it is to be done: from now on its caller can't withdraw it.
     pub(crate) fn take(&self) -> bool {
         self.ticket.change(WAITING, TAKEN)
+    }
+
+    /// Whether it removes what others may have.
+    pub(crate) fn is_delete(&self) -> bool {
+        matches!(self.operation, Operation::Delete(_) | Operation::Clear(_))
     }
 
     pub(crate) fn finish(self, outcome: Outcome) {
@@ -150,18 +156,27 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for operations and takes the first ones, up to so many operations and bytes, but at least one; `None` when
-    /// the queue is closed and empty.
-    pub(crate) fn take(&self, most: usize, most_bytes: usize) -> Option<Vec<Job>> {
+    /// Waits for operations, but no longer than that, and takes the first ones, up to so many operations and bytes, but at
+    /// least one if there are any; `None` when the queue is closed and empty.
+    pub(crate) fn take(
+        &self,
+        most: usize,
+        most_bytes: usize,
+        longest: Duration,
+    ) -> Option<Vec<Job>> {
         let mut waiting = self.lock();
         while waiting.jobs.is_empty() {
             if waiting.is_closed {
                 return None;
             }
-            waiting = self
+            let (now, timeout) = self
                 .not_empty
-                .wait(waiting)
+                .wait_timeout(waiting, longest)
                 .unwrap_or_else(PoisonError::into_inner);
+            waiting = now;
+            if timeout.timed_out() && waiting.jobs.is_empty() && !waiting.is_closed {
+                return Some(Vec::new());
+            }
         }
         Some(waiting.take(most, most_bytes))
     }

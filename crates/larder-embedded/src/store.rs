@@ -36,7 +36,7 @@ pub struct EmbeddedStore {
     queue: Arc<Queue>,
     progress: Arc<Progress>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    is_closed: AtomicBool,
+    is_closed: Arc<AtomicBool>,
 }
 
 impl EmbeddedStore {
@@ -45,13 +45,16 @@ impl EmbeddedStore {
     /// # Errors
     /// An [`OpenError`] that says what to do.
     pub fn open(folder: &Path, options: Options) -> Result<Self, OpenError> {
-        let opened = Opened::open(folder, options)?;
+        let session = Opened::open(folder, options)?;
+        let opened = session.opened();
         let queue = Arc::new(Queue::default());
         let progress = Arc::new(Progress::new());
+        let is_closed = Arc::new(AtomicBool::new(false));
         let writer = Writer::new(
-            Arc::clone(&opened),
+            session,
             Arc::clone(&queue),
             Arc::clone(&progress),
+            Arc::clone(&is_closed),
         );
         let writer = std::thread::Builder::new()
             .name("larder-writer".to_owned())
@@ -62,7 +65,7 @@ impl EmbeddedStore {
             queue,
             progress,
             writer: Mutex::new(Some(writer)),
-            is_closed: AtomicBool::new(false),
+            is_closed,
         })
     }
 
@@ -132,6 +135,10 @@ impl EmbeddedStore {
     /// Has operations done by the writer; answers in their order.
     fn submit(&self, operations: Vec<Operation>) -> StoreFuture<'_, Vec<Outcome>> {
         let deadline = self.opened.options.deadline;
+        if self.opened.is_exchanged() {
+            let why = self.opened.exchanged().to_string();
+            return StoreFuture::ready(Err(StoreError::Disabled(why)));
+        }
         if self.is_closed.load(Ordering::Relaxed) {
             return StoreFuture::ready(Err(closed()));
         }
@@ -170,6 +177,13 @@ impl EmbeddedStore {
                 }
                 Err(_late) => give_up = tokio::time::Instant::now() + deadline,
             }
+        }
+    }
+
+    fn while_open<T>(&self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match self.is_closed.load(Ordering::Relaxed) {
+            true => Err(closed()),
+            false => read(),
         }
     }
 
@@ -252,7 +266,8 @@ impl EmbeddedStore {
         })
     }
 
-    /// Ends the writer; a writer that does not come to an end is left behind.
+    /// Ends the writer, and with the last one of this process the use of the folder; a writer that does not come to an end
+    /// is left behind, and keeps the folder's lock.
     fn end(&self) {
         self.queue.close();
         let writer = self
@@ -262,7 +277,8 @@ impl EmbeddedStore {
             .take();
         let Some(writer) = writer else { return };
         let begin = Instant::now();
-        while !writer.is_finished() && begin.elapsed() < CLOSING {
+        let is_late = || !self.progress.is_leaving() && begin.elapsed() >= CLOSING;
+        while !writer.is_finished() && !is_late() {
             std::thread::sleep(Duration::from_millis(1));
         }
         if writer.is_finished() {
@@ -333,7 +349,7 @@ fn refused(error: heed::Error) -> StoreError {
 }
 
 fn closed() -> StoreError {
-    StoreError::Away("it was closed".to_owned())
+    StoreError::Away("it was closed, or its folder was removed".to_owned())
 }
 
 fn written(outcome: Outcome) -> Result<Written, StoreError> {
@@ -392,7 +408,7 @@ impl Store for EmbeddedStore {
 
     fn clear(&self, pattern: &Pattern, mode: ClearMode) -> StoreFuture<'_, Deleted> {
         if mode == ClearMode::DryRun {
-            let counted = self.count(pattern);
+            let counted = self.while_open(|| self.count(pattern));
             return StoreFuture::ready(counted.map(|entries| Deleted { entries }));
         }
         let outcomes = self.submit(vec![Operation::Clear(pattern.clone())]);
@@ -408,11 +424,11 @@ impl Store for EmbeddedStore {
         after: Option<Cursor>,
         limit: usize,
     ) -> StoreFuture<'_, Page> {
-        StoreFuture::ready(self.page(pattern, after, limit))
+        StoreFuture::ready(self.while_open(|| self.page(pattern, after, limit)))
     }
 
     fn stats(&self) -> StoreFuture<'_, StoreStats> {
-        StoreFuture::ready(self.read_stats())
+        StoreFuture::ready(self.while_open(|| self.read_stats()))
     }
 
     fn close(&self) -> StoreFuture<'_, ()> {

@@ -76,7 +76,7 @@ struct Pages {
 }
 
 #[derive(Clone, Copy)]
-struct Tree {
+pub(crate) struct Tree {
     flags: u16,
     depth: u16,
     pages: Pages,
@@ -84,14 +84,14 @@ struct Tree {
     root: u64,
 }
 
-struct Meta {
-    free: Tree,
+pub(crate) struct Meta {
+    pub(crate) free: Tree,
     main: Tree,
     last_page: u64,
     transaction: u64,
 }
 
-fn newest_meta(file: &File) -> Result<Meta, Damage> {
+pub(crate) fn newest_meta(file: &File) -> Result<Meta, Damage> {
     let mut metas = Vec::with_capacity(2);
     for page in 0..2_u64 {
         let mut bytes = [0; PAGE];
@@ -139,6 +139,16 @@ fn read_tree(bytes: &[u8]) -> Option<Tree> {
         entries: u64_at(bytes, 32)?,
         root: u64_at(bytes, 40)?,
     })
+}
+
+impl Tree {
+    pub(crate) fn root(&self) -> Option<u64> {
+        (self.root != NO_PAGE).then_some(self.root)
+    }
+
+    pub(crate) fn depth(&self) -> u16 {
+        self.depth
+    }
 }
 
 struct Walk<'a> {
@@ -343,24 +353,29 @@ fn before(content: Content, key: &[u8], other: &[u8]) -> bool {
     }
 }
 
-struct Node<'a> {
+pub(crate) struct Node<'a> {
     flags: u16,
     low: u16,
     high: u16,
-    key: &'a [u8],
+    pub(crate) key: &'a [u8],
     /// A page's number where the data is big.
-    data: &'a [u8],
+    pub(crate) data: &'a [u8],
     data_bytes: usize,
 }
 
 impl Node<'_> {
-    fn child(&self) -> u64 {
+    pub(crate) fn child(&self) -> u64 {
         u64::from(self.low) | u64::from(self.high) << 16 | u64::from(self.flags) << 32
+    }
+
+    /// Whether the data stands on pages of its own.
+    pub(crate) fn is_big(&self) -> bool {
+        self.flags & BIG_DATA != 0
     }
 }
 
 /// A page's nodes; `None` if they don't lie in it.
-fn nodes(page: &[u8]) -> Option<Vec<Node<'_>>> {
+pub(crate) fn nodes(page: &[u8]) -> Option<Vec<Node<'_>>> {
     let is_branch = u16_at(page, 10)? & BRANCH != 0;
     let lower = usize::from(u16_at(page, 12)?);
     let upper = usize::from(u16_at(page, 14)?);
@@ -409,6 +424,6 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }

@@ -1,37 +1,47 @@
 //! The one thread of a process that writes: in groups, each of them one transaction.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use heed::{MdbError, RwTxn};
-use larder_core::{Deleted, Key, NewEntry, Pattern, Skip, StoreError, Ttl, Written};
+use larder_core::{Deleted, Key, NewEntry, Skip, StoreError, Ttl, Written};
 
 use crate::clock::millis;
 use crate::control::Removal;
-use crate::evict::{Hand, remove};
-use crate::opening::Opened;
+use crate::evict::{self, Incoming, remove};
+use crate::opening::{Opened, Session};
 use crate::queue::{Job, Operation, Outcome, Queue};
+use crate::readers::Held;
 use crate::record::{HEADER_BYTES, Header, Record, expiry_key, hash};
+use crate::reserve::{self, Room};
 
+const PAGE_BYTES: usize = 4_096;
 const GROUP_OPERATIONS: usize = 256;
+/// A group has no more operations than one for so many pages, so that in a small store it leaves the reserve alone.
+const PAGES_PER_OPERATION: usize = 32;
 const GROUP_BYTES: usize = 4 << 20;
-/// A clear removes so many entries in one transaction, then lets others write.
-const CLEAR_OPERATIONS: usize = 2_048;
+/// What a transaction changes besides leaves: the way to them in both trees, and the free list.
+pub(crate) const WAY_PAGES: u64 = 16;
+/// What a delete changes: a leaf in both trees.
+pub(crate) const DELETE_PAGES: u64 = 2;
 /// How often a group is tried again when LMDB found no room.
-const TRIES: usize = 6;
+pub(crate) const TRIES: usize = 6;
 /// How many parts of the store stay at each try, of as many as at the first. Most often a moment is all that is needed.
 const KEPT: [usize; TRIES] = [6, 6, 6, 4, 2, 0];
 /// How long it waits before the second try; twice as long before each that follows. In all less than a deadline.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// Every so many groups, the slots of dead readers are cleared.
 const GROUPS_PER_READER_CHECK: u64 = 256;
+/// How long it may go unnoticed that the folder was removed or exchanged.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the writer is doing, for those who wait for it.
 pub(crate) struct Progress {
     began: Instant,
     /// When it began what it is doing, in milliseconds since `began`, and one more; 0: it waits for work.
     busy_since: AtomicU64,
+    is_leaving: AtomicBool,
 }
 
 impl Progress {
@@ -39,16 +49,22 @@ impl Progress {
         Self {
             began: Instant::now(),
             busy_since: AtomicU64::new(0),
+            is_leaving: AtomicBool::new(false),
         }
     }
 
-    fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.busy_since
             .store(millis(self.began.elapsed()) + 1, Ordering::Relaxed);
     }
 
     fn end(&self) {
         self.busy_since.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether all is written, and only the folder is still to be left.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
     }
 
     /// For how long it has been at the same step, in milliseconds.
@@ -62,19 +78,31 @@ impl Progress {
 
 /// The writer thread's own things.
 pub(crate) struct Writer {
-    opened: Arc<Opened>,
+    pub(crate) opened: Arc<Opened>,
+    /// Ends with the writer: what a store leaves behind still writes.
+    session: Session,
     queue: Arc<Queue>,
-    progress: Arc<Progress>,
-    hand: Hand,
+    pub(crate) progress: Arc<Progress>,
     record: Vec<u8>,
     groups: u64,
+    group_operations: usize,
     group_bytes: usize,
+    /// A snapshot that did not end while sets waited for it: for as long as it is held, nothing waits again.
+    pub(crate) held: Option<Held>,
+    /// When the folder was last looked at.
+    looked_at: Instant,
+    /// The store's: reads end with it.
+    is_closed: Arc<AtomicBool>,
 }
 
 /// Why a transaction did not commit.
-enum Abort {
+pub(crate) enum Abort {
     /// LMDB found no room.
     Full,
+    /// The reserve must be left alone, for as long as this snapshot is read.
+    Held(Held),
+    /// Only what it takes to empty the store is left.
+    Exhausted,
     Other(StoreError),
 }
 
@@ -101,13 +129,25 @@ fn is_full(error: &std::io::Error) -> bool {
 }
 
 impl Writer {
-    pub(crate) fn new(opened: Arc<Opened>, queue: Arc<Queue>, progress: Arc<Progress>) -> Self {
+    pub(crate) fn new(
+        session: Session,
+        queue: Arc<Queue>,
+        progress: Arc<Progress>,
+        is_closed: Arc<AtomicBool>,
+    ) -> Self {
+        let opened = session.opened();
         let map_bytes = usize::try_from(opened.control.max_bytes()).unwrap_or(usize::MAX);
         Self {
-            hand: Hand::new(),
             record: Vec::new(),
             groups: 0,
+            group_operations: GROUP_OPERATIONS
+                .min(map_bytes / PAGE_BYTES / PAGES_PER_OPERATION)
+                .max(1),
             group_bytes: GROUP_BYTES.min(map_bytes / 64),
+            held: None,
+            looked_at: Instant::now(),
+            is_closed,
+            session,
             opened,
             queue,
             progress,
@@ -116,8 +156,12 @@ impl Writer {
 
     /// Writes until the queue is closed and empty.
     pub(crate) fn run(mut self) {
-        while let Some(jobs) = self.queue.take(GROUP_OPERATIONS, self.group_bytes) {
+        while let Some(jobs) = self.next() {
             let mut jobs: Vec<Job> = jobs.into_iter().filter(Job::take).collect();
+            if self.is_exchanged(&jobs) {
+                self.give_up(jobs);
+                continue;
+            }
             self.progress.begin();
             match jobs.first().map(|job| &job.operation) {
                 Some(Operation::Clear(pattern)) => {
@@ -131,11 +175,38 @@ impl Writer {
             }
             self.progress.end();
         }
+        self.progress.is_leaving.store(true, Ordering::Relaxed);
+        drop(self.session);
+    }
+
+    fn next(&self) -> Option<Vec<Job>> {
+        self.queue
+            .take(self.group_operations, self.group_bytes, LOOK_EVERY)
+    }
+
+    /// Whether the folder was removed or exchanged: looked for now and then, and before each delete, which must reach all.
+    fn is_exchanged(&mut self, jobs: &[Job]) -> bool {
+        if self.looked_at.elapsed() >= LOOK_EVERY || jobs.iter().any(Job::is_delete) {
+            self.opened.look();
+            self.looked_at = Instant::now();
+        }
+        self.opened.is_exchanged()
+    }
+
+    /// Ends the use of a folder that is no more the store's.
+    fn give_up(&self, jobs: Vec<Job>) {
+        self.is_closed.store(true, Ordering::Relaxed);
+        self.queue.close();
+        let error = StoreError::Disabled(self.opened.exchanged().to_string());
+        for job in jobs {
+            job.finish(Outcome::Failed(error.clone()));
+        }
     }
 
     fn write_group(&mut self, jobs: Vec<Job>) {
         self.groups += 1;
-        if self.groups.is_multiple_of(GROUPS_PER_READER_CHECK) {
+        // Who holds a snapshot may have died since.
+        if self.held.is_some() || self.groups.is_multiple_of(GROUPS_PER_READER_CHECK) {
             self.clear_stale_readers();
         }
         match self.try_group(&jobs) {
@@ -161,63 +232,136 @@ impl Writer {
 
     /// Writes a group in one transaction, making more room each time that LMDB finds none.
     fn try_group(&mut self, jobs: &[Job]) -> Result<Vec<Outcome>, StoreError> {
-        // What is refused for its size drives out nothing.
-        let largest = self.opened.control.max_bytes() / 8;
-        let incoming: usize = jobs
-            .iter()
-            .filter(|job| !matches!(&job.operation, Operation::Set(entry) if entry.bytes.len() as u64 > largest))
-            .map(|job| incoming_bytes(&job.operation))
-            .sum();
+        let incoming = incoming(jobs, self.opened.control.max_bytes() / 8);
         for attempt in 0..TRIES {
-            match self.commit(jobs, incoming, attempt) {
+            let abort = match self.commit(jobs, incoming) {
                 Ok(outcomes) => return Ok(outcomes),
-                Err(Abort::Full) => {
-                    self.clear_stale_readers();
-                    // A reader that lost the processor in mid-read keeps all that was freed since from being used: it
-                    // needs a moment, more than it needs others' entries to go.
-                    std::thread::sleep(FIRST_PAUSE * (1 << attempt));
-                }
                 Err(Abort::Other(error)) => return Err(error),
+                Err(Abort::Exhausted) => return self.empty_for(jobs),
+                Err(abort) => abort,
+            };
+            if self.is_still_held() {
+                break;
+            }
+            self.wait(&abort, attempt);
+            if matches!(abort, Abort::Full) && !self.is_held_back() {
+                self.free(incoming, attempt + 1)?;
             }
         }
-        Err(StoreError::Full(
-            "no room could be made: a reader that was stopped may hold it".to_owned(),
-        ))
+        Err(self.no_room())
     }
 
-    fn commit(
-        &mut self,
-        jobs: &[Job],
-        incoming: usize,
-        attempt: usize,
-    ) -> Result<Vec<Outcome>, Abort> {
-        let opened = Arc::clone(&self.opened);
-        if attempt > 0 {
-            self.free(attempt)?;
+    /// A reader that lost the processor in mid-read keeps all that was freed since from being used: it needs a moment,
+    /// more than it needs others' entries to go.
+    pub(crate) fn wait(&mut self, abort: &Abort, attempt: usize) {
+        self.clear_stale_readers();
+        std::thread::sleep(FIRST_PAUSE * (1 << attempt));
+        if let Abort::Held(held) = abort
+            && attempt + 2 >= TRIES
+        {
+            self.note_held(*held);
         }
+    }
+
+    /// One transaction. While a snapshot is held, it does all but the sets.
+    fn commit(&mut self, jobs: &[Job], incoming: Incoming) -> Result<Vec<Outcome>, Abort> {
+        let opened = Arc::clone(&self.opened);
         let mut txn = opened.lmdb.env.write_txn()?;
         let _writing = Writing::begin(&opened);
-        if incoming > 0 {
-            let is_set = |job: &&Job| matches!(job.operation, Operation::Set(_));
-            let entries = jobs.iter().filter(is_set).count() as u64;
-            self.hand.make_room(&opened, &mut txn, incoming, entries)?;
+        let refusal = self.refusal(incoming, jobs.len() as u64 - incoming.entries)?;
+        if incoming.entries > 0 && refusal.is_none() {
+            evict::make_room(&opened, &mut txn, incoming)?;
         }
         let mut outcomes = Vec::with_capacity(jobs.len());
         for job in jobs {
-            outcomes.push(self.apply(&mut txn, &job.operation)?);
+            outcomes.push(match (&job.operation, &refusal) {
+                (Operation::Set(_), Some(refusal)) => Outcome::Failed(refusal.clone()),
+                // What lives too long goes: that takes no room.
+                (Operation::Cut(key, _), Some(_)) => Outcome::Deleted(self.delete(&mut txn, key)?),
+                (operation, _) => self.apply(&mut txn, operation)?,
+            });
         }
         txn.commit()?;
         Ok(outcomes)
     }
 
-    /// Frees a part of the store that grows with the attempts, and is all of it at the last one: then what is free lies in
-    /// a row, too.
-    fn free(&mut self, attempt: usize) -> Result<(), Abort> {
+    /// Why sets are refused now, if they are.
+    fn refusal(&mut self, incoming: Incoming, others: u64) -> Result<Option<StoreError>, Abort> {
+        // Each entry may change a page of its own in both trees.
+        let pages = match incoming.entries {
+            0 => 0,
+            entries => incoming.value_pages() as u64 + 2 * entries,
+        };
+        match self.room(pages)? {
+            Room::Free => Ok(None),
+            Room::Later if incoming.entries == 0 => Ok(None),
+            Room::Later => Err(Abort::Full),
+            Room::Held { by, to_delete } => {
+                let needed = WAY_PAGES + others * DELETE_PAGES;
+                let is_exhausted = others > 0 && to_delete < needed;
+                match self.held == Some(by) {
+                    true if is_exhausted => Err(Abort::Exhausted),
+                    true => Ok(Some(held_open(by))),
+                    false if is_exhausted || incoming.entries > 0 => Err(Abort::Held(by)),
+                    false => Ok(None),
+                }
+            }
+        }
+    }
+
+    pub(crate) fn room(&mut self, pages: u64) -> Result<Room, Abort> {
+        let room = reserve::look(&self.opened, pages)
+            .map_err(|damage| Abort::Other(StoreError::Refused(damage)))?;
+        if room == Room::Free {
+            self.held = None;
+        }
+        Ok(room)
+    }
+
+    /// Whether a snapshot is held that older groups waited for in vain.
+    pub(crate) fn is_still_held(&self) -> bool {
+        self.held.is_some() && self.held == self.opened.readers.oldest()
+    }
+
+    /// Whether a snapshot is read that is older than the last transaction: then no eviction helps.
+    fn is_held_back(&self) -> bool {
+        let last = self.opened.lmdb.env.info().last_txn_id as u64;
+        let oldest = self.opened.readers.oldest();
+        oldest.is_some_and(|held| held.transaction < last)
+    }
+
+    fn note_held(&mut self, held: Held) {
+        tracing::warn!(
+            process = held.process,
+            "a process that does not go on reads an old state of the embedded store, so nothing can be stored: continue that process (kill -CONT), or end it"
+        );
+        self.held = Some(held);
+    }
+
+    pub(crate) fn no_room(&self) -> StoreError {
+        match self.opened.readers.oldest() {
+            Some(held) => held_open(held),
+            None => StoreError::Full("no room could be made".to_owned()),
+        }
+    }
+
+    /// Makes the room that is missing, and with more attempts a larger part of the store free, at the last one all of it:
+    /// then what is free lies in a row, too.
+    fn free(&mut self, incoming: Incoming, attempt: usize) -> Result<(), StoreError> {
+        match self.try_to_free(incoming, attempt) {
+            // The next attempt will say so, if it needs more than there is.
+            Err(Abort::Other(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn try_to_free(&mut self, incoming: Incoming, attempt: usize) -> Result<(), Abort> {
         let opened = Arc::clone(&self.opened);
         let kept = KEPT[attempt.min(TRIES - 1)];
         let mut txn = opened.lmdb.env.write_txn()?;
         let _writing = Writing::begin(&opened);
-        self.hand.free(&opened, &mut txn, kept, KEPT[0])?;
+        evict::make_room(&opened, &mut txn, incoming)?;
+        evict::free(&opened, &mut txn, kept, KEPT[0])?;
         txn.commit()?;
         // LMDB uses what a transaction freed in the next but one, and counts none that changes nothing.
         let mut txn = opened.lmdb.env.write_txn()?;
@@ -326,10 +470,10 @@ impl Writer {
 
     /// A group of those that wait has its turn between two transactions of a clear. What is stored while that runs may
     /// stay, and a fill whose right has ended is refused now as later.
-    fn write_beside_clear(&mut self) {
+    pub(crate) fn write_beside_clear(&mut self) {
         let jobs = self
             .queue
-            .take_beside_clear(GROUP_OPERATIONS, self.group_bytes);
+            .take_beside_clear(self.group_operations, self.group_bytes);
         let jobs: Vec<Job> = jobs.into_iter().filter(Job::take).collect();
         if !jobs.is_empty() {
             self.progress.begin();
@@ -337,83 +481,39 @@ impl Writer {
         }
     }
 
-    /// Removes what a pattern means, in several transactions.
-    fn clear(&mut self, pattern: &Pattern) -> Outcome {
-        let mut deleted = Deleted::default();
-        let mut after: Option<Vec<u8>> = None;
-        let mut attempt = 0;
-        loop {
-            self.progress.begin();
-            match self.clear_some(pattern, after.as_deref(), CLEAR_OPERATIONS >> (attempt * 2)) {
-                Ok((count, last)) => {
-                    deleted.entries += count;
-                    after = last;
-                    attempt = 0;
-                }
-                // A smaller transaction needs fewer pages, and what it frees serves the next one.
-                Err(Abort::Full) if attempt + 1 < TRIES => {
-                    attempt += 1;
-                    self.clear_stale_readers();
-                    continue;
-                }
-                Err(Abort::Full) => {
-                    return Outcome::Failed(StoreError::Full(
-                        "there was no room even to delete".to_owned(),
-                    ));
-                }
-                Err(Abort::Other(error)) => return Outcome::Failed(error),
-            }
-            if after.is_none() {
-                return Outcome::Deleted(deleted);
-            }
-            self.write_beside_clear();
-        }
-    }
-
-    /// Removes some of what a pattern means, behind a key; answers how many living ones, and where to go on.
-    fn clear_some(
-        &mut self,
-        pattern: &Pattern,
-        after: Option<&[u8]>,
-        most: usize,
-    ) -> Result<(u64, Option<Vec<u8>>), Abort> {
-        let opened = Arc::clone(&self.opened);
-        let now = opened.now();
-        let mut txn = opened.lmdb.env.write_txn()?;
-        let _writing = Writing::begin(&opened);
-        let (meant, last) = crate::store::meant(&opened, &txn, pattern, after, most.max(1))?;
-        let mut living = 0;
-        for key in &meant {
-            let header = opened.lmdb.entries.get(&txn, key)?.and_then(Header::read);
-            living += u64::from(header.is_some_and(|header| header.expires_at > now));
-            remove(&opened, &mut txn, key)?;
-        }
-        txn.commit()?;
-        Ok((living, last))
-    }
-
-    fn clear_stale_readers(&self) {
+    pub(crate) fn clear_stale_readers(&self) {
         if let Err(error) = self.opened.lmdb.env.clear_stale_readers() {
             tracing::debug!(%error, "the slots of dead readers could not be cleared");
         }
     }
 }
 
-fn incoming_bytes(operation: &Operation) -> usize {
-    match operation {
-        Operation::Set(entry) => entry.bytes.len() + entry.key.as_str().len() + HEADER_BYTES,
-        Operation::Delete(_)
-        | Operation::Clear(_)
-        | Operation::Cut(..)
-        | Operation::Discard(..) => 0,
+/// What a group stores. What is refused for its size drives out nothing.
+fn incoming(jobs: &[Job], largest: u64) -> Incoming {
+    let mut incoming = Incoming::default();
+    for job in jobs {
+        if let Operation::Set(entry) = &job.operation
+            && entry.bytes.len() as u64 <= largest
+        {
+            incoming.bytes += entry.bytes.len() + entry.key.as_str().len() + HEADER_BYTES;
+            incoming.entries += 1;
+        }
     }
+    incoming
+}
+
+fn held_open(held: Held) -> StoreError {
+    let process = held.process;
+    StoreError::Full(format!(
+        "process {process} does not go on with a read, and so keeps room from being used: continue it (kill -CONT {process}), or end it"
+    ))
 }
 
 /// Says in the control block that this process is between begin and commit, until it is dropped.
-struct Writing<'a>(&'a Opened);
+pub(crate) struct Writing<'a>(&'a Opened);
 
 impl<'a> Writing<'a> {
-    fn begin(opened: &'a Opened) -> Self {
+    pub(crate) fn begin(opened: &'a Opened) -> Self {
         opened.control.set_writing(u64::from(std::process::id()));
         Self(opened)
     }

@@ -145,6 +145,27 @@ fn reader() {
     listen();
 }
 
+/// Else each of them evicts the first key, and what is stored before the others never stays.
+#[test]
+fn writers_that_live_shortly_go_on_where_the_last_one_stopped() {
+    let place = Place::new();
+    let named = |group: &str, index: u32| key(&format!("/{group}/{index}"));
+    let store = place.open(bounded(100));
+    for index in 0..100 {
+        set(&store, &named("later", index), "x");
+    }
+    drop(store);
+    for index in 0..80 {
+        set(&place.open(bounded(100)), &named("earlier", index), "x");
+    }
+    let store = place.open(bounded(100));
+    let count = |group, most| {
+        let stays = |index: &u32| get(&store, &named(group, *index)).is_some();
+        (0..most).filter(stays).count()
+    };
+    assert_eq!((count("earlier", 80), count("later", 100)), (80, 20));
+}
+
 #[test]
 fn what_has_expired_goes_before_what_lives() {
     let place = Place::new();

@@ -5,15 +5,18 @@
 
 mod bounded;
 mod clears;
+mod closing;
 mod contract;
 mod damage;
 mod eviction;
+mod exchanged;
 mod full_disk;
 mod hostile_control;
 mod kills;
 mod namespaces;
 mod power_cut;
 mod sharing;
+mod stopped_reader;
 mod stopped_writer;
 mod support;
 mod trusted_folder;
