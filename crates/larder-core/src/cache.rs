@@ -299,10 +299,11 @@ impl Cache {
     /// # Errors
     /// A [`StoreError`] if the store could not be told: then some of the entries may still be there.
     pub async fn delete_many(&self, keys: &[Key]) -> Result<Deleted, StoreError> {
-        for key in keys {
-            self.inner.flights.end(key);
-        }
+        let end = || keys.iter().for_each(|key| self.inner.flights.end(key));
+        end();
         let deleted = self.inner.store.delete(keys).await;
+        // What boarded in between may have found the old value: nobody joins it any more.
+        end();
         self.inner.settle_delete(deleted)
     }
 
@@ -314,6 +315,7 @@ impl Cache {
     pub async fn clear(&self, pattern: &Pattern) -> Result<Deleted, StoreError> {
         self.inner.flights.end_matching(pattern);
         let deleted = self.inner.store.clear(pattern, ClearMode::Delete).await;
+        self.inner.flights.end_matching(pattern);
         self.inner.settle_delete(deleted)
     }
 

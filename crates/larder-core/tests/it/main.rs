@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod batches;
+mod deletes_under_way;
 mod governed;
 mod hostile_entries;
 mod invalidation;
