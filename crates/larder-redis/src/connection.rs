@@ -7,12 +7,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use larder_core::StoreError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::MissedTickBehavior;
 
 use crate::command::{self, Command, Expect};
 use crate::resp::{ProtocolError, Reader, Value};
@@ -22,8 +23,8 @@ use crate::stream::Stream;
 const MAX_WAITING_BYTES: usize = 64 << 20;
 /// With nothing else to say, so often it is asked whether the server is there.
 const HEARTBEAT: Duration = Duration::from_millis(500);
-/// Without a word for so long, while replies are due, it is not.
-const DEAD_AFTER: Duration = Duration::from_secs(1);
+/// So many heartbeats in a row without a word, while replies are due, and it is not: after 1 to 1.5 s.
+const SILENT_BEATS: u32 = 3;
 /// The least room that is read into at once.
 const READ_BYTES: usize = 16 << 10;
 /// Buffers that grew beyond this are given back.
@@ -209,8 +210,10 @@ async fn run(
     };
     let mut batch = BytesMut::new();
     let mut nonces = first_nonce;
-    let mut heard = Instant::now();
+    let mut silent_beats = 0;
     let mut beat = tokio::time::interval(HEARTBEAT);
+    // A runtime that was blocked for seconds has beats to catch up with, but has not yet looked whether a word came.
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         incoming.buffer.reserve(READ_BYTES);
         tokio::select! {
@@ -218,7 +221,7 @@ async fn run(
                 if read? == 0 {
                     return Ok("the server closed the connection".to_owned());
                 }
-                heard = Instant::now();
+                silent_beats = 0;
                 incoming.hand_out(connection, watch).map_err(io::Error::other)?;
                 // Who got a reply often has the next command ready: one batch of all is cheaper than many.
                 tokio::task::yield_now().await;
@@ -241,12 +244,15 @@ async fn run(
             }
             _ = beat.tick() => {
                 if connection.is_idle() {
-                    heard = Instant::now();
+                    silent_beats = 0;
                     if batch.is_empty() && connection.take(&mut batch, &mut nonces, true).is_none() {
                         return Ok("it was ended".to_owned());
                     }
-                } else if heard.elapsed() > DEAD_AFTER {
-                    return Ok("the server does not answer any more".to_owned());
+                } else {
+                    silent_beats += 1;
+                    if silent_beats >= SILENT_BEATS {
+                        return Ok("the server does not answer any more".to_owned());
+                    }
                 }
             }
         }

@@ -22,6 +22,7 @@ mod command;
 mod connection;
 mod lives;
 mod node;
+mod probe;
 mod resp;
 mod store;
 mod stream;

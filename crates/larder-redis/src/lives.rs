@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use larder_model::Key;
 use twox_hash::XxHash3_64;
 
-const PLACES: usize = 1 << 16;
+/// 2 MiB in all.
+const PLACES: usize = 1 << 18;
 
 /// The lives that are known: a fixed number of places, the newest wins.
 pub(crate) struct Lives {

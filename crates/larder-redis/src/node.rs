@@ -5,25 +5,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use bytes::BytesMut;
 use larder_core::StoreError;
-use larder_model::Secret;
 use rustls::pki_types::CertificateDer;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::breaker::{Event, State};
-use crate::command::{self, Command};
+use crate::command::Command;
 use crate::connection::{self, Connection, Reply, Watch};
+use crate::probe::{Greeted, Greeting, Met};
 use crate::resp::{Reader, Value};
-use crate::stream::{self, Stream};
 use crate::url::RedisUrl;
 
 /// A value may be that much longer than `max_value_bytes` before it is read away.
 const MARGIN_BYTES: usize = 64 << 10;
-/// What a server says is shown no further than that.
-const SHOWN: usize = 200;
 
 /// How a server is dealt with.
 #[derive(Debug, Clone)]
@@ -75,7 +70,6 @@ struct Shared {
     pushes: AtomicU64,
     /// Whether `PEXPIRE … LT` is there: since Redis 7.
     knows_lt: AtomicBool,
-    was_warned_of_memory: AtomicBool,
 }
 
 struct Phase {
@@ -103,7 +97,6 @@ impl Node {
             closed: tokio::sync::Notify::new(),
             pushes: AtomicU64::new(0),
             knows_lt: AtomicBool::new(true),
-            was_warned_of_memory: AtomicBool::new(false),
         });
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => {
@@ -309,11 +302,24 @@ impl Watch for Shared {
 
 /// Connects, watches, and looks for the server again, until the node is closed.
 async fn supervise(shared: Arc<Shared>) {
+    let mut before: Option<Met> = None;
+    let mut was_advised = false;
     while !shared.is_closed.load(Ordering::SeqCst) {
-        let probe = timeout(shared.options.connect_timeout, probe(&shared)).await;
-        let why = match probe {
-            Ok(Ok((stream, reader))) => {
-                let why = serve(&shared, stream, reader).await;
+        let greeting = Greeting {
+            url: &shared.url,
+            extra_roots: &shared.options.extra_roots,
+            max_string: shared.max_string(),
+            deadline: shared.options.deadline,
+            before: before.clone(),
+        };
+        let why = match timeout(shared.options.connect_timeout, greeting.greet()).await {
+            Ok(Ok(greeted)) => {
+                before = Some(greeted.met.clone());
+                if let Some(advice) = greeted.advice.filter(|_| !was_advised) {
+                    was_advised = true;
+                    tracing::warn!(server = %shared.url, "{advice}");
+                }
+                let why = serve(&shared, greeted).await;
                 if shared.is_closed.load(Ordering::SeqCst) {
                     return;
                 }
@@ -335,7 +341,8 @@ async fn supervise(shared: Arc<Shared>) {
     }
 }
 
-async fn serve(shared: &Arc<Shared>, stream: Box<dyn Stream>, reader: Reader) -> String {
+async fn serve(shared: &Arc<Shared>, greeted: Greeted) -> String {
+    shared.knows_lt.store(greeted.knows_lt, Ordering::Relaxed);
     let connection = Arc::new(Connection::new(shared.options.max_in_flight));
     {
         let mut phase = shared.lock();
@@ -346,159 +353,8 @@ async fn serve(shared: &Arc<Shared>, stream: Box<dyn Stream>, reader: Reader) ->
     if shared.is_closed.load(Ordering::SeqCst) {
         return "it was closed".to_owned();
     }
+    let Greeted { stream, reader, .. } = greeted;
     connection::drive(&connection, stream, reader, seed(), &**shared).await
-}
-
-/// Connects, says who we are, and asks for what is needed: only then is the server used.
-async fn probe(shared: &Shared) -> Result<(Box<dyn Stream>, Reader), String> {
-    let failed = |error: std::io::Error| shown(&error.to_string());
-    let url = &shared.url;
-    let mut stream = stream::connect(&url.address, &shared.options.extra_roots)
-        .await
-        .map_err(failed)?;
-    let mut out = BytesMut::new();
-    let mut hello: Vec<&[u8]> = vec![b"HELLO", b"3"];
-    if url.password.is_some() || url.user.is_some() {
-        let user = url.user.as_deref().unwrap_or("default");
-        // A user may need none.
-        let password = url.password.as_ref().map_or("", Secret::expose);
-        hello.extend([b"AUTH", user.as_bytes(), password.as_bytes()]);
-    }
-    hello.extend([&b"SETNAME"[..], b"larder"]);
-    command::write(&mut out, &hello);
-    let database = url.database.to_string();
-    command::write(&mut out, &[b"SELECT", database.as_bytes()]);
-    command::write(&mut out, &[b"INFO", b"memory"]);
-    stream.write_all(&out).await.map_err(failed)?;
-    stream.flush().await.map_err(failed)?;
-    let mut replies = Replies {
-        reader: Reader::new(shared.max_string()),
-        buffer: BytesMut::with_capacity(4_096),
-    };
-    match replies.next(&mut stream).await? {
-        Value::Array(about) => shared.knows_lt.store(knows_lt(&about), Ordering::Relaxed),
-        Value::Error(error) => return Err(refusal(&error, url.password.as_ref())),
-        _ => return Err("it does not answer as a Redis does".to_owned()),
-    }
-    match replies.next(&mut stream).await? {
-        Value::Text(text) if text == "OK" => {}
-        Value::Error(error) => return Err(format!("database {database}: {}", shown_bytes(&error))),
-        _ => return Err("it does not answer as a Redis does".to_owned()),
-    }
-    if let Value::Text(memory) = replies.next(&mut stream).await? {
-        warn_of_memory(shared, &String::from_utf8_lossy(&memory));
-    }
-    if !replies.buffer.is_empty() {
-        return Err("it says more than it was asked".to_owned());
-    }
-    // A server that is loading greets, but does nothing more; and one that is too slow is of no use.
-    let pong = timeout(shared.options.deadline, ping(&mut stream, &mut replies)).await;
-    pong.map_err(|_late| "it does not answer within the deadline".to_owned())??;
-    Ok((stream, replies.reader))
-}
-
-async fn ping(stream: &mut Box<dyn Stream>, replies: &mut Replies) -> Result<(), String> {
-    let nonce = seed();
-    let mut out = BytesMut::new();
-    command::write_nonce(&mut out, nonce);
-    let failed = |error: std::io::Error| shown(&error.to_string());
-    stream.write_all(&out).await.map_err(failed)?;
-    stream.flush().await.map_err(failed)?;
-    match replies.next(stream).await? {
-        Value::Text(text) if command::is_nonce(&text, nonce) => Ok(()),
-        Value::Error(error) => Err(shown_bytes(&error)),
-        _ => Err("it does not answer as a Redis does".to_owned()),
-    }
-}
-
-struct Replies {
-    reader: Reader,
-    buffer: BytesMut,
-}
-
-impl Replies {
-    async fn next(&mut self, stream: &mut Box<dyn Stream>) -> Result<Value, String> {
-        loop {
-            let read = self.reader.read(&mut self.buffer);
-            match read.map_err(|error| error.to_string())? {
-                Some(Value::Push(_)) => continue,
-                Some(value) => return Ok(value),
-                None => {}
-            }
-            let count = stream.read_buf(&mut self.buffer).await;
-            if count.map_err(|error| shown(&error.to_string()))? == 0 {
-                return Err("the server closed the connection".to_owned());
-            }
-        }
-    }
-}
-
-/// Whether a server, by what it says of itself, is Redis 7 or newer.
-fn knows_lt(about: &[Value]) -> bool {
-    let mut pairs = about.chunks_exact(2);
-    let version = pairs.find_map(|pair| match pair {
-        [Value::Text(name), Value::Text(version)] if name == "version" => Some(version),
-        _ => None,
-    });
-    let major = version.and_then(|version| std::str::from_utf8(version).ok()?.split('.').next());
-    major.is_none_or(|major| major.parse().is_ok_and(|major: u32| major >= 7))
-}
-
-/// Why the server does not want us, and what to do.
-fn refusal(error: &[u8], password: Option<&Secret>) -> String {
-    const TOO_OLD: &str = "it does not know RESP3: Redis 6 or newer, or Valkey, is needed";
-    let text = String::from_utf8_lossy(error);
-    let repeats = password.is_some_and(|password| text.contains(password.expose()));
-    let text = match repeats {
-        true => "it refuses HELLO, and repeats the password".to_owned(),
-        false => shown(&text),
-    };
-    let is_unknown_command = error.starts_with(b"ERR unknown command");
-    match error {
-        [b'W', b'R', b'O', b'N', b'G', b'P', b'A', b'S', b'S', ..]
-        | [b'N', b'O', b'A', b'U', b'T', b'H', ..] => {
-            format!("{text}: check the user and the password in REDIS_URL")
-        }
-        [b'N', b'O', b'P', b'R', b'O', b'T', b'O', ..] => TOO_OLD.to_owned(),
-        // An old Redis repeats there what it was sent, the password among it: cut short, perhaps.
-        _ if is_unknown_command => TOO_OLD.to_owned(),
-        _ => text,
-    }
-}
-
-/// What a server says, fit to be shown.
-pub(crate) fn shown_bytes(text: &[u8]) -> String {
-    shown(&String::from_utf8_lossy(text))
-}
-
-fn shown(text: &str) -> String {
-    let escaped = larder_model::escape(text);
-    escaped.chars().take(SHOWN).collect()
-}
-
-/// A Redis that is never to forget anything stops storing when it is full.
-fn warn_of_memory(shared: &Shared, memory: &str) {
-    let field = |name: &str| {
-        memory
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .map(str::trim)
-    };
-    let server = shared.url.to_string();
-    if shared.was_warned_of_memory.swap(true, Ordering::Relaxed) {
-        return;
-    }
-    if field("maxmemory:") == Some("0") {
-        tracing::warn!(
-            server,
-            "maxmemory is 0: Redis takes memory without end; set maxmemory and an allkeys-lfu or allkeys-lru policy"
-        );
-    } else if field("maxmemory_policy:") == Some("noeviction") {
-        tracing::warn!(
-            server,
-            "maxmemory-policy is noeviction: a full Redis stores nothing more; set allkeys-lfu or allkeys-lru"
-        );
-    }
 }
 
 pub(crate) fn seed() -> u64 {

@@ -1,6 +1,7 @@
 //! The store.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,12 +12,15 @@ use larder_core::{
 
 use crate::command::{Command, Expect};
 use crate::lives::Lives;
-use crate::node::{Node, Options, seed, shown_bytes};
+use crate::node::{Node, Options, seed};
+use crate::probe::shown_bytes;
 use crate::resp::Value;
 use crate::url::RedisUrl;
 
 /// So many keys are asked for by one command at the most.
 const BATCH: usize = 500;
+/// So many bytes of values are sent in one batch, unless a single value has more.
+const BATCH_BYTES: usize = 8 << 20;
 /// How many keys a server looks at for one answer to `SCAN`.
 const SCAN_COUNT: &[u8] = b"1000";
 
@@ -149,14 +153,19 @@ impl RedisStore {
         Ok(all)
     }
 
+    /// In batches; what comes behind one that failed is not begun, so that a server that hangs costs one deadline.
     async fn write_many(&self, entries: &[NewEntry]) -> Vec<Written> {
         let mut written = Vec::with_capacity(entries.len());
-        for entries in entries.chunks(BATCH) {
-            match self.write_batch(entries).await {
+        for batch in batches(entries) {
+            match self.write_batch(batch).await {
                 Ok(batch) => written.extend(batch),
-                Err(error) => written.extend(entries.iter().map(|_| Written::from(error.clone()))),
+                Err(error) => {
+                    written.extend(batch.iter().map(|_| Written::from(error.clone())));
+                    break;
+                }
             }
         }
+        written.resize(entries.len(), StoreError::NotBegun.into());
         written
     }
 
@@ -244,14 +253,15 @@ impl RedisStore {
         let mut entries = 0;
         // A scan may meet a key twice: deleted ones it can't, counted ones must not count twice.
         let mut counted = HashSet::new();
-        loop {
+        let hasher = RandomState::new();
+        for _ in 0..self.steps_of_a_scan().await? {
             let (keys, next) = self.scan_step(&cursor, pattern.as_str().as_bytes()).await?;
             match mode {
                 ClearMode::Delete if !keys.is_empty() => {
                     entries += self.delete_all(keys.iter().map(|key| &key[..])).await?;
                 }
                 ClearMode::Delete => {}
-                ClearMode::DryRun => counted.extend(keys),
+                ClearMode::DryRun => counted.extend(keys.iter().map(|key| hasher.hash_one(key))),
             }
             if next == "0" {
                 return Ok(Deleted {
@@ -259,6 +269,17 @@ impl RedisStore {
                 });
             }
             cursor = next;
+        }
+        Err(StoreError::Refused(
+            "SCAN came to no end: not all entries were met".to_owned(),
+        ))
+    }
+
+    /// More than a scan of this database takes, even of a table that has shrunk to a hundredth.
+    async fn steps_of_a_scan(&self) -> Result<u64, StoreError> {
+        match self.ask(&[b"DBSIZE"], Expect::Integer).await? {
+            Value::Integer(keys) => Ok(10_000 + u64::try_from(keys).unwrap_or(0) / 10),
+            _ => Ok(u64::MAX),
         }
     }
 
@@ -350,6 +371,21 @@ impl RedisStore {
     }
 }
 
+/// The entries in parts, each small enough to be on its way at once.
+fn batches(mut entries: &[NewEntry]) -> impl Iterator<Item = &[NewEntry]> {
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |entry: &&NewEntry| {
+            bytes += entry.bytes.len();
+            bytes <= BATCH_BYTES
+        };
+        let count = entries.iter().take(BATCH).take_while(fits).count().max(1);
+        let batch;
+        (batch, entries) = entries.split_at_checked(count)?;
+        Some(batch)
+    })
+}
+
 /// What a `GET` found. Anything but a string that is short enough is as good as nothing.
 fn stored(value: Option<Value>, ttl: Option<Duration>) -> Result<Option<Stored>, StoreError> {
     match value {
@@ -422,5 +458,34 @@ impl Store for RedisStore {
 
     fn name(&self) -> String {
         self.node.url().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use larder_core::Guard;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_has_no_more_entries_and_bytes_than_may_be_on_their_way() {
+        let entries = |count: usize, bytes: usize| -> Vec<NewEntry> {
+            let entry = NewEntry {
+                key: Key::new("svc", "/a").unwrap(),
+                bytes: vec![b'1'; bytes].into(),
+                ttl: Ttl::new(Duration::from_secs(1)).unwrap(),
+                guard: Guard::Always,
+            };
+            vec![entry; count]
+        };
+        let sizes = |count, bytes| -> Vec<usize> {
+            batches(&entries(count, bytes)).map(<[_]>::len).collect()
+        };
+        assert!(sizes(0, 1).is_empty());
+        assert_eq!(sizes(1_001, 1), [500, 500, 1]);
+        assert_eq!(sizes(20, 1 << 20), [8, 8, 4]);
+        assert_eq!(sizes(2, 9 << 20), [1, 1]);
     }
 }

@@ -260,3 +260,28 @@ async fn a_full_servers_refusal_to_write_is_counted() {
     cache.set_many(&[(key("/a"), 1), (key("/b"), 2)], ttl).await;
     assert_eq!(cache.counts().store_errors, 3);
 }
+
+/// The connection's number in the server.
+fn client_id(server: &RedisServer) -> String {
+    let clients = server.cli(&["CLIENT", "LIST"]);
+    let ours = clients.lines().find(|line| line.contains("name=larder"));
+    let id = ours.and_then(|line| line.split(' ').next());
+    id.unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_runtime_that_was_blocked_keeps_its_connection() {
+    let server = RedisServer::start();
+    let (store, key) = (connect(&server.url()), key("/a"));
+    assert!(store.set(entry(&key, "1")).await.unwrap().is_stored());
+    let before = client_id(&server);
+    assert!(before.starts_with("id="), "{before}");
+    // The fault: for three seconds nothing else runs on the only thread, with a reply that is due.
+    let blocked = async {
+        tokio::task::yield_now().await;
+        std::thread::sleep(Duration::from_secs(3));
+    };
+    let _ = tokio::join!(store.get(&key, Ttl::MAX), blocked);
+    until_found(&store, &key).await;
+    assert_eq!(client_id(&server), before);
+}

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use larder_core::{Store as _, Ttl};
+use larder_core::{ClearMode, Pattern, Store as _, StoreError, Ttl};
 
 use crate::scripted::server;
 use crate::{connect, key};
@@ -150,4 +150,17 @@ fn resident_kib() -> u64 {
         .find_map(|line| line.strip_prefix("VmRSS:"))
         .unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scan_without_an_end_is_given_up() {
+    let store = connect(&server(|command, stream| match &command[0][..] {
+        b"SCAN" => stream.write_all(b"*2\r\n$1\r\n7\r\n*1\r\n$12\r\ncache:svc:/a\r\n"),
+        _ => stream.write_all(b":5\r\n"),
+    }));
+    let pattern = Pattern::parse("cache:svc:*").unwrap();
+    for mode in [ClearMode::DryRun, ClearMode::Delete] {
+        let answer = store.clear(&pattern, mode).await;
+        assert!(matches!(answer, Err(StoreError::Refused(_))), "{answer:?}");
+    }
 }

@@ -6,6 +6,7 @@ mod cancelled_reads;
 mod contract;
 mod faults;
 mod foreign_entries;
+mod held_back;
 mod hostile_server;
 mod log;
 mod no_runtime;

@@ -46,6 +46,8 @@ fn talk(
     mut stream: TcpStream,
     answer: &impl Fn(&[Vec<u8>], &mut TcpStream) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
+    // Each reply is a write of its own: they don't wait for each other.
+    stream.set_nodelay(true)?;
     let mut buffer = Vec::new();
     let mut chunk = [0; 4_096];
     loop {
