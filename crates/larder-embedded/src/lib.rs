@@ -43,7 +43,7 @@
 //!   mapping it; every record has a checksum besides.
 //! - A writer that was stopped in mid-write: others' writes give up at their deadline, and at once while it lasts. Reads go on.
 //! - A reader that was stopped in mid-read, and so keeps freed pages from being used: sets are refused while there is room to
-//!   delete, and when that ends too, the store is emptied. So no delete finds it full.
+//!   delete, and when that ends too, the store is emptied, so that no delete need find it full.
 //! - A full disk, a folder of others, a network file system, another PID namespace: [`OpenError`] says what to do.
 
 mod clear;

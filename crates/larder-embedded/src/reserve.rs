@@ -13,7 +13,8 @@ use crate::walk::Damage;
 const PAGE_BYTES: u64 = 4_096;
 /// The reserve is one part of so many of the store. The hand leaves a quarter free; the largest value takes an eighth.
 const PARTS: u64 = 8;
-/// What emptying the store needs: one part of so many, twice what was measured.
+/// What is kept for emptying the store: one part of so many. It took one in 43 of a store of 1 MiB, and no more than one in
+/// 73 of those from 4 to 256 MiB, with values of 100 to 10,000 bytes.
 const LAST_PARTS: u64 = 32;
 
 /// Whether there is room beside the reserve.

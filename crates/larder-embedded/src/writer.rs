@@ -25,11 +25,11 @@ const GROUP_BYTES: usize = 4 << 20;
 pub(crate) const WAY_PAGES: u64 = 16;
 /// What a delete changes: a leaf in both trees.
 pub(crate) const DELETE_PAGES: u64 = 2;
-/// How often a group is tried again when LMDB found no room.
+/// How often a group waits for readers when LMDB found no room.
 pub(crate) const TRIES: usize = 6;
-/// How many parts of the store stay at each try, of as many as at the first. Most often a moment is all that is needed.
-const KEPT: [usize; TRIES] = [6, 6, 6, 4, 2, 0];
-/// How long it waits before the second try; twice as long before each that follows. In all less than a deadline.
+/// How many parts of the store stay, of as many as at first, each time that LMDB found no room although no reader holds it.
+const KEPT: [usize; 5] = [6, 6, 4, 2, 0];
+/// How long it waits for readers the first time; twice as long each time that follows. In all less than a deadline.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// Every so many groups, the slots of dead readers are cleared.
 const GROUPS_PER_READER_CHECK: u64 = 256;
@@ -233,7 +233,8 @@ impl Writer {
     /// Writes a group in one transaction, making more room each time that LMDB finds none.
     fn try_group(&mut self, jobs: &[Job]) -> Result<Vec<Outcome>, StoreError> {
         let incoming = incoming(jobs, self.opened.control.max_bytes() / 8);
-        for attempt in 0..TRIES {
+        let (mut waits, mut frees) = (0, 0);
+        while waits < TRIES {
             let abort = match self.commit(jobs, incoming) {
                 Ok(outcomes) => return Ok(outcomes),
                 Err(Abort::Other(error)) => return Err(error),
@@ -243,10 +244,20 @@ impl Writer {
             if self.is_still_held() {
                 break;
             }
-            self.wait(&abort, attempt);
-            if matches!(abort, Abort::Full) && !self.is_held_back() {
-                self.free(incoming, attempt + 1)?;
+            match abort {
+                Abort::Full if !self.is_held_back() => {
+                    let Some(kept) = KEPT.get(frees) else { break };
+                    self.free(incoming, *kept)?;
+                    frees += 1;
+                }
+                abort => {
+                    self.wait(&abort, waits);
+                    waits += 1;
+                }
             }
+        }
+        if self.is_held_back() {
+            self.held = self.opened.readers.oldest();
         }
         Err(self.no_room())
     }
@@ -345,19 +356,17 @@ impl Writer {
         }
     }
 
-    /// Makes the room that is missing, and with more attempts a larger part of the store free, at the last one all of it:
-    /// then what is free lies in a row, too.
-    fn free(&mut self, incoming: Incoming, attempt: usize) -> Result<(), StoreError> {
-        match self.try_to_free(incoming, attempt) {
+    /// Makes the room that is missing, and keeps so many parts of the store: with none left, what is free lies in a row, too.
+    fn free(&mut self, incoming: Incoming, kept: usize) -> Result<(), StoreError> {
+        match self.try_to_free(incoming, kept) {
             // The next attempt will say so, if it needs more than there is.
             Err(Abort::Other(error)) => Err(error),
             _ => Ok(()),
         }
     }
 
-    fn try_to_free(&mut self, incoming: Incoming, attempt: usize) -> Result<(), Abort> {
+    fn try_to_free(&mut self, incoming: Incoming, kept: usize) -> Result<(), Abort> {
         let opened = Arc::clone(&self.opened);
-        let kept = KEPT[attempt.min(TRIES - 1)];
         let mut txn = opened.lmdb.env.write_txn()?;
         let _writing = Writing::begin(&opened);
         evict::make_room(&opened, &mut txn, incoming)?;

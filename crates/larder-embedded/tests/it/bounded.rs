@@ -70,8 +70,11 @@ fn a_gibibyte_goes_through_64_mebibytes() {
         })
         .collect();
     let mut largest = 0;
+    let mut used = Vec::new();
     while tasks.iter().any(|task| !task.is_finished()) {
         largest = largest.max(folder_bytes(&place.folder));
+        let stats = runtime.block_on(async { store.stats().await }).unwrap();
+        used.push(stats.used_bytes.unwrap());
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     for task in tasks {
@@ -81,9 +84,11 @@ fn a_gibibyte_goes_through_64_mebibytes() {
     assert!(largest <= MAX_BYTES + MAX_BYTES / 10, "{largest} bytes");
     let stats = runtime.block_on(async { store.stats().await }).unwrap();
     assert!(stats.evictions.unwrap() > 0);
+    // On average: a value that needs many pages in a row may have just driven out most of the others.
+    let used_on_average = used.iter().sum::<u64>() / used.len() as u64;
     assert!(
-        stats.used_bytes.unwrap() > MAX_BYTES / 4,
-        "the room is used: {stats:?}"
+        used_on_average > MAX_BYTES / 4,
+        "the room is used: {used_on_average}"
     );
 
     // A full store takes deletes and clears, the largest value, and nothing larger.
