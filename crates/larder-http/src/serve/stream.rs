@@ -61,10 +61,11 @@ impl PacedStream {
         Self { stream, pace }
     }
 
-    fn note_write<T>(&self, written: &Poll<io::Result<T>>) {
+    fn note_write(&self, written: &Poll<io::Result<usize>>) {
         match written {
             Poll::Pending => self.pace.lock().write_blocked(now()),
-            Poll::Ready(_) => self.pace.lock().wrote(),
+            Poll::Ready(Ok(bytes)) => self.pace.lock().wrote(*bytes, now()),
+            Poll::Ready(Err(_)) => {}
         }
     }
 }
@@ -113,7 +114,10 @@ impl AsyncWrite for PacedStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        // Asked for when all was written, and only then.
+        this.pace.lock().flushed(now());
+        Pin::new(&mut this.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
