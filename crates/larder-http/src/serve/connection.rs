@@ -77,9 +77,6 @@ impl Connections {
         let mut is_closing = self.is_closing.clone();
         async move {
             let _place = place;
-            // Answers are small and written whole: waiting for more to send would only delay them. A socket that
-            // refuses works all the same.
-            let _ = stream.set_nodelay(true);
             let io = TokioIo::new(PacedStream::new(stream, pace.clone()));
             let service = service_fn(move |request| answering.clone().answer(request));
             let mut connection = std::pin::pin!(builder.serve_connection(io, service));

@@ -51,13 +51,23 @@ impl SharedPace {
     }
 }
 
+/// So much of what is written may wait in the kernel to be sent. Without a bound megabytes do, and there is room for
+/// more only when a third of them is gone: a client that takes its answer slowly would seem to take nothing for minutes.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 64 << 10;
+
 pub(super) struct PacedStream {
     stream: TcpStream,
     pace: SharedPace,
 }
 
 impl PacedStream {
+    /// A socket that refuses a setting works all the same.
     pub(super) fn new(stream: TcpStream, pace: SharedPace) -> Self {
+        // Answers are small and written whole: waiting for more to send would only delay them.
+        let _ = stream.set_nodelay(true);
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
         Self { stream, pace }
     }
 

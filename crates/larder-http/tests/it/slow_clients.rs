@@ -14,11 +14,13 @@ use crate::{PATIENCE, Server};
 
 const SHORT: Duration = Duration::from_millis(300);
 const LARGE: usize = 64 << 20;
+const MEDIUM: usize = 8 << 20;
 const PIECE: usize = 512 << 10;
 
 fn router() -> Router {
     Router::new()
         .route("/", get(|| async { "hello" }))
+        .route("/medium", get(|| async { vec![b'x'; MEDIUM] }))
         .route("/large", get(|| async { vec![b'x'; LARGE] }))
         .route(
             "/",
@@ -262,4 +264,15 @@ async fn an_answer_may_take_longer_to_be_taken_than_a_connection_may_lie_idle() 
     let server = Server::start(router(), limits).await;
     let taken = take(&server, "/large", PIECE).await;
     assert!(taken > LARGE, "{taken}");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_little_at_a_time_is_seen_to_take_it() {
+    let limits = Limits {
+        write_timeout: SHORT,
+        ..Limits::default()
+    };
+    let server = Server::start(router(), limits).await;
+    let taken = take(&server, "/medium", 64 << 10).await;
+    assert!(taken > MEDIUM, "{taken}");
 }
