@@ -2,11 +2,14 @@
 //! rounds. Exits with 1 where a mark is missed.
 
 mod embedded;
+mod faults;
 mod http;
 mod in_process;
+mod load;
 mod redis_hits;
 mod report;
 mod rounds;
+mod server;
 mod zipf;
 
 use std::path::PathBuf;
@@ -80,6 +83,7 @@ fn measure(args: &Args) -> anyhow::Result<ExitCode> {
     embedded::measure(&mut report)?;
     redis_hits::measure(&mut report)?;
     http::measure(&mut report)?;
+    faults::measure(&mut report)?;
     print!("{}", report.markdown());
     if let Some(path) = &args.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report.json())?)?;
