@@ -1,12 +1,16 @@
 //! Larder against its peers: every mark is a ratio, both sides measured in turn in one run, medians of at least five
 //! rounds. Exits with 1 where a mark is missed.
 
+mod attacks;
 mod embedded;
+mod faults;
 mod http;
 mod in_process;
+mod load;
 mod redis_hits;
 mod report;
 mod rounds;
+mod server;
 mod zipf;
 
 use std::path::PathBuf;
@@ -62,6 +66,12 @@ enum Command {
         /// The key to get
         key: String,
     },
+    /// The attackers of the mark under attack
+    #[command(hide = true)]
+    Attack {
+        /// Where the server listens
+        host: String,
+    },
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -69,6 +79,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match args.command {
         Some(Command::ServeMemory { port, body }) => http::serve_memory(port, &body)?,
         Some(Command::ServeRedis { port, url, key }) => http::serve_redis(port, &url, &key)?,
+        Some(Command::Attack { host }) => attacks::attack(host)?,
         None => return measure(&args),
     }
     Ok(ExitCode::SUCCESS)
@@ -80,6 +91,8 @@ fn measure(args: &Args) -> anyhow::Result<ExitCode> {
     embedded::measure(&mut report)?;
     redis_hits::measure(&mut report)?;
     http::measure(&mut report)?;
+    faults::measure(&mut report)?;
+    attacks::measure(&mut report)?;
     print!("{}", report.markdown());
     if let Some(path) = &args.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report.json())?)?;

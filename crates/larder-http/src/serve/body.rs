@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Limits;
+use super::pace::earned_time;
 
 /// How a body's arrival went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,11 +104,9 @@ impl BoundedBody {
 
 /// How long a body may take of which so much has arrived.
 fn allowed_time(limits: &Limits, received: u64) -> Duration {
-    let rate = f64::from(limits.body_bytes_per_second.max(1));
-    let earned = Duration::try_from_secs_f64(received as f64 / rate).unwrap_or(Duration::MAX);
     limits
         .body_grace
-        .saturating_add(earned)
+        .saturating_add(earned_time(received, limits.body_bytes_per_second))
         .min(limits.body_timeout)
 }
 

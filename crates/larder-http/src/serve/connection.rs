@@ -3,19 +3,16 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body as AxumBody;
 use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{Request, StatusCode, Version};
-use http_body::{Body, Frame, SizeHint};
+use http::{Request, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -23,9 +20,10 @@ use hyper_util::server::conn::auto;
 use tokio::sync::watch;
 use tower::Service as _;
 
+use super::answer::{PacedBody, Turn};
 use super::body::{Arrival, BoundedBody};
 use super::door::Entered;
-use super::stream::{PacedStream, SharedPace, now};
+use super::stream::{PacedStream, SharedPace};
 use super::{Limits, head};
 use crate::Problem;
 
@@ -79,9 +77,6 @@ impl Connections {
         let mut is_closing = self.is_closing.clone();
         async move {
             let _place = place;
-            // Answers are small and written whole: waiting for more to send would only delay them. A socket that
-            // refuses works all the same.
-            let _ = stream.set_nodelay(true);
             let io = TokioIo::new(PacedStream::new(stream, pace.clone()));
             let service = service_fn(move |request| answering.clone().answer(request));
             let mut connection = std::pin::pin!(builder.serve_connection(io, service));
@@ -149,7 +144,7 @@ impl Answering {
             Ok(()) => self.route(request).await,
             Err(problem) => problem.into_response(),
         };
-        Ok(response.map(|body| PacedBody { body, _turn: turn }))
+        Ok(response.map(|body| PacedBody::new(body, turn)))
     }
 
     async fn route(mut self, mut request: Request<Incoming>) -> Response {
@@ -187,45 +182,4 @@ pub(super) fn too_large(limits: &Limits) -> Problem {
         "the request's body is larger than the {} bytes allowed",
         limits.body_bytes
     ))
-}
-
-/// A request that is being answered, until the last of its answer is on its way.
-struct Turn(SharedPace);
-
-impl Turn {
-    fn begin(pace: SharedPace, version: Version) -> Self {
-        pace.lock().begin_request(version == Version::HTTP_2);
-        Self(pace)
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.lock().end_request(now());
-    }
-}
-
-struct PacedBody {
-    body: AxumBody,
-    _turn: Turn,
-}
-
-impl Body for PacedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

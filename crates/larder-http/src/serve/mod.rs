@@ -10,13 +10,15 @@
 //!   408), and is at most [`Limits::body_bytes`] long (else 413);
 //! - it names one host, the same everywhere (else 400);
 //! - a connection that nothing happens on is closed after [`Limits::idle_timeout`], one whose client takes nothing
-//!   of the answer after [`Limits::write_timeout`];
+//!   of the answer after [`Limits::write_timeout`], one whose client takes it slower than
+//!   [`Limits::write_bytes_per_second`] that long after it fell behind;
 //! - a handler that panics is answered with 500;
 //! - past [`Limits::connections`], new ones wait to be accepted; when the process runs out of descriptors, too.
 //!
 //! Errors of the accept loop's own are `application/problem+json`; a head that is no HTTP, or too large, gets a bare
 //! status.
 
+mod answer;
 mod body;
 mod connection;
 mod door;
@@ -58,8 +60,11 @@ pub struct Limits {
     pub body_bytes: u64,
     /// How long a connection may lie idle between two requests. Default: 75 s.
     pub idle_timeout: Duration,
-    /// How long a client may take nothing of an answer. Default: 30 s.
+    /// How long a client may take nothing of an answer, or less than [`Limits::write_bytes_per_second`].
+    /// Default: 30 s.
     pub write_timeout: Duration,
+    /// How fast a client must take answers, in bytes per second, as soon as they wait for it. Default: 1,024.
+    pub write_bytes_per_second: u32,
     /// Requests at once on one HTTP/2 connection. Default: 100.
     pub streams: u32,
     /// How long requests that are being answered may go on once `shutdown` has come. Default: 10 s.
@@ -79,6 +84,7 @@ impl Default for Limits {
             body_bytes: 1 << 20,
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
+            write_bytes_per_second: 1_024,
             streams: 100,
             shutdown_timeout: Duration::from_secs(10),
         }

@@ -51,20 +51,31 @@ impl SharedPace {
     }
 }
 
+/// So much of what is written may wait in the kernel to be sent. Without a bound megabytes do, and there is room for
+/// more only when a third of them is gone: a client that takes its answer slowly would seem to take nothing for minutes.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 64 << 10;
+
 pub(super) struct PacedStream {
     stream: TcpStream,
     pace: SharedPace,
 }
 
 impl PacedStream {
+    /// A socket that refuses a setting works all the same.
     pub(super) fn new(stream: TcpStream, pace: SharedPace) -> Self {
+        // Answers are small and written whole: waiting for more to send would only delay them.
+        let _ = stream.set_nodelay(true);
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
         Self { stream, pace }
     }
 
-    fn note_write<T>(&self, written: &Poll<io::Result<T>>) {
+    fn note_write(&self, written: &Poll<io::Result<usize>>) {
         match written {
             Poll::Pending => self.pace.lock().write_blocked(now()),
-            Poll::Ready(_) => self.pace.lock().wrote(),
+            Poll::Ready(Ok(bytes)) => self.pace.lock().wrote(*bytes, now()),
+            Poll::Ready(Err(_)) => {}
         }
     }
 }
@@ -113,7 +124,10 @@ impl AsyncWrite for PacedStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        // Asked for when all was written, and only then.
+        this.pace.lock().flushed(now());
+        Pin::new(&mut this.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

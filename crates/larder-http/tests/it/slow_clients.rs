@@ -13,11 +13,15 @@ use crate::client::{closes_within, connect, get as get_it, read_one, read_to_end
 use crate::{PATIENCE, Server};
 
 const SHORT: Duration = Duration::from_millis(300);
+const LARGE: usize = 64 << 20;
+const MEDIUM: usize = 8 << 20;
+const PIECE: usize = 512 << 10;
 
 fn router() -> Router {
     Router::new()
         .route("/", get(|| async { "hello" }))
-        .route("/large", get(|| async { vec![b'x'; 64 << 20] }))
+        .route("/medium", get(|| async { vec![b'x'; MEDIUM] }))
+        .route("/large", get(|| async { vec![b'x'; LARGE] }))
         .route(
             "/",
             post(|body: Bytes| async move { body.len().to_string() }),
@@ -209,5 +213,66 @@ async fn a_client_that_takes_nothing_of_its_answer_is_dropped() {
     let _ = tokio::time::timeout(PATIENCE, read)
         .await
         .expect("still open");
-    assert!(taken.len() < 64 << 20, "all of it came");
+    assert!(taken.len() < LARGE, "all of it came");
+}
+
+/// Asks for something, and takes so much of the answer every 20 ms; how much came in all.
+async fn take(server: &Server, path: &str, bytes: usize) -> usize {
+    let mut stream = connect(server.address).await;
+    let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut piece = vec![0; bytes];
+    let mut taken = 0;
+    let take_all = async {
+        while let Ok(bytes @ 1..) = stream.read(&mut piece).await {
+            taken += bytes;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, take_all)
+        .await
+        .expect("still open");
+    taken
+}
+
+#[tokio::test]
+async fn a_client_that_takes_its_answer_slower_than_the_least_rate_is_dropped() {
+    let limits = Limits {
+        write_timeout: SHORT * 2,
+        write_bytes_per_second: 1 << 30,
+        ..Limits::default()
+    };
+    let server = Server::start(router(), limits.clone()).await;
+    let taken = take(&server, "/large", PIECE).await;
+    assert!(taken < LARGE, "all of it came");
+
+    let limits = Limits {
+        write_bytes_per_second: 1 << 20,
+        ..limits
+    };
+    let server = Server::start(router(), limits).await;
+    let taken = take(&server, "/large", PIECE).await;
+    assert!(taken > LARGE, "{taken}: faster than the least rate");
+}
+
+#[tokio::test]
+async fn an_answer_may_take_longer_to_be_taken_than_a_connection_may_lie_idle() {
+    let limits = Limits {
+        idle_timeout: SHORT,
+        ..Limits::default()
+    };
+    let server = Server::start(router(), limits).await;
+    let taken = take(&server, "/large", PIECE).await;
+    assert!(taken > LARGE, "{taken}");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_little_at_a_time_is_seen_to_take_it() {
+    let limits = Limits {
+        write_timeout: SHORT,
+        ..Limits::default()
+    };
+    let server = Server::start(router(), limits).await;
+    let taken = take(&server, "/medium", 64 << 10).await;
+    assert!(taken > MEDIUM, "{taken}");
 }
