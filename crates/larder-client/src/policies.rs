@@ -142,7 +142,7 @@ impl Policies {
                 version: self.version,
             };
         }
-        let reason = if is_safe(method) {
+        let reason = if Method::is_safe_name(method) {
             "the control plane has no policy for this endpoint: the service's own default holds"
         } else {
             "the method is not safe, so its answers are never cached"
@@ -174,7 +174,7 @@ impl Policies {
     }
 
     fn otherwise(&self, method: &str) -> &(Arc<Policy>, Gate) {
-        if is_safe(method) {
+        if Method::is_safe_name(method) {
             &self.default
         } else {
             &self.never
@@ -196,7 +196,7 @@ impl Entry {
             source,
         })?;
         // Above whatever the control plane says.
-        let policy = if is_safe(endpoint.method().as_str()) {
+        let policy = if endpoint.method().is_safe() {
             policy
         } else {
             policy.with_mode(Mode::Off)
@@ -219,8 +219,4 @@ impl Entry {
             endpoint,
         })
     }
-}
-
-fn is_safe(method: &str) -> bool {
-    matches!(method, "GET" | "HEAD")
 }
