@@ -67,9 +67,10 @@ impl Variant {
         self.with(name, &hash)
     }
 
-    /// Names the method. A GET has none in its key.
+    /// Names the method, in place of one that was named before. A GET has none in its key.
     #[must_use]
-    pub fn with_method(self, method: &crate::Method) -> Self {
+    pub fn with_method(mut self, method: &crate::Method) -> Self {
+        self.pairs.retain(|pair| !is_method(pair));
         if method.is_get() {
             self
         } else {
@@ -97,11 +98,31 @@ impl Variant {
     }
 
     pub(crate) fn write(&self, out: &mut String) {
-        for (index, (name, value)) in self.pairs.iter().enumerate() {
-            out.push(if index == 0 { '#' } else { '&' });
-            out.push_str(name);
-            out.push('=');
-            out.push_str(value);
-        }
+        write_pairs(self.pairs.iter(), out);
+    }
+
+    /// Only the method, if one is named: at most 24 bytes.
+    pub(crate) fn write_method(&self, out: &mut String) {
+        write_pairs(self.pairs.iter().filter(|pair| is_method(pair)), out);
+    }
+
+    /// All of it, but the method before all else.
+    pub(crate) fn write_method_first(&self, out: &mut String) {
+        let method = self.pairs.iter().filter(|pair| is_method(pair));
+        let others = self.pairs.iter().filter(|pair| !is_method(pair));
+        write_pairs(method.chain(others), out);
+    }
+}
+
+fn is_method((name, _): &(String, String)) -> bool {
+    name == "method"
+}
+
+fn write_pairs<'a>(pairs: impl Iterator<Item = &'a (String, String)>, out: &mut String) {
+    for (index, (name, value)) in pairs.enumerate() {
+        out.push(if index == 0 { '#' } else { '&' });
+        out.push_str(name);
+        out.push('=');
+        out.push_str(value);
     }
 }
