@@ -7,8 +7,8 @@ use crate::variant::Variant;
 const HASH_BYTES: usize = 1 + 32;
 /// What can be read of a cut key is at most this long, in bytes.
 const READABLE_BYTES: usize = MAX_KEY_BYTES - HASH_BYTES;
-/// A cut moves back at most this far: by two bytes of an encoded one.
-const MAX_STEP_BACK: usize = 2;
+/// A cut moves back at most this far: by two bytes of an encoded one, and by two dots before it.
+const MAX_STEP_BACK: usize = 4;
 
 /// A key that was cut.
 pub(crate) struct CutKey {
@@ -22,7 +22,11 @@ pub(crate) struct CutKey {
 pub(crate) fn cut(whole: &str, path_end: usize, query_end: usize, variant: &Variant) -> CutKey {
     let mut method = String::new();
     variant.write_method(&mut method);
-    let endpoint_end = before_encoded(whole, query_end.min(READABLE_BYTES - method.len()));
+    let endpoint_end = endpoint_end(
+        whole,
+        path_end,
+        query_end.min(READABLE_BYTES - method.len()),
+    );
     let mut text = whole[..endpoint_end].to_owned();
     if endpoint_end == query_end {
         variant.write_method_first(&mut text);
@@ -38,6 +42,20 @@ pub(crate) fn cut(whole: &str, path_end: usize, query_end: usize, variant: &Vari
         path_end: path_end.min(endpoint_end),
         query_end: endpoint_end,
         readable_end,
+    }
+}
+
+/// Where to cut the endpoint so that what is left of it is one: not within an encoded byte, nor behind what has become
+/// a dot segment.
+fn endpoint_end(whole: &str, path_end: usize, room: usize) -> usize {
+    let end = before_encoded(whole, room);
+    if end > path_end {
+        return end;
+    }
+    let segment = whole[..end].rfind('/').map_or(end, |slash| slash + 1);
+    match &whole[segment..end] {
+        "." | ".." => segment,
+        _ => end,
     }
 }
 

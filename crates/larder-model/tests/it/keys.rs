@@ -216,3 +216,28 @@ fn larders_own_names_can_not_be_forged_in_a_variant() {
         "cache:local:/p"
     );
 }
+
+#[test]
+fn a_cut_leaves_no_dot_segment_at_the_end_of_the_path() {
+    for end in [
+        "/.hidden",
+        "/..hidden",
+        "/...",
+        "/.é",
+        "/..é",
+        "/a..",
+        "/.%2Fx",
+        "/..%2Fx",
+    ] {
+        for length in 930..1_024 {
+            for method in ["GET", "POST"].map(|name| Method::new(name).unwrap()) {
+                let endpoint = format!("/{}{end}{}", "a".repeat(length), "b".repeat(200));
+                let variant = Variant::none().with_method(&method);
+                let key =
+                    Key::with(&Service::local(), &endpoint, &QueryRule::All, &variant).unwrap();
+                let parsed = Key::parse(key.as_str()).unwrap_or_else(|error| panic!("{error}"));
+                assert_eq!(parsed.parts(), key.parts());
+            }
+        }
+    }
+}
