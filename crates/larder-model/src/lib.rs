@@ -14,6 +14,7 @@ mod cut;
 mod endpoint;
 mod escape;
 mod key;
+mod names;
 mod outcome;
 mod pattern;
 mod percent;

@@ -47,7 +47,7 @@ impl Variant {
     /// [`KeyError::ReservedName`] for `method` and `body`.
     pub fn with(self, name: &str, value: &str) -> Result<Self, KeyError> {
         let name = name.to_ascii_lowercase();
-        if matches!(name.as_str(), "method" | "body") {
+        if is_reserved(&name) {
             return Err(KeyError::ReservedName(name));
         }
         Ok(self.push(&name, value))
@@ -112,6 +112,11 @@ impl Variant {
         let others = self.pairs.iter().filter(|pair| !is_method(pair));
         write_pairs(method.chain(others), out);
     }
+}
+
+/// Larder's own names; in lower case.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    matches!(name, "method" | "body")
 }
 
 fn is_method((name, _): &(String, String)) -> bool {
