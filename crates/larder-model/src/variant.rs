@@ -1,21 +1,34 @@
 //! What else an answer depends on, besides service, path and query.
 
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
 use crate::key::{KeyError, half_hex};
 use crate::percent;
 use crate::secret::Secret;
 
+/// What the hashing key is derived for: another text makes another key.
+const PURPOSE: &str = "larder 2026 values hidden in cache keys";
+
 /// Turns values that must not be readable in a key into keyed hashes (`LARDER_KEY_SECRET`).
+///
+/// Clones share one hashing key, which is wiped when the last of them is dropped.
 #[derive(Clone)]
-pub struct KeySecret([u8; 32]);
+pub struct KeySecret(Arc<Zeroizing<[u8; 32]>>);
 
 impl KeySecret {
     /// Derives the hashing key from a secret.
     #[must_use]
     pub fn new(secret: &Secret) -> Self {
-        Self(blake3::derive_key(
-            "larder 2026 values hidden in cache keys",
-            secret.expose().as_bytes(),
-        ))
+        let mut hasher = blake3::Hasher::new_derive_key(PURPOSE);
+        hasher.update(secret.expose().as_bytes());
+        // Written where it stays: one that is moved leaves a copy behind.
+        let mut key = Arc::new(Zeroizing::new([0; 32]));
+        hasher
+            .finalize_xof()
+            .fill(Arc::make_mut(&mut key).as_mut_slice());
+        Self(key)
     }
 
     fn hash(&self, name: &str, value: &str) -> String {
@@ -129,5 +142,27 @@ fn write_pairs<'a>(pairs: impl Iterator<Item = &'a (String, String)>, out: &mut 
         out.push_str(name);
         out.push('=');
         out.push_str(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Compiles only for what is wiped when it is dropped.
+    fn is_wiped(_: &impl zeroize::ZeroizeOnDrop) {}
+
+    #[test]
+    fn the_hashing_key_is_wiped_and_there_is_one_however_often_it_is_cloned() {
+        let secret = KeySecret::new(&Secret::new("a secret of the test's own".to_owned()));
+        is_wiped(&*secret.0);
+        assert!(Arc::ptr_eq(&secret.0, &secret.clone().0));
+    }
+
+    #[test]
+    fn the_hashing_key_is_blake3_s_of_the_secret() {
+        let text = "a secret of the test's own";
+        let secret = KeySecret::new(&Secret::new(text.to_owned()));
+        assert_eq!(**secret.0, blake3::derive_key(PURPOSE, text.as_bytes()));
     }
 }
