@@ -65,7 +65,7 @@ pub(crate) struct Policies {
     templates: Templates<Arc<Entry>>,
     entries: Vec<Arc<Entry>>,
     default: (Arc<Policy>, Gate),
-    /// For methods whose answers are never cached.
+    /// For methods whose answers are never cached, and for paths of which no policy can be told.
     never: (Arc<Policy>, Gate),
 }
 
@@ -111,30 +111,26 @@ impl Policies {
     }
 
     pub(crate) fn gate(&self, key: &Key) -> Gate {
-        let method = key.method();
-        match self.templates.find(method, key.path()) {
+        match self.find(key) {
             Some(entry) => entry.gate,
-            None => self.otherwise(method).1,
+            None => self.otherwise(key).1,
         }
     }
 
     pub(crate) fn policy(&self, key: &Key) -> Arc<Policy> {
-        let method = key.method();
-        match self.templates.find(method, key.path()) {
+        match self.find(key) {
             Some(entry) => Arc::clone(&entry.policy),
-            None => Arc::clone(&self.otherwise(method).0),
+            None => Arc::clone(&self.otherwise(key).0),
         }
     }
 
     /// Where an endpoint that has a policy is counted.
     pub(crate) fn counters(&self, key: &Key) -> Option<&Counters> {
-        let entry = self.templates.find(key.method(), key.path())?;
-        Some(&entry.counters)
+        Some(&self.find(key)?.counters)
     }
 
     pub(crate) fn in_force(&self, key: &Key) -> InForce {
-        let method = key.method();
-        if let Some(entry) = self.templates.find(method, key.path()) {
+        if let Some(entry) = self.find(key) {
             return InForce {
                 policy: Arc::clone(&entry.policy),
                 source: entry.source,
@@ -142,13 +138,15 @@ impl Policies {
                 version: self.version,
             };
         }
-        let reason = if is_safe(method) {
-            "the control plane has no policy for this endpoint: the service's own default holds"
-        } else {
+        let reason = if !Method::is_safe_name(key.method()) {
             "the method is not safe, so its answers are never cached"
+        } else if !key.is_path_whole() {
+            "the path is too long to tell which policy holds, so its answers are not cached"
+        } else {
+            "the control plane has no policy for this endpoint: the service's own default holds"
         };
         InForce {
-            policy: Arc::clone(&self.otherwise(method).0),
+            policy: Arc::clone(&self.otherwise(key).0),
             source: Source::Default,
             reason: reason.into(),
             version: self.version,
@@ -167,14 +165,21 @@ impl Policies {
         self.entry(endpoint).is_some()
     }
 
+    /// What was said of a key's endpoint. Nothing of a path that was cut: what is left of it may look like another
+    /// route's, which may be cached where its own may not.
+    fn find(&self, key: &Key) -> Option<&Entry> {
+        let entry = self.templates.find(key.method(), key.path())?;
+        key.is_path_whole().then_some(entry)
+    }
+
     fn entry(&self, endpoint: &Endpoint) -> Option<&Entry> {
         let method = endpoint.method().as_str();
         let entry = self.templates.find(method, endpoint.template())?;
         (entry.endpoint == *endpoint).then_some(entry)
     }
 
-    fn otherwise(&self, method: &str) -> &(Arc<Policy>, Gate) {
-        if is_safe(method) {
+    fn otherwise(&self, key: &Key) -> &(Arc<Policy>, Gate) {
+        if Method::is_safe_name(key.method()) && key.is_path_whole() {
             &self.default
         } else {
             &self.never
@@ -196,7 +201,7 @@ impl Entry {
             source,
         })?;
         // Above whatever the control plane says.
-        let policy = if is_safe(endpoint.method().as_str()) {
+        let policy = if endpoint.method().is_safe() {
             policy
         } else {
             policy.with_mode(Mode::Off)
@@ -221,6 +226,103 @@ impl Entry {
     }
 }
 
-fn is_safe(method: &str) -> bool {
-    matches!(method, "GET" | "HEAD")
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use arc_swap::ArcSwap;
+    use larder_core::{QueryRule, Service, Variant};
+
+    use super::*;
+    use crate::recorder::Recorder;
+
+    /// `/users/{id}` is cached, `/users/{id}/secret` is not; elsewhere the default holds, which is on.
+    fn policies() -> Policies {
+        let defaults = Policy::default();
+        let shared = Shared {
+            service: Service::new("svc").unwrap(),
+            policies: ArcSwap::from_pointee(Policies::defaults(&defaults)),
+            recorder: Recorder::default(),
+            status: Mutex::default(),
+            defaults,
+        };
+        let config = serde_json::json!({"service_name": "svc", "version": 1, "policies": [
+            document("GET", "/users/{id}", true),
+            document("HEAD", "/users/{id}", true),
+            document("GET", "/users/{id}/secret", false),
+            document("HEAD", "/users/{id}/secret", false),
+        ]});
+        let config = serde_json::from_value(config).unwrap();
+        Policies::new(&config, &shared, &Policies::defaults(&shared.defaults)).unwrap()
+    }
+
+    fn document(method: &str, endpoint: &str, cache_enabled: bool) -> serde_json::Value {
+        serde_json::json!({"service_name": "svc", "endpoint": endpoint, "method": method,
+            "cache_enabled": cache_enabled, "mode": if cache_enabled { "on" } else { "off" }, "ttl_seconds": 60,
+            "jitter": 0, "negative_ttl_seconds": 0, "load_timeout_seconds": 30, "max_value_bytes": 1024,
+            "include_query": null, "vary": [], "circuit_breaker": false, "reason": "a test's", "source": "policy",
+            "version": 1})
+    }
+
+    fn key(method: &str, endpoint: &str, accept: &str) -> Key {
+        let variant = Variant::none().with("accept", accept).unwrap();
+        let variant = variant.with_method(&Method::new(method).unwrap());
+        let service = Service::new("svc").unwrap();
+        Key::with(&service, endpoint, &QueryRule::All, &variant).unwrap()
+    }
+
+    fn is_off(policies: &Policies, key: &Key) -> bool {
+        let by_policy = policies.policy(key).mode() == Mode::Off;
+        assert_eq!(policies.in_force(key).policy.mode() == Mode::Off, by_policy);
+        assert_eq!(policies.gate(key).cache_enabled, !by_policy);
+        by_policy
+    }
+
+    #[test]
+    fn an_off_is_not_passed_by_with_a_long_path() {
+        let policies = policies();
+        let path = |id: usize| format!("/users/{}/secret", "7".repeat(id));
+        assert!(is_off(&policies, &key("GET", &path(3), "")));
+        for length in [900, 1_000, 1_100, 2_000] {
+            for method in ["GET", "HEAD"] {
+                let long = key(method, &path(length), &"x".repeat(200));
+                assert!(is_off(&policies, &long), "{long}");
+                let reason = policies.in_force(&long).reason;
+                assert!(length == 900 || reason.contains("too long"), "{reason}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_cut_is_counted_under_no_policy() {
+        let policies = policies();
+        let of = |length| key("GET", &format!("/users/{}", "7".repeat(length)), "");
+        assert!(policies.counters(&of(3)).is_some());
+        assert!(policies.counters(&of(1_100)).is_none());
+    }
+
+    #[test]
+    fn a_long_key_of_a_post_is_never_cached() {
+        let policies = policies();
+        let long = "a".repeat(1_100);
+        for key in [
+            key("POST", &format!("/{long}"), ""),
+            key("POST", &format!("/users/7?q={long}"), ""),
+            key("POST", "/users/7", &long),
+        ] {
+            assert!(is_off(&policies, &key), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_long_query_or_variant_is_cached_as_its_path_s_policy_says() {
+        let policies = policies();
+        let long = "a".repeat(1_100);
+        for end in [(format!("?q={long}"), ""), (String::new(), long.as_str())] {
+            let of = |path: &str| key("GET", &format!("{path}{}", end.0), end.1);
+            assert!(!is_off(&policies, &of("/users/7")));
+            assert!(!is_off(&policies, &of("/elsewhere")));
+            assert!(is_off(&policies, &of("/users/7/secret")));
+        }
+    }
 }

@@ -376,7 +376,7 @@ fn config(stored: &StoredService, policy: &StoredPolicy) -> Result<EndpointConfi
     let values = policy.patch.apply(&Policy::default())?;
     let ttl = values.ttl().as_secs_f64();
     let (cache_enabled, reason, source) = match values.mode() {
-        _ if !is_safe(endpoint.method()) => {
+        _ if !endpoint.method().is_safe() => {
             (false, unsafe_reason(endpoint.method()), Source::Policy)
         }
         Mode::On => (
@@ -408,7 +408,7 @@ fn config(stored: &StoredService, policy: &StoredPolicy) -> Result<EndpointConfi
 }
 
 fn default_config(service: &Service, endpoint: &Endpoint, version: u64) -> EndpointConfig {
-    let (cache_enabled, reason) = if is_safe(endpoint.method()) {
+    let (cache_enabled, reason) = if endpoint.method().is_safe() {
         let reason = "no policy is set for this endpoint: the default holds, unless the service's code has its own";
         (true, reason.to_owned())
     } else {
@@ -443,10 +443,6 @@ fn assemble(
         source,
         version,
     }
-}
-
-fn is_safe(method: &Method) -> bool {
-    matches!(method.as_str(), "GET" | "HEAD")
 }
 
 fn unsafe_reason(method: &Method) -> String {

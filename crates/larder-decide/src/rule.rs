@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use larder_model::Window;
+use larder_model::{Method, Window};
 
 /// With fewer measured answers of the origin nothing is decided.
 pub const MIN_SAMPLES: u64 = 30;
@@ -37,7 +37,7 @@ pub fn decide(
     now: Duration,
 ) -> Option<Decision> {
     let is_on = current.is_some_and(|current| current.cache_enabled);
-    if !matches!(method, "GET" | "HEAD") {
+    if !Method::is_safe_name(method) {
         return is_on.then(|| Decision {
             cache_enabled: false,
             since: now,

@@ -73,6 +73,21 @@ impl Method {
     pub fn is_get(&self) -> bool {
         &*self.0 == "GET"
     }
+
+    /// Whether an answer to this method may be cached at all: `GET` and `HEAD`.
+    ///
+    /// `OPTIONS` and `TRACE` are safe too (RFC 9110 section 9.2.1), but no answer to them may be cached (sections
+    /// 9.3.7 and 9.3.8), so they don't count.
+    #[must_use]
+    pub fn is_safe(&self) -> bool {
+        Self::is_safe_name(&self.0)
+    }
+
+    /// [`is_safe`](Method::is_safe) of a method's name; in small letters it is another method.
+    #[must_use]
+    pub fn is_safe_name(name: &str) -> bool {
+        matches!(name, "GET" | "HEAD")
+    }
 }
 
 impl fmt::Display for Method {
@@ -308,6 +323,18 @@ mod tests {
     fn both_ways_of_writing_a_parameter_read_the_same() {
         assert_eq!(endpoint("/a/:id/b"), endpoint("a/{id}/b"));
         assert_eq!(endpoint("get /a"), endpoint("/a"));
+    }
+
+    #[test]
+    fn get_and_head_alone_are_safe() {
+        let is_safe = |name: &str| Method::new(name).unwrap().is_safe();
+        assert!(is_safe("GET") && is_safe("head"));
+        for name in [
+            "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "HEADX", "GE",
+        ] {
+            assert!(!is_safe(name), "{name}");
+        }
+        assert!(!Method::is_safe_name("get") && !Method::is_safe_name(""));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, LazyLock};
 
+use crate::cut;
 use crate::percent;
 use crate::policy::QueryRule;
 use crate::service::{Service, is_service};
@@ -16,8 +17,6 @@ pub const MAX_KEY_BYTES: usize = 1_024;
 pub const MAX_ENDPOINT_BYTES: usize = 8_192;
 
 const PREFIX: &str = "cache:";
-/// `~` and 128 bits in hexadecimal digits.
-const CUT_BYTES: usize = 1 + 32;
 
 /// Why a text is no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -79,7 +78,8 @@ pub struct Parts<'a> {
     pub query: Option<&'a str>,
     /// The variant without its `#`, if there is one.
     pub variant: Option<&'a str>,
-    /// Whether the key was longer than [`MAX_KEY_BYTES`]: then the other parts are a beginning only.
+    /// Whether the key was longer than [`MAX_KEY_BYTES`]: then the other parts are a beginning only, but for the
+    /// variant's `method`, which stands first and is never cut away.
     pub cut: bool,
 }
 
@@ -145,7 +145,11 @@ impl Key {
         }
         let query_end = text.len();
         variant.write(&mut text);
-        Ok(Self::assemble(text, [service_end, path_end, query_end]))
+        Ok(Self::assemble(
+            text,
+            [service_end, path_end, query_end],
+            variant,
+        ))
     }
 
     /// Reads the text of a whole key.
@@ -163,7 +167,7 @@ impl Key {
             return Err(not_a_key());
         }
         let readable_end = match text.find('~') {
-            Some(at) if is_cut(text, at) => at,
+            Some(at) if cut::is_cut(text, at) => at,
             Some(_) => return Err(not_a_key()),
             None => text.len(),
         };
@@ -185,27 +189,19 @@ impl Key {
         Ok(Self::from_ends(text.into(), ends))
     }
 
-    fn assemble(mut text: String, ends: [usize; 3]) -> Self {
-        let whole = text.len();
-        if whole <= MAX_KEY_BYTES {
-            let [service_end, path_end, query_end] = ends;
-            return Self::from_ends(text.into(), [service_end, path_end, query_end, whole]);
+    fn assemble(text: String, ends: [usize; 3], variant: &Variant) -> Self {
+        let [service_end, path_end, query_end] = ends;
+        if text.len() <= MAX_KEY_BYTES {
+            let readable_end = text.len();
+            return Self::from_ends(
+                text.into(),
+                [service_end, path_end, query_end, readable_end],
+            );
         }
-        let hash = half_hex(&blake3::hash(text.as_bytes()));
-        let mut readable_end = MAX_KEY_BYTES - CUT_BYTES;
-        // Never in the middle of an encoded byte.
-        if let Some(percent) = text[..readable_end].rfind('%')
-            && readable_end - percent < 3
-        {
-            readable_end = percent;
-        }
-        text.truncate(readable_end);
-        text.push('~');
-        text.push_str(&hash);
-        let [service_end, path_end, query_end] = ends.map(|end| end.min(readable_end));
+        let cut = cut::cut(&text, path_end, query_end, variant);
         Self::from_ends(
-            text.into(),
-            [service_end, path_end, query_end, readable_end],
+            cut.text.into(),
+            [service_end, cut.path_end, cut.query_end, cut.readable_end],
         )
     }
 
@@ -256,7 +252,14 @@ impl Key {
         }
     }
 
-    /// The method that the key is of: `GET` unless its variant names another.
+    /// Whether all of the path is in the key. What is left of a cut one may look like another route's.
+    #[must_use]
+    pub fn is_path_whole(&self) -> bool {
+        let parts = self.parts();
+        !parts.cut || parts.query.is_some() || !cut::may_be_in_endpoint(parts.variant)
+    }
+
+    /// The method that the key is of: `GET` unless its variant names another. Also right of a cut key.
     #[must_use]
     pub fn method(&self) -> &str {
         self.parts()
@@ -317,27 +320,18 @@ fn parameter_name(parameter: &str) -> &str {
         .map_or(parameter, |(name, _)| name)
 }
 
-fn is_cut(text: &str, tilde: usize) -> bool {
-    let hash = &text.as_bytes()[tilde + 1..];
-    hash.len() == CUT_BYTES - 1
-        && hash
-            .iter()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        // A cut takes away at most the two bytes of an encoded one.
-        && tilde + 2 >= MAX_KEY_BYTES - CUT_BYTES
-}
-
 /// The text that Larder would write for the parts of `text`, which `ends` separate.
 fn renormalise(text: &str, ends: [usize; 4]) -> Result<String, KeyError> {
     let [service_end, path_end, query_end, readable_end] = ends;
     let not_a_key = || KeyError::NotAKey(shorten(text));
     let is_cut = readable_end < text.len();
+    let variant = (query_end < readable_end).then(|| &text[query_end + 1..readable_end]);
     let mut out = String::with_capacity(text.len());
     out.push_str(&text[..=service_end]);
     push_path(&text[service_end + 1..path_end], &mut out).map_err(|_| not_a_key())?;
     if path_end < query_end {
         let query = &text[path_end + 1..query_end];
-        if is_cut && query_end == readable_end {
+        if is_cut && cut::may_be_in_endpoint(variant) {
             // Its last parameter's name may be a beginning, so its place in the order can't be judged.
             out.push('?');
             percent::normalise(query, &mut out).map_err(|_| not_a_key())?;
@@ -345,8 +339,8 @@ fn renormalise(text: &str, ends: [usize; 4]) -> Result<String, KeyError> {
             push_query(query, 0, &QueryRule::All, &mut out).map_err(|_| not_a_key())?;
         }
     }
-    if query_end < readable_end {
-        push_variant(&text[query_end + 1..readable_end], is_cut, &mut out).ok_or_else(not_a_key)?;
+    if let Some(variant) = variant {
+        push_variant(variant, is_cut, &mut out).ok_or_else(not_a_key)?;
     }
     out.push_str(&text[readable_end..]);
     Ok(out)

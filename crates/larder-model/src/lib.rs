@@ -10,9 +10,11 @@
 //! - [`Secret`] and [`escape`]: what may not be shown, and what may not be shown as it is.
 
 pub mod api;
+mod cut;
 mod endpoint;
 mod escape;
 mod key;
+mod names;
 mod outcome;
 mod pattern;
 mod percent;

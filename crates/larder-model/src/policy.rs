@@ -4,16 +4,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::names;
+
 /// No duration in a policy is longer: 365 days.
 pub const MAX_DURATION: Duration = Duration::from_secs(31_536_000);
 
 /// No `max_value_bytes` is larger: 64 MiB.
 pub const MAX_VALUE_BYTES: u64 = 64 << 20;
-
-/// At most this many names in `include_query` and in `vary`.
-const MAX_NAMES: usize = 64;
-/// A name in `include_query` or `vary` is at most this long, in bytes.
-const MAX_NAME_BYTES: usize = 128;
 
 /// Whether an endpoint is cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -35,12 +32,13 @@ pub enum QueryRule {
     /// All of them (`null` on the wire).
     #[default]
     All,
-    /// Those with these names (a list on the wire; an empty one: none).
+    /// Those with these names (a list on the wire; an empty one: none), written as in a key: `ids%5B%5D`, not `ids[]`.
+    /// A [`PolicyPatch`] takes both.
     Only(Vec<String>),
 }
 
 impl QueryRule {
-    /// Whether a parameter with this name is part of the key.
+    /// Whether a parameter with this name, written as in a key, is part of the key.
     #[must_use]
     pub fn includes(&self, name: &str) -> bool {
         match self {
@@ -261,16 +259,13 @@ impl PolicyPatch {
             policy.max_value_bytes = bytes;
         }
         if let Some(rule) = &self.include_query {
-            if let QueryRule::Only(names) = rule {
-                check_names("include_query", names)?;
-            }
-            policy.include_query = rule.clone();
+            policy.include_query = match rule {
+                QueryRule::All => QueryRule::All,
+                QueryRule::Only(names) => QueryRule::Only(names::of_parameters(names)?),
+            };
         }
         if let Some(names) = &self.vary {
-            check_names("vary", names)?;
-            policy.vary = names.iter().map(|name| name.to_ascii_lowercase()).collect();
-            policy.vary.sort();
-            policy.vary.dedup();
+            policy.vary = names::of_headers(names)?;
         }
         Ok(policy)
     }
@@ -300,24 +295,6 @@ fn duration(field: &'static str, seconds: f64) -> Result<Duration, PolicyError> 
             field,
             value: seconds,
         })
-}
-
-fn check_names(field: &'static str, names: &[String]) -> Result<(), PolicyError> {
-    let error = |what| Err(PolicyError::Names { field, what });
-    if names.len() > MAX_NAMES {
-        return error("more than 64 names");
-    }
-    for name in names {
-        if name.is_empty() || name.len() > MAX_NAME_BYTES {
-            return error("a name that is empty or longer than 128 bytes");
-        }
-        if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return error(
-                "a name with a space, a control character or a character outside ASCII: write it percent-encoded",
-            );
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub(super) struct Verdict {
 
 /// Judges a request by its route, by the rules that stand above every policy, and by the policy in force.
 pub(super) fn judge(route: &Route, request: &Request) -> Verdict {
-    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_read = larder_core::Method::is_safe_name(request.method().as_str());
     let plain = if is_read {
         key_of(route, path(request), &Variant::none())
     } else {

@@ -40,4 +40,19 @@ mod tests {
             assert_eq!(is_in_key(parameter, &rule), expected, "{parameter}");
         }
     }
+
+    #[test]
+    fn a_name_that_the_policy_writes_in_another_way_is_kept() {
+        let names = ["ids[]", "%c3%a9"].map(str::to_owned).to_vec();
+        let patch = larder_core::PolicyPatch {
+            include_query: Some(QueryRule::Only(names)),
+            ..larder_core::PolicyPatch::default()
+        };
+        let policy = patch.apply(&larder_core::Policy::default()).unwrap();
+        let query = "ids[]=1&utm=x&ids%5b%5d=2&%C3%A9=3";
+        assert_eq!(
+            kept(query, policy.include_query()).unwrap(),
+            "ids[]=1&ids%5b%5d=2&%C3%A9=3"
+        );
+    }
 }

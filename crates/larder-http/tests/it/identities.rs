@@ -170,7 +170,7 @@ fn a_route_that_varies_by_identity_without_a_secret_is_an_error_at_start() {
         );
         assert!(layer().key_secret(secret()).vary([name]).is_ok(), "{name}");
     }
-    for name in ["", "a b", "method", "body"] {
+    for name in ["", "a b", "*", "method", "body"] {
         assert!(
             matches!(layer().vary([name]).err(), Some(VaryError::Name(_))),
             "{name}"

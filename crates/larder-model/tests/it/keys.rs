@@ -1,6 +1,6 @@
 //! Keys: injective, readable back, bounded, never outside their service (SECURITY SF-1).
 
-use larder_model::{Key, KeyError, MAX_KEY_BYTES, QueryRule, Service, Variant};
+use larder_model::{Key, KeyError, MAX_KEY_BYTES, Method, QueryRule, Service, Variant};
 use proptest::prelude::*;
 
 use crate::fuzz_checks::check_key;
@@ -106,6 +106,67 @@ proptest! {
     }
 }
 
+/// An endpoint and a variant around the length from which a key is cut, wherever the cut may fall.
+fn around_the_cut() -> impl Iterator<Item = (String, Variant)> {
+    let variant = |name: &str, value: &str| Variant::none().with(name, value).unwrap();
+    (900..1_100).flat_map(move |length| {
+        let long = "y".repeat(length);
+        [
+            (format!("/{long}"), Variant::none()),
+            (format!("/{long}/z"), variant("accept", "json")),
+            (format!("/p?q={long}"), Variant::none()),
+            (format!("/p?q={long}&r=%C3%A9"), variant("zone", "a")),
+            ("/p".to_owned(), variant("accept", &long)),
+            (
+                "/p?q=1".to_owned(),
+                variant("zone", &"é".repeat(length / 6)),
+            ),
+        ]
+    })
+}
+
+#[test]
+fn a_cut_key_keeps_its_method() {
+    for name in ["GET", "HEAD", "POST", "HEADX", "A-METHOD-OF-SIXTE"] {
+        let method = Method::new(&name[..name.len().min(16)]).unwrap();
+        for (endpoint, variant) in around_the_cut() {
+            let variant = variant.with_method(&method);
+            let key = Key::with(&Service::local(), &endpoint, &QueryRule::All, &variant).unwrap();
+            assert!(key.as_str().len() <= MAX_KEY_BYTES, "{key}");
+            assert_eq!(key.method(), method.as_str(), "{key}");
+            let parsed = Key::parse(key.as_str()).unwrap();
+            assert_eq!(parsed.parts(), key.parts());
+        }
+    }
+}
+
+#[test]
+fn a_key_tells_whether_its_path_is_whole() {
+    for method in ["GET", "HEAD"].map(|name| Method::new(name).unwrap()) {
+        for (endpoint, variant) in around_the_cut() {
+            let variant = variant.with_method(&method);
+            let key = Key::with(&Service::local(), &endpoint, &QueryRule::All, &variant).unwrap();
+            let path = endpoint.split('?').next().unwrap();
+            if key.path() != path {
+                assert!(!key.is_path_whole(), "{key}");
+            } else if path == "/p" {
+                assert!(key.is_path_whole(), "{key}");
+            }
+        }
+    }
+    assert!(Key::new("svc", "/p?q=1").unwrap().is_path_whole());
+}
+
+#[test]
+fn the_last_method_that_is_named_counts() {
+    let [post, put] = ["POST", "PUT"].map(|name| Method::new(name).unwrap());
+    let key =
+        |variant: &Variant| Key::with(&Service::local(), "/p", &QueryRule::All, variant).unwrap();
+    let variant = Variant::none().with_method(&post).with_method(&put);
+    assert_eq!(key(&variant).as_str(), "cache:local:/p#method=PUT");
+    assert_eq!(key(&variant.with_method(&Method::get())).method(), "GET");
+}
+
 #[test]
 fn a_cut_can_not_be_forged() {
     let long = Key::new("svc", &format!("/{}", "x".repeat(2_000))).unwrap();
@@ -154,4 +215,29 @@ fn larders_own_names_can_not_be_forged_in_a_variant() {
         key(&Variant::none().with_method(&larder_model::Method::get())).as_str(),
         "cache:local:/p"
     );
+}
+
+#[test]
+fn a_cut_leaves_no_dot_segment_at_the_end_of_the_path() {
+    for end in [
+        "/.hidden",
+        "/..hidden",
+        "/...",
+        "/.é",
+        "/..é",
+        "/a..",
+        "/.%2Fx",
+        "/..%2Fx",
+    ] {
+        for length in 930..1_024 {
+            for method in ["GET", "POST"].map(|name| Method::new(name).unwrap()) {
+                let endpoint = format!("/{}{end}{}", "a".repeat(length), "b".repeat(200));
+                let variant = Variant::none().with_method(&method);
+                let key =
+                    Key::with(&Service::local(), &endpoint, &QueryRule::All, &variant).unwrap();
+                let parsed = Key::parse(key.as_str()).unwrap_or_else(|error| panic!("{error}"));
+                assert_eq!(parsed.parts(), key.parts());
+            }
+        }
+    }
 }
