@@ -139,7 +139,7 @@ impl CacheBuilder {
                 store,
                 governor,
                 flights: Flights::new(),
-                counters: Counters::default(),
+                counters: Counters::new(),
                 checked: CheckedTexts::new(),
                 logged_at: AtomicU64::new(0),
             }),
@@ -365,6 +365,7 @@ pub(crate) fn read_typed<T: DeserializeOwned>(stored: Stored) -> Option<T> {
 }
 
 impl Inner {
+    #[inline]
     pub(crate) fn read_json(&self, key: &Key, stored: Stored) -> Option<Json> {
         if stored.foreign {
             self.checked.check(key, stored.bytes)
@@ -389,6 +390,9 @@ impl Inner {
     }
 
     /// Counts and reports what a plain read found.
+    // What a hit goes through is inlined: a value that was just written and is moved on by other widths makes the processor
+    // wait, 5 to 8 ns each time.
+    #[inline]
     fn settle_read<T>(
         &self,
         key: &Key,
@@ -410,6 +414,7 @@ impl Inner {
     }
 
     /// The value of an entry, with its size in bytes; an entry that does not decode is counted.
+    #[inline]
     pub(crate) fn decode<T>(
         &self,
         stored: Option<Stored>,
@@ -510,6 +515,7 @@ impl Inner {
     }
 
     /// Reports an answer: to the request it belongs to, or to the governor.
+    #[inline]
     pub(crate) fn report(&self, key: &Key, event: Event) {
         if !RequestScope::note(key, event) {
             self.governor.record(key, event);

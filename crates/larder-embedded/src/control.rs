@@ -192,6 +192,7 @@ impl Control {
         &self.memory.words()[at]
     }
 
+    #[inline]
     pub(crate) fn count(&self, lookup: Lookup) {
         self.stripe(my_stripe(), lookup)
             .fetch_add(1, Ordering::Relaxed);

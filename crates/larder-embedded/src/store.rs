@@ -85,31 +85,52 @@ impl EmbeddedStore {
         let key_hash = hash(bytes);
         let recency = opened.control.recency_of(key_hash);
         let found = opened.lmdb.entries.get(&txn, bytes).map_err(refused)?;
-        let stored = found.and_then(|found| self.living(key, key_hash, found, longest));
-        let lookup = match stored {
-            Some(_) => {
-                recency.raise();
-                Lookup::Hit
-            }
-            None => Lookup::Miss,
+        let Some((value, left)) = found.and_then(|found| self.living(key, key_hash, found)) else {
+            opened.control.count(Lookup::Miss);
+            return Ok(None);
         };
-        opened.control.count(lookup);
-        Ok(stored)
+        let bytes = Bytes::copy_from_slice(value);
+        opened.control.count(Lookup::Hit);
+        recency.raise();
+        if left > longest.get() {
+            self.queue
+                .push_quietly(Operation::Cut(key.clone(), longest));
+        }
+        Ok(Some(Stored {
+            bytes,
+            ttl: Some(left.min(longest.get())),
+            foreign: false,
+        }))
     }
 
+    // Inlined: as a result that is moved once more it cost 14 ns of a hit.
+    #[inline]
     fn read_txn(&self) -> Result<RoTxn<'_, heed::WithTls>, StoreError> {
-        let env = &self.opened.lmdb.env;
-        match env.read_txn() {
-            Err(heed::Error::Mdb(heed::MdbError::ReadersFull)) => {
-                env.clear_stale_readers().map_err(refused)?;
-                env.read_txn().map_err(refused)
-            }
-            txn => txn.map_err(refused),
+        match self.opened.lmdb.env.read_txn() {
+            Ok(txn) => Ok(txn),
+            Err(error) => self.read_txn_again(error),
         }
     }
 
-    /// The entry of a record, if that is whole and its time is not over.
-    fn living(&self, key: &Key, key_hash: u64, found: &[u8], longest: Ttl) -> Option<Stored> {
+    #[cold]
+    fn read_txn_again(&self, error: heed::Error) -> Result<RoTxn<'_, heed::WithTls>, StoreError> {
+        let env = &self.opened.lmdb.env;
+        match error {
+            heed::Error::Mdb(heed::MdbError::ReadersFull) => {
+                env.clear_stale_readers().map_err(refused)?;
+                env.read_txn().map_err(refused)
+            }
+            error => Err(refused(error)),
+        }
+    }
+
+    /// The value of a record and what is left of its life, if it is whole and its time is not over.
+    fn living<'a>(
+        &self,
+        key: &Key,
+        key_hash: u64,
+        found: &'a [u8],
+    ) -> Option<(&'a [u8], Duration)> {
         let Some(record) = Record::read(key_hash, found) else {
             let damaged = Bytes::copy_from_slice(found);
             self.queue
@@ -120,16 +141,7 @@ impl EmbeddedStore {
             .expires_at
             .checked_sub(self.opened.now())
             .filter(|left| *left > 0)?;
-        let left = Duration::from_millis(left);
-        if left > longest.get() {
-            self.queue
-                .push_quietly(Operation::Cut(key.clone(), longest));
-        }
-        Some(Stored {
-            bytes: Bytes::copy_from_slice(record.value),
-            ttl: Some(left.min(longest.get())),
-            foreign: false,
-        })
+        Some((record.value, Duration::from_millis(left)))
     }
 
     /// Has operations done by the writer; answers in their order.
