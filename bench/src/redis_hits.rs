@@ -104,11 +104,18 @@ impl Clients {
             ..Options::default()
         };
         let store = Arc::new(RedisStore::connect(RedisUrl::parse(url)?, options));
-        let value = format!("\"{}\"", "x".repeat(VALUE_BYTES - 2));
+        // No two are alike, as with a user: what is remembered of a text serves no other.
+        let value = |key: &Key| {
+            format!(
+                "\"{key:x<width$}\"",
+                key = key.as_str(),
+                width = VALUE_BYTES - 2
+            )
+        };
         for keys in keys.chunks(1_000) {
             let entry = |key: &Key| NewEntry {
                 key: key.clone(),
-                bytes: value.clone().into(),
+                bytes: value(key).into(),
                 ttl: Ttl::MAX,
                 guard: Guard::Always,
             };

@@ -10,12 +10,13 @@ use larder_model::{Key, KeyError, Outcome, Pattern, Policy, Service};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::checked::CheckedTexts;
 use crate::clock::{Clock, CoarseClock};
 use crate::counters::{Count, Counters, Counts};
 use crate::flight::Flights;
 use crate::governor::{Event, FixedGovernor, Governor};
 use crate::in_process::InProcess;
-use crate::json::{CheckedTexts, Json};
+use crate::json::Json;
 use crate::request::RequestScope;
 use crate::store::{
     ClearMode, Deleted, Guard, NewEntry, Skip, Store, StoreError, StoreFuture, StoreStats, Stored,
@@ -202,7 +203,7 @@ impl Cache {
     /// [`Cache::get`], as JSON text that nobody parsed.
     pub async fn get_json(&self, key: &Key) -> Option<Json> {
         self.inner
-            .get(key, |stored| self.inner.read_json(key, stored))
+            .get(key, |stored| self.inner.read_json(stored))
             .await
     }
 
@@ -366,9 +367,9 @@ pub(crate) fn read_typed<T: DeserializeOwned>(stored: Stored) -> Option<T> {
 
 impl Inner {
     #[inline]
-    pub(crate) fn read_json(&self, key: &Key, stored: Stored) -> Option<Json> {
+    pub(crate) fn read_json(&self, stored: Stored) -> Option<Json> {
         if stored.foreign {
-            self.checked.check(key, stored.bytes)
+            self.checked.check(stored.bytes)
         } else {
             Some(Json::trusted(stored.bytes))
         }

@@ -4,7 +4,6 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use larder_model::Key;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -24,7 +23,7 @@ pub(crate) trait Form: 'static {
     fn finish(made: Self::Made) -> Result<(Self::Value, Option<Bytes>), Arc<str>>;
 
     /// The value of an entry.
-    fn read(inner: &Inner, key: &Key, stored: Stored) -> Option<Self::Value>;
+    fn read(inner: &Inner, stored: Stored) -> Option<Self::Value>;
 
     /// How long a value may live; `None` if it is not stored.
     fn ttl(_value: &Self::Value, gate: Gate) -> Option<Ttl> {
@@ -51,7 +50,7 @@ where
         Ok((made, json))
     }
 
-    fn read(_inner: &Inner, _key: &Key, stored: Stored) -> Option<T> {
+    fn read(_inner: &Inner, stored: Stored) -> Option<T> {
         read_typed(stored)
     }
 }
@@ -70,7 +69,7 @@ where
         Ok((made, json))
     }
 
-    fn read(_inner: &Inner, _key: &Key, stored: Stored) -> Option<Option<T>> {
+    fn read(_inner: &Inner, stored: Stored) -> Option<Option<T>> {
         read_typed(stored)
     }
 
@@ -98,7 +97,7 @@ impl<V: Serialize + Send + 'static> Form for Text<V> {
         Ok((json, Some(bytes)))
     }
 
-    fn read(inner: &Inner, key: &Key, stored: Stored) -> Option<Json> {
-        inner.read_json(key, stored)
+    fn read(inner: &Inner, stored: Stored) -> Option<Json> {
+        inner.read_json(stored)
     }
 }

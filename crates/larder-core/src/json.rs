@@ -3,10 +3,7 @@
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use quick_cache::sync::Cache as QuickCache;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-
-use larder_model::Key;
 
 /// A JSON text, known to be one. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
@@ -141,43 +138,6 @@ impl<'de> Visitor<'de> for Syntax {
     }
 }
 
-/// The texts of foreign entries whose syntax was checked, so that it is checked once per entry and not once per hit.
-/// Kept whole and compared byte for byte: a hash could be led astray by whoever writes the store.
-pub(crate) struct CheckedTexts(QuickCache<Key, Bytes, ByBytes>);
-
-/// At most this much is kept.
-const CHECKED_BYTES: u64 = 32 << 20;
-/// What a text costs beside its own bytes: as an entry of the store in the process.
-const OVERHEAD: u64 = 160;
-
-#[derive(Clone)]
-struct ByBytes;
-
-impl quick_cache::Weighter<Key, Bytes> for ByBytes {
-    fn weight(&self, key: &Key, text: &Bytes) -> u64 {
-        (key.as_str().len() + text.len()) as u64 + OVERHEAD
-    }
-}
-
-impl CheckedTexts {
-    pub(crate) fn new() -> Self {
-        Self(QuickCache::with_weighter(4_096, CHECKED_BYTES, ByBytes))
-    }
-
-    /// The text as JSON, if it is that.
-    pub(crate) fn check(&self, key: &Key, text: Bytes) -> Option<Json> {
-        if let Some(checked) = self.0.get(key)
-            && checked == text
-        {
-            return Some(Json(text));
-        }
-        let json = Json::parse(text).ok()?;
-        // A copy: what came from a connection may be a part of a much larger buffer, which it would keep alive.
-        self.0.insert(key.clone(), Bytes::copy_from_slice(&json.0));
-        Some(json)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,14 +178,5 @@ mod tests {
         let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         assert!(is_json(&deep(100)));
         assert!(!is_json(&deep(100_000)));
-    }
-
-    #[test]
-    fn a_text_is_checked_again_when_it_has_changed() {
-        let key = Key::new("svc", "/a").unwrap();
-        let checked = CheckedTexts::new();
-        assert!(checked.check(&key, Bytes::from_static(b"[1]")).is_some());
-        assert!(checked.check(&key, Bytes::from_static(b"[1],2")).is_none());
-        assert!(checked.check(&key, Bytes::from_static(b"[1]")).is_some());
     }
 }

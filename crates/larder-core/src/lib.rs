@@ -19,6 +19,7 @@
 
 mod batch;
 mod cache;
+mod checked;
 mod clock;
 mod counters;
 mod departure;

@@ -165,7 +165,7 @@ impl<'a, M: Form> Lookup<'a, M> {
         match landing {
             Landing::Value { value, json } => {
                 let value = value.downcast_ref::<M::Value>().cloned();
-                let from_json = || M::read(self.inner, self.key, just_loaded(json.clone()?));
+                let from_json = || M::read(self.inner, just_loaded(json.clone()?));
                 value.or_else(from_json).ok_or(LoadError::OtherType)
             }
             Landing::Error(error) => Err(Arc::clone(error)
@@ -257,7 +257,7 @@ impl Inner {
         let longest = M::longest(gate)?;
         let stored = self.read(key, longest).await?;
         let left = stored.ttl;
-        let read = |stored| M::read(self, key, stored);
+        let read = |stored| M::read(self, stored);
         let (value, bytes) = self.decode(Some(stored), read)?;
         let ttl = M::ttl(&value, gate)?;
         if outlives(left, longest, ttl) {

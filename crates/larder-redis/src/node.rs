@@ -343,7 +343,10 @@ async fn supervise(shared: Arc<Shared>) {
 
 async fn serve(shared: &Arc<Shared>, greeted: Greeted) -> String {
     shared.knows_lt.store(greeted.knows_lt, Ordering::Relaxed);
-    let connection = Arc::new(Connection::new(shared.options.max_in_flight));
+    let Greeted { stream, reader, .. } = greeted;
+    let streams = stream.split();
+    let max_in_flight = shared.options.max_in_flight;
+    let connection = Arc::new(Connection::new(max_in_flight, &streams.1, seed()));
     {
         let mut phase = shared.lock();
         shared.note_in(&mut phase, Event::ProbeAnswered, "");
@@ -353,8 +356,7 @@ async fn serve(shared: &Arc<Shared>, greeted: Greeted) -> String {
     if shared.is_closed.load(Ordering::SeqCst) {
         return "it was closed".to_owned();
     }
-    let Greeted { stream, reader, .. } = greeted;
-    connection::drive(&connection, stream, reader, seed(), &**shared).await
+    connection::drive(&connection, streams, reader, &**shared).await
 }
 
 pub(crate) fn seed() -> u64 {

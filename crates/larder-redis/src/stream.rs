@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream, tcp, unix};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::url::Address;
 
@@ -18,9 +19,90 @@ const KEEPALIVE_AGAIN: Duration = Duration::from_secs(3);
 const KEEPALIVES: u32 = 3;
 
 /// Anything that bytes go through.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Its two directions.
+    fn split(self: Box<Self>) -> (Input, Output);
+}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+/// Where replies come from.
+pub(crate) type Input = Box<dyn AsyncRead + Send + Unpin>;
+
+/// Where commands go to.
+pub(crate) enum Output {
+    /// Anybody may write, without waiting.
+    Direct(Arc<Direct>),
+    /// One task writes.
+    Polled(Box<dyn AsyncWrite + Send + Unpin>),
+}
+
+impl Output {
+    /// Writes some of the bytes, as soon as there is room. Nothing is written if it is dropped before it is ready.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Direct(direct) => direct.write(bytes).await,
+            Self::Polled(output) => output.write(bytes).await,
+        }
+    }
+
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Direct(_) => Ok(()),
+            Self::Polled(output) => output.flush().await,
+        }
+    }
+}
+
+/// A socket's way out, in the clear.
+pub(crate) enum Direct {
+    Tcp(tcp::OwnedWriteHalf),
+    Unix(unix::OwnedWriteHalf),
+}
+
+impl Direct {
+    /// Writes what there is room for now; `WouldBlock` if there is none, or if that is not known.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(half) => half.try_write(bytes),
+            Self::Unix(half) => half.try_write(bytes),
+        }
+    }
+
+    async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self {
+                Self::Tcp(half) => half.writable().await?,
+                Self::Unix(half) => half.writable().await?,
+            }
+            match self.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return written,
+            }
+        }
+    }
+}
+
+impl Stream for TcpStream {
+    fn split(self: Box<Self>) -> (Input, Output) {
+        let (input, output) = self.into_split();
+        let output = Output::Direct(Arc::new(Direct::Tcp(output)));
+        (Box::new(input), output)
+    }
+}
+
+impl Stream for UnixStream {
+    fn split(self: Box<Self>) -> (Input, Output) {
+        let (input, output) = self.into_split();
+        let output = Output::Direct(Arc::new(Direct::Unix(output)));
+        (Box::new(input), output)
+    }
+}
+
+impl Stream for TlsStream<TcpStream> {
+    fn split(self: Box<Self>) -> (Input, Output) {
+        let (input, output) = tokio::io::split(self);
+        (Box::new(input), Output::Polled(Box::new(output)))
+    }
+}
 
 /// Connects.
 pub(crate) async fn connect(
