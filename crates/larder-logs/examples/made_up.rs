@@ -29,7 +29,10 @@ fn main() -> std::io::Result<()> {
         let rank = sums.partition_point(|sum| *sum < at).min(targets.len() - 1);
         let (target, bytes) = &targets[rank];
         let seconds = BEGIN_SECONDS + line / per_second.max(1);
-        let (day, hour) = (25 + seconds / 86_400 - BEGIN_SECONDS / 86_400, seconds / 3_600 % 24);
+        let (day, hour) = (
+            25 + seconds / 86_400 - BEGIN_SECONDS / 86_400,
+            seconds / 3_600 % 24,
+        );
         let (minute, second) = (seconds / 60 % 60, seconds % 60);
         writeln!(
             out,
@@ -46,7 +49,11 @@ fn target(index: u64) -> (String, u64) {
     let mixed = next(index.wrapping_mul(2_654_435_761).wrapping_add(7));
     let target = match index % 4 {
         0 => format!("/products/{index}"),
-        1 => format!("/users/{:08x}-0000-4000-8000-{:012x}/orders", mixed >> 32, index),
+        1 => format!(
+            "/users/{:08x}-0000-4000-8000-{:012x}/orders",
+            mixed >> 32,
+            index
+        ),
         2 => format!("/search?q=word{index}&page={}", mixed % 5),
         _ => format!("/files/{mixed:016x}/preview.json"),
     };

@@ -50,9 +50,14 @@ fn find_time(line: &[u8]) -> Result<(u64, &[u8]), Flaw> {
 /// Where a quoted text ends: at the first quote that is not escaped and that a status follows. Old servers don't escape.
 fn end_of_quoted(text: &[u8]) -> Option<usize> {
     memchr_iter(b'"', text).find(|at| {
-        let backslashes = text[..*at].iter().rev().take_while(|byte| **byte == b'\\').count();
+        let backslashes = text[..*at]
+            .iter()
+            .rev()
+            .take_while(|byte| **byte == b'\\')
+            .count();
         let behind = text.get(at + 1..at + 5);
-        let is_status = |behind: &[u8]| behind[0] == b' ' && behind[1..].iter().all(u8::is_ascii_digit);
+        let is_status =
+            |behind: &[u8]| behind[0] == b' ' && behind[1..].iter().all(u8::is_ascii_digit);
         backslashes.is_multiple_of(2) && behind.is_some_and(is_status)
     })
 }
@@ -136,10 +141,19 @@ mod tests {
     fn what_is_wrong_is_said() {
         let flaw = |line: &str| parse(line.as_bytes()).unwrap_err();
         assert_eq!(flaw("hello"), Flaw::Form);
-        assert_eq!(flaw("h - - [10/Foo/2000:13:55:36 -0700] \"GET / HTTP/1.0\" 200 1"), Flaw::Time);
+        assert_eq!(
+            flaw("h - - [10/Foo/2000:13:55:36 -0700] \"GET / HTTP/1.0\" 200 1"),
+            Flaw::Time
+        );
         assert_eq!(flaw(&format!("h - - {TIME} \"-\" 408 -")), Flaw::Request);
-        assert_eq!(flaw(&format!("h - - {TIME} \"GET / HTTP/1.0\" 200 x")), Flaw::Number);
-        assert_eq!(flaw(&format!("h - - {TIME} \"GET / HTTP/1.0\" 200")), Flaw::Number);
+        assert_eq!(
+            flaw(&format!("h - - {TIME} \"GET / HTTP/1.0\" 200 x")),
+            Flaw::Number
+        );
+        assert_eq!(
+            flaw(&format!("h - - {TIME} \"GET / HTTP/1.0\" 200")),
+            Flaw::Number
+        );
         assert_eq!(flaw(&format!("h - - {TIME} \"GET / HTTP/1.0")), Flaw::Form);
     }
 }

@@ -73,7 +73,10 @@ impl Columns {
         Ok(Request {
             at_ms: at_ms.ok_or(Flaw::Form)?,
             method: method.ok_or(Flaw::Form)?,
-            target: url.filter(|url| !url.is_empty()).map(target_text).ok_or(Flaw::Request)?,
+            target: url
+                .filter(|url| !url.is_empty())
+                .map(target_text)
+                .ok_or(Flaw::Request)?,
             status: status_read.ok_or(Flaw::Form)?,
             bytes: bytes.ok_or(Flaw::Form)?,
         })
@@ -148,7 +151,10 @@ mod tests {
     fn columns_are_found_by_their_names() {
         let columns = Columns::of_header(b"\"status\",bytes,latency_ms,url,ts_ms,method").unwrap();
         let request = columns.parse(b"200,5,1.5,/a,1000,GET").unwrap();
-        assert_eq!((request.at_ms, &*request.target, request.bytes), (1_000, "/a", 5));
+        assert_eq!(
+            (request.at_ms, &*request.target, request.bytes),
+            (1_000, "/a", 5)
+        );
         assert!(Columns::of_header(b"ts_ms,client,method,url,status").is_none());
         assert!(Columns::of_header(b"1,2,GET,/,200,5").is_none());
     }

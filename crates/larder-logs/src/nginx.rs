@@ -208,7 +208,12 @@ mod tests {
     fn read(line: &str) -> Result<(u64, String, u16, u64), Flaw> {
         let request = parse(line.as_bytes())?;
         assert_eq!(request.method, Method::Get, "{line}");
-        Ok((request.at_ms, request.target.into_owned(), request.status, request.bytes))
+        Ok((
+            request.at_ms,
+            request.target.into_owned(),
+            request.status,
+            request.bytes,
+        ))
     }
 
     #[test]
@@ -230,11 +235,26 @@ mod tests {
             ("{", Flaw::Form),
             ("[]", Flaw::Form),
             ("{}", Flaw::Form),
-            (r#"{"time":null,"request":"GET / HTTP/1.1","status":200,"bytes":5}"#, Flaw::Time),
-            (r#"{"time":1,"request":"GET","status":200,"bytes":5}"#, Flaw::Request),
-            (r#"{"time":1,"method":"GET","url":"","status":200,"bytes":5}"#, Flaw::Request),
-            (r#"{"time":1,"request":"GET /","status":[200],"bytes":5}"#, Flaw::Number),
-            (r#"{"time":1,"request":"GET /","status":200,"bytes":-5}"#, Flaw::Number),
+            (
+                r#"{"time":null,"request":"GET / HTTP/1.1","status":200,"bytes":5}"#,
+                Flaw::Time,
+            ),
+            (
+                r#"{"time":1,"request":"GET","status":200,"bytes":5}"#,
+                Flaw::Request,
+            ),
+            (
+                r#"{"time":1,"method":"GET","url":"","status":200,"bytes":5}"#,
+                Flaw::Request,
+            ),
+            (
+                r#"{"time":1,"request":"GET /","status":[200],"bytes":5}"#,
+                Flaw::Number,
+            ),
+            (
+                r#"{"time":1,"request":"GET /","status":200,"bytes":-5}"#,
+                Flaw::Number,
+            ),
         ] {
             assert_eq!(read(line), Err(flaw), "{line}");
         }

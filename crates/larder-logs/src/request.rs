@@ -161,7 +161,11 @@ mod tests {
             assert_eq!((method, target), (expected.0, expected.1.as_bytes()));
         }
         for line in ["", "GET", "GET ", "GET  HTTP/1.1", "\u{16}\u{3} x", "-"] {
-            assert_eq!(parse_request_line(line.as_bytes()), Err(Flaw::Request), "{line}");
+            assert_eq!(
+                parse_request_line(line.as_bytes()),
+                Err(Flaw::Request),
+                "{line}"
+            );
         }
     }
 
@@ -181,7 +185,10 @@ mod tests {
         for digits in ["", "-1", "+1", "1.5", "18446744073709551616", "0x1"] {
             assert_eq!(number(digits.as_bytes()), None, "{digits}");
         }
-        assert_eq!((status(b"200"), status(b"2000"), status(b"20")), (Some(200), None, None));
+        assert_eq!(
+            (status(b"200"), status(b"2000"), status(b"20")),
+            (Some(200), None, None)
+        );
         assert_eq!((size(b"-"), size(b"12")), (Some(0), Some(12)));
     }
 }

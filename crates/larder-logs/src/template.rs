@@ -72,7 +72,10 @@ mod tests {
             ("/c0ffee", "/c0ffee"),
             ("/54fadb412c4e40cdbaed9335e4c35a9e/x", "/{hex}/x"),
             ("/54FADB41-2c4e-40cd-baed-9335e4c35a9e", "/{uuid}"),
-            ("/54fadb41-2c4e-40cd-baed-9335e4c35a9", "/54fadb41-2c4e-40cd-baed-9335e4c35a9"),
+            (
+                "/54fadb41-2c4e-40cd-baed-9335e4c35a9",
+                "/54fadb41-2c4e-40cd-baed-9335e4c35a9",
+            ),
             ("/12.gif", "/12.gif"),
             ("/%7Bid%7D", "/%7Bid%7D"),
         ] {

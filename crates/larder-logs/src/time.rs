@@ -11,8 +11,19 @@ const MIN_MS_NUMBER: f64 = 1e11;
 /// `10/Oct/2000:13:55:36 -0700`, as in the Common Log Format (26 bytes).
 pub(crate) fn parse_common(text: &[u8]) -> Option<u64> {
     let (day, month, year) = (text.get(..2)?, text.get(3..6)?, text.get(7..11)?);
-    let separators = [(2, b'/'), (6, b'/'), (11, b':'), (14, b':'), (17, b':'), (20, b' ')];
-    if text.len() != 26 || separators.iter().any(|(at, separator)| text[*at] != *separator) {
+    let separators = [
+        (2, b'/'),
+        (6, b'/'),
+        (11, b':'),
+        (14, b':'),
+        (17, b':'),
+        (20, b' '),
+    ];
+    if text.len() != 26
+        || separators
+            .iter()
+            .any(|(at, separator)| text[*at] != *separator)
+    {
         return None;
     }
     let days = days(number(year)?, month_number(month)?, number(day)?)?;
@@ -26,11 +37,17 @@ pub(crate) fn parse_iso(text: &[u8]) -> Option<u64> {
     let separators = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
     if text.len() < 20
         || !matches!(text[10], b'T' | b't' | b' ')
-        || separators.iter().any(|(at, separator)| text[*at] != *separator)
+        || separators
+            .iter()
+            .any(|(at, separator)| text[*at] != *separator)
     {
         return None;
     }
-    let days = days(number(&text[..4])?, number(&text[5..7])?, number(&text[8..10])?)?;
+    let days = days(
+        number(&text[..4])?,
+        number(&text[5..7])?,
+        number(&text[8..10])?,
+    )?;
     let clock = clock(&text[11..13], &text[14..16], &text[17..19])?;
     let (millis, zone) = fraction(&text[19..])?;
     let offset = match zone {
@@ -90,10 +107,17 @@ fn fraction(text: &[u8]) -> Option<(u64, &[u8])> {
     let Some(digits) = text.strip_prefix(b".") else {
         return Some((0, text));
     };
-    let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let count = digits
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
     let mut millis = 0;
     for place in 0..3 {
-        let digit = if place < count { digits[place] - b'0' } else { 0 };
+        let digit = if place < count {
+            digits[place] - b'0'
+        } else {
+            0
+        };
         millis = millis * 10 + u64::from(digit);
     }
     (count > 0).then_some((millis, &digits[count..]))
@@ -123,7 +147,9 @@ fn month_number(name: &[u8]) -> Option<u64> {
         b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov",
         b"Dec",
     ];
-    let at = NAMES.iter().position(|month| month.eq_ignore_ascii_case(name))?;
+    let at = NAMES
+        .iter()
+        .position(|month| month.eq_ignore_ascii_case(name))?;
     Some(at as u64 + 1)
 }
 

@@ -37,7 +37,14 @@ mod tests {
 
     #[test]
     fn a_body_is_as_long_as_it_is_said_to_be() {
-        for (bytes, expected) in [(0, 2), (2, 2), (3, 3), (64, 64), (66, 66), (100_000, 100_000)] {
+        for (bytes, expected) in [
+            (0, 2),
+            (2, 2),
+            (3, 3),
+            (64, 64),
+            (66, 66),
+            (100_000, 100_000),
+        ] {
             assert_eq!(serde_json::to_vec(&Body(bytes)).unwrap().len(), expected);
         }
     }

@@ -20,7 +20,6 @@ impl EndpointId {
     pub(crate) fn index(self) -> usize {
         self.0
     }
-
 }
 
 /// Route templates that were found, in the order in which they came.
@@ -83,6 +82,9 @@ mod tests {
         let mut endpoints = Endpoints::new();
         let long = format!("/{}", "x".repeat(MOST_TEMPLATE_BYTES));
         assert_eq!(endpoints.of_path(&long), EndpointId::OTHERS);
-        assert_ne!(endpoints.of_path(&long[..MOST_TEMPLATE_BYTES]), EndpointId::OTHERS);
+        assert_ne!(
+            endpoints.of_path(&long[..MOST_TEMPLATE_BYTES]),
+            EndpointId::OTHERS
+        );
     }
 }

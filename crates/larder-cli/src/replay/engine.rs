@@ -55,14 +55,15 @@ impl Engine {
     }
 
     /// One lookup, whose loader makes up an answer of so many bytes; says whether there was an answer.
-    pub(crate) fn look_up(&self, key: Key, bytes: u64) -> impl Future<Output = bool> + use<> {
-        let cache = self.cache.clone();
+    pub(crate) fn look_up(&self, key: &Key, bytes: u64) -> impl Future<Output = bool> + use<'_> {
+        let key = key.clone();
         let body = Body(bytes.min(self.max_value_bytes + 1));
         async move {
             let load = move || async move { Ok::<_, Infallible>(body) };
-            cache.get_or_load_json(&key, load).await.is_ok()
+            self.cache.get_or_load_json(&key, load).await.is_ok()
         }
     }
+
     /// Figures of a store that failed would be wrong.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         let counts = self.cache.counts();

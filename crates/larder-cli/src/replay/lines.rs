@@ -51,12 +51,12 @@ impl LinesRead {
     }
 
     /// The lookup that a request is, if it is to be replayed; else it is counted why not.
-    pub(crate) fn lookup(
+    pub(crate) fn lookup<'a>(
         &mut self,
         plan: &Plan,
-        targets: &mut Targets,
+        targets: &'a mut Targets,
         request: &Request<'_>,
-    ) -> Option<(Key, EndpointId)> {
+    ) -> Option<(&'a Key, EndpointId)> {
         if request.method != Method::Get {
             self.other_methods += 1;
             return None;
@@ -68,7 +68,7 @@ impl LinesRead {
         match targets.meaning(&request.target) {
             Meaning::Lookup { key, endpoint } => {
                 self.note_time(request.at_ms);
-                Some((key, endpoint))
+                Some((key, *endpoint))
             }
             Meaning::NotIncluded => {
                 self.not_included += 1;

@@ -1,13 +1,14 @@
-//! Lookups in the log's order, with their writes in groups where that changes nothing.
+//! Lookups of one step of the log's clock, in an order that is cheaper than the log's, where that changes nothing.
 //!
-//! A write that is waited for costs a way to the writer's thread and back, twenty times what a hit does. So those that load
-//! go on while later lines are looked up, and are waited for before anything could tell the difference: before another
-//! lookup of the same key, before the clock moves on, and as soon as the store is so full that it might have to evict. Within
-//! that, lookups of other keys neither see a write nor change what it does, so the outcome is that of one lookup after the other.
+//! Within a step the clock stands still. While no entry can be evicted, lookups of different keys neither see nor change what
+//! the others do; those of one key stay in their order. So the requests of a step are looked up key by key: what was just
+//! read lies in the processor's caches when it is read again, and the loads are written together (a write that is waited for
+//! alone costs fifty times what a hit does). Where the store is so full that it might evict, each request is looked up alone, and
+//! its load waited for, in the log's order.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use anyhow::bail;
 use larder_core::Key;
@@ -16,111 +17,199 @@ use crate::replay::endpoints::EndpointId;
 use crate::replay::engine::Engine;
 
 const PAGE_BYTES: u64 = 4_096;
-/// What an entry may change besides its value: leaves and the way to them, in both trees.
-const WAY_PAGES: u64 = 8;
-/// The store evicts from three quarters on, less what a group brings. Up to this share nothing can go.
-const SAFE_PARTS: (u64, u64) = (1, 2);
-/// No more loads than this are under way, nor more bytes: the store's queue takes 64 MiB.
-const MOST_UNDER_WAY: usize = 1_024;
+/// What an entry may fill besides its value: a leaf and its share of branches, in both trees.
+const WAY_PAGES: u64 = 3;
+/// The store evicts from three quarters on, less five quarters of what a group of writes brings. Up to this share, with
+/// [`pages`] for each entry, it can't come to that.
+const SAFE_PARTS: (u64, u64) = (5, 8);
+/// So many keys are looked up together at most; the store's queue takes 16,384 writes.
+const MOST_KEYS: usize = 4_096;
+/// So many bytes may be loaded together; the store's queue takes 64 MiB.
 const MOST_BYTES: u64 = 8 << 20;
+
+/// The requests of a step for one key.
+struct Asked {
+    key: Key,
+    endpoint: EndpointId,
+    /// What a load brings: as much as the first request's answer had.
+    bytes: u64,
+    times: u64,
+}
 
 /// A place for a lookup; used again, since a lookup is large.
 type Place<F> = Pin<Box<Option<F>>>;
 
-/// Lookups of an engine.
-pub(crate) struct Lookups<'a, F> {
+/// Lookups of an engine; `look_up` makes one, whose load brings so many bytes.
+pub(crate) struct Lookups<'a, F, L> {
     engine: &'a Engine,
+    look_up: L,
+    asked: Vec<Asked>,
+    by_key: HashMap<Key, usize>,
+    bytes: u64,
+    /// How many pages the asked keys may fill before the store might evict; and how many when it was last looked at.
+    safe_pages: u64,
+    room_pages: u64,
     idle: Vec<Place<F>>,
     under_way: Vec<(EndpointId, Place<F>)>,
-    keys: HashSet<Key>,
-    bytes: u64,
-    /// How many pages may be filled before the store might evict.
-    safe_pages: u64,
     evictions: u64,
 }
 
-impl<'a, F: Future<Output = bool>> Lookups<'a, F> {
-    pub(crate) fn new(engine: &'a Engine) -> Self {
-        Self {
+impl<'a, F, L> Lookups<'a, F, L>
+where
+    F: Future<Output = bool>,
+    L: Fn(&Key, u64) -> F,
+{
+    pub(crate) async fn new(engine: &'a Engine, look_up: L) -> anyhow::Result<Self> {
+        let mut lookups = Self {
             engine,
-            idle: Vec::new(),
-            under_way: Vec::new(),
-            keys: HashSet::new(),
+            look_up,
+            asked: Vec::new(),
+            by_key: HashMap::new(),
             bytes: 0,
             safe_pages: 0,
+            room_pages: 0,
+            idle: Vec::new(),
+            under_way: Vec::new(),
             evictions: 0,
-        }
+        };
+        lookups.look_at_store().await?;
+        Ok(lookups)
     }
 
-    /// Asks for a key; `look_up` makes the lookup of it, and a load brings so many bytes.
+    /// Asks for a key, now or in this step.
     pub(crate) async fn ask(
         &mut self,
-        key: Key,
+        key: &Key,
         endpoint: EndpointId,
         bytes: u64,
-        look_up: impl FnOnce(Key) -> F,
     ) -> anyhow::Result<()> {
-        if !self.keys.is_empty() && self.keys.contains(&key) {
+        if let Some(at) = self.by_key.get(key) {
+            self.asked[*at].times += 1;
+            return Ok(());
+        }
+        let pages = pages(bytes);
+        let is_safe = |lookups: &Self| pages <= lookups.safe_pages && bytes <= MOST_BYTES;
+        let is_full =
+            self.asked.len() >= MOST_KEYS || self.bytes.saturating_add(bytes) > MOST_BYTES;
+        if is_full || !is_safe(self) {
             self.settle().await?;
         }
-        let mut place = self.idle.pop().unwrap_or_else(|| Box::pin(None));
-        place.set(Some(look_up(key.clone())));
-        self.engine.recorder.drive(endpoint);
-        let polled = std::future::poll_fn(|context| Poll::Ready(poll(&mut place, context))).await;
-        if let Poll::Ready(is_answered) = polled {
-            place.set(None);
-            self.idle.push(place);
-            return check(is_answered);
+        let asked = Asked {
+            key: key.clone(),
+            endpoint,
+            bytes,
+            times: 1,
+        };
+        if !is_safe(self) {
+            return self.ask_alone(&asked).await;
         }
-        self.under_way.push((endpoint, place));
-        self.keys.insert(key);
-        self.bytes = self.bytes.saturating_add(bytes);
-        let pages = bytes / PAGE_BYTES + WAY_PAGES;
-        let is_safe = pages <= self.safe_pages;
-        self.safe_pages = self.safe_pages.saturating_sub(pages);
-        let is_full = self.under_way.len() >= MOST_UNDER_WAY || self.bytes >= MOST_BYTES;
-        if !is_safe || is_full {
-            self.settle().await?;
+        self.safe_pages -= pages;
+        self.bytes += bytes;
+        self.by_key.insert(asked.key.clone(), self.asked.len());
+        self.asked.push(asked);
+        Ok(())
+    }
+
+    /// Looks up all that was asked for, and waits for the loads: to be called before the clock moves on.
+    pub(crate) async fn settle(&mut self) -> anyhow::Result<()> {
+        if self.asked.is_empty() {
+            return Ok(());
+        }
+        self.by_key.clear();
+        self.bytes = 0;
+        let mut asked = std::mem::take(&mut self.asked);
+        for asked in &mut asked {
+            if self.begin(asked).await?.is_pending() {
+                continue;
+            }
+            for _ in 1..std::mem::replace(&mut asked.times, 1) {
+                self.ask_alone(asked).await?;
+            }
+        }
+        self.land().await?;
+        // Those whose first lookup had to load.
+        for asked in &asked {
+            for _ in 1..asked.times {
+                self.ask_alone(asked).await?;
+            }
+        }
+        asked.clear();
+        self.asked = asked;
+        self.safe_pages = self.room_pages;
+        Ok(())
+    }
+
+    async fn ask_alone(&mut self, asked: &Asked) -> anyhow::Result<()> {
+        if self.begin(asked).await?.is_pending() {
+            self.land().await?;
+            self.safe_pages = self.room_pages;
         }
         Ok(())
     }
 
-    /// Waits for all that are under way.
-    pub(crate) async fn settle(&mut self) -> anyhow::Result<()> {
+    /// Begins a lookup: a hit is answered at once, a load goes on.
+    async fn begin(&mut self, asked: &Asked) -> anyhow::Result<Poll<()>> {
+        let mut place = self.idle.pop().unwrap_or_else(|| Box::pin(None));
+        place.set(Some((self.look_up)(&asked.key, asked.bytes)));
+        self.engine.recorder.drive(asked.endpoint);
+        let polled = std::future::poll_fn(|context| Poll::Ready(poll(&mut place, context))).await;
+        match polled {
+            Poll::Ready(is_answered) => {
+                self.put_back(place);
+                check(is_answered).map(Poll::Ready)
+            }
+            Poll::Pending => {
+                self.under_way.push((asked.endpoint, place));
+                Ok(Poll::Pending)
+            }
+        }
+    }
+
+    /// Waits for all loads that are under way.
+    async fn land(&mut self) -> anyhow::Result<()> {
         if self.under_way.is_empty() {
             return Ok(());
         }
-        for (endpoint, mut place) in self.under_way.drain(..) {
+        for (endpoint, mut place) in std::mem::take(&mut self.under_way) {
             let recorder = &self.engine.recorder;
             let is_answered = std::future::poll_fn(|context| {
                 recorder.drive(endpoint);
                 poll(&mut place, context)
             })
             .await;
-            place.set(None);
-            self.idle.push(place);
+            self.put_back(place);
             check(is_answered)?;
         }
-        self.keys.clear();
-        self.bytes = 0;
         self.look_at_store().await
+    }
+
+    fn put_back(&mut self, mut place: Place<F>) {
+        place.set(None);
+        self.idle.push(place);
     }
 
     async fn look_at_store(&mut self) -> anyhow::Result<()> {
         let stats = self.engine.cache.stats().await?;
         let (parts, of) = SAFE_PARTS;
-        let limit = stats.limit_bytes.unwrap_or(0) / of * parts;
-        self.safe_pages = limit.saturating_sub(stats.used_bytes.unwrap_or(limit)) / PAGE_BYTES;
+        let safe_bytes = stats.limit_bytes.unwrap_or(0) / of * parts;
+        let used_bytes = stats.used_bytes.unwrap_or(u64::MAX);
+        self.room_pages = safe_bytes.saturating_sub(used_bytes) / PAGE_BYTES;
         let evictions = stats.evictions.unwrap_or(0);
         if evictions > self.evictions {
-            self.engine.recorder.note_evictions(evictions - self.evictions);
+            let more = evictions - self.evictions;
+            self.engine.recorder.note_evictions(more);
             self.evictions = evictions;
         }
         Ok(())
     }
 }
 
-fn poll<F: Future>(place: &mut Place<F>, context: &mut std::task::Context<'_>) -> Poll<F::Output> {
+/// What an entry of so many bytes may fill, and what the store keeps free while it is written.
+fn pages(bytes: u64) -> u64 {
+    (bytes / PAGE_BYTES).saturating_mul(9) / 4 + WAY_PAGES
+}
+
+fn poll<F: Future>(place: &mut Place<F>, context: &mut Context<'_>) -> Poll<F::Output> {
     match place.as_mut().as_pin_mut() {
         Some(lookup) => lookup.poll(context),
         // A place that is driven has a lookup.

@@ -104,7 +104,10 @@ impl Report {
         let counts = engine.cache.counts();
         let figures = engine.recorder.figures();
         let mut recorded = Tally::default();
-        figures.endpoints.iter().for_each(|tally| recorded.add(tally));
+        figures
+            .endpoints
+            .iter()
+            .for_each(|tally| recorded.add(tally));
         let total = Tally {
             hits: counts.hits,
             misses: counts.misses,

@@ -78,7 +78,8 @@ impl Replay {
     async fn run(&mut self, input: Input) -> anyhow::Result<Report> {
         let began = Instant::now();
         let mut log = LogReader::new(input);
-        let mut lookups = Lookups::new(&self.engine);
+        let engine = &self.engine;
+        let mut lookups = Lookups::new(engine, |key, bytes| engine.look_up(key, bytes)).await?;
         let mut lines = 0_u64;
         loop {
             let line = log.next_line();
@@ -99,8 +100,8 @@ impl Replay {
                     continue;
                 }
             };
-            let Some((key, endpoint)) = self.lines.lookup(&self.plan, &mut self.targets, &request)
-            else {
+            let lookup = self.lines.lookup(&self.plan, &mut self.targets, &request);
+            let Some((key, endpoint)) = lookup else {
                 continue;
             };
             let now_ms = request.at_ms / self.step_ms * self.step_ms;
@@ -108,16 +109,19 @@ impl Replay {
                 lookups.settle().await?;
                 self.engine.clock.set(now_ms);
             }
-            let (engine, bytes) = (&self.engine, request.bytes);
-            lookups
-                .ask(key, endpoint, bytes, |key| engine.look_up(key, bytes))
-                .await?;
+            lookups.ask(key, endpoint, request.bytes).await?;
         }
         lookups.settle().await?;
         drop(lookups);
         self.engine.check()?;
         self.lines.lines = log.line_number();
-        let report = Report::of(&self.plan, &self.engine, &self.targets, &self.lines, log.format());
+        let report = Report::of(
+            &self.plan,
+            &self.engine,
+            &self.targets,
+            &self.lines,
+            log.format(),
+        );
         let report = report.await?.took(began.elapsed());
         self.engine.cache.close().await?;
         Ok(report)

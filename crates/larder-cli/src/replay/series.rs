@@ -45,12 +45,20 @@ impl Series {
     /// The stretch of a time that is not before the last one asked for.
     pub(crate) fn at(&mut self, now_ms: u64) -> &mut Stretch {
         let from_ms = self.begin_of(now_ms);
-        if self.stretches.last().is_none_or(|last| last.from_ms < from_ms) {
+        if self
+            .stretches
+            .last()
+            .is_none_or(|last| last.from_ms < from_ms)
+        {
             if self.stretches.len() >= MOST_STRETCHES {
                 self.lengthen(MOST_STRETCHES / 2);
             }
             let from_ms = self.begin_of(now_ms);
-            if self.stretches.last().is_none_or(|last| last.from_ms < from_ms) {
+            if self
+                .stretches
+                .last()
+                .is_none_or(|last| last.from_ms < from_ms)
+            {
                 self.stretches.push(Stretch {
                     from_ms,
                     ..Stretch::default()
@@ -117,8 +125,15 @@ mod tests {
             assert!(few.stretches().len() <= 24);
             assert_eq!(hits(&few), 10_000);
             let length = few.seconds() * 1_000;
-            assert!(few.stretches().is_sorted_by(|one, two| one.from_ms < two.from_ms));
-            assert!(few.stretches().iter().all(|stretch| stretch.from_ms % length == 0));
+            assert!(
+                few.stretches()
+                    .is_sorted_by(|one, two| one.from_ms < two.from_ms)
+            );
+            assert!(
+                few.stretches()
+                    .iter()
+                    .all(|stretch| stretch.from_ms % length == 0)
+            );
         }
         let lengths = LENGTHS.windows(2);
         assert!(lengths.into_iter().all(|pair| pair[1] % pair[0] == 0));

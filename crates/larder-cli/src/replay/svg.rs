@@ -37,13 +37,31 @@ pub(crate) fn draw(report: &Report, log: &str) -> String {
     for percent in [0, 25, 50, 75, 100] {
         let y = BOTTOM - (BOTTOM - TOP) * f64::from(percent) / 100.0;
         line(&mut svg, [LEFT, y, RIGHT, y]);
-        text(&mut svg, LEFT - 8.0, y + 4.0, "13", "end", &format!("{percent} %"));
+        text(
+            &mut svg,
+            LEFT - 8.0,
+            y + 4.0,
+            "13",
+            "end",
+            &format!("{percent} %"),
+        );
     }
     curve(&mut svg, report);
     for (index, endpoint) in report.endpoints.iter().take(NAMED).enumerate() {
         let name: String = endpoint.endpoint.chars().take(NAME_CHARACTERS).collect();
-        let label = format!("{}  {name}  ({} requests)", ratio(&endpoint.row), endpoint.row.requests);
-        text(&mut svg, LEFT, BOTTOM + 46.0 + 16.0 * index as f64, "13", "start", &label);
+        let label = format!(
+            "{}  {name}  ({} requests)",
+            ratio(&endpoint.row),
+            endpoint.row.requests
+        );
+        text(
+            &mut svg,
+            LEFT,
+            BOTTOM + 46.0 + 16.0 * index as f64,
+            "13",
+            "start",
+            &label,
+        );
     }
     svg.push_str("</svg>\n");
     svg
@@ -73,7 +91,14 @@ fn curve(svg: &mut String, report: &Report) {
         svg,
         "<polyline fill=\"none\" stroke=\"#1f6feb\" stroke-width=\"2\" stroke-linejoin=\"round\" points=\"{points}\"/>"
     );
-    text(svg, LEFT, BOTTOM + 20.0, "13", "start", &format_time(first.from_ms));
+    text(
+        svg,
+        LEFT,
+        BOTTOM + 20.0,
+        "13",
+        "start",
+        &format_time(first.from_ms),
+    );
     let end = format_time(last.from_ms + length_ms);
     text(svg, RIGHT, BOTTOM + 20.0, "13", "end", &end);
 }

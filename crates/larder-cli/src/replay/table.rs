@@ -34,8 +34,14 @@ fn print_lines(report: &Report, output: &Output) -> anyhow::Result<()> {
         (lines.other_methods, "other methods than GET, left out"),
         (lines.other_statuses, "of another --status, left out"),
         (lines.not_included, "not in --include, left out"),
-        (lines.without_key, "without a key (a dot segment, a bad %, over 8 KiB), left out"),
-        (lines.went_back, "went back in time: replayed at the time reached before"),
+        (
+            lines.without_key,
+            "without a key (a dot segment, a bad %, over 8 KiB), left out",
+        ),
+        (
+            lines.went_back,
+            "went back in time: replayed at the time reached before",
+        ),
         (lines.unreadable, "are no log lines"),
     ];
     for (count, what) in left_out.into_iter().filter(|(count, _)| *count > 0) {
@@ -43,7 +49,10 @@ fn print_lines(report: &Report, output: &Output) -> anyhow::Result<()> {
     }
     if let Some(first) = &lines.first_unreadable {
         let text = larder::escape(&first.text);
-        output.line(&format!("           the first is line {} ({}): {text}", first.line, first.why))?;
+        output.line(&format!(
+            "           the first is line {} ({}): {text}",
+            first.line, first.why
+        ))?;
     }
     output.line("")
 }

@@ -27,13 +27,25 @@ struct Place {
     meaning: Meaning,
 }
 
+impl Place {
+    /// One that remembers nothing: no request has an empty target.
+    fn empty() -> Self {
+        Self {
+            target: "".into(),
+            meaning: Meaning::NoKey,
+        }
+    }
+}
+
 /// Targets and their meanings.
 pub(crate) struct Targets {
     service: Service,
     query_rule: QueryRule,
     included: Included,
     endpoints: Endpoints,
-    places: Box<[Option<Place>]>,
+    places: Box<[Place]>,
+    /// What the last target meant, if that is not remembered.
+    last: Meaning,
 }
 
 impl Targets {
@@ -43,7 +55,8 @@ impl Targets {
             query_rule,
             included,
             endpoints: Endpoints::new(),
-            places: (0..PLACES).map(|_| None).collect(),
+            places: (0..PLACES).map(|_| Place::empty()).collect(),
+            last: Meaning::NoKey,
         }
     }
 
@@ -51,23 +64,20 @@ impl Targets {
         &self.endpoints
     }
 
-    pub(crate) fn meaning(&mut self, target: &str) -> Meaning {
+    pub(crate) fn meaning(&mut self, target: &str) -> &Meaning {
         if target.len() > MOST_BYTES {
-            return self.find_out(target);
+            self.last = self.find_out(target);
+            return &self.last;
         }
         // Who chooses targets that share a place makes them be found out anew, no more.
         let at = XxHash3_64::oneshot(target.as_bytes()) as usize % PLACES;
-        if let Some(place) = &self.places[at]
-            && *place.target == *target
-        {
-            return place.meaning.clone();
+        if *self.places[at].target != *target {
+            self.places[at] = Place {
+                target: target.into(),
+                meaning: self.find_out(target),
+            };
         }
-        let meaning = self.find_out(target);
-        self.places[at] = Some(Place {
-            target: target.into(),
-            meaning: meaning.clone(),
-        });
-        meaning
+        &self.places[at].meaning
     }
 
     fn find_out(&mut self, target: &str) -> Meaning {
