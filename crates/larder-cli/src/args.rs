@@ -32,6 +32,7 @@ Examples:
   larder keys 'cache:product-service:*'                  what is cached of a service
   larder policy set product-service /products --ttl 60   shorter, from now on
   larder clear 'cache:product-service:/products*'        all of it, away
+  larder replay access.log.gz --ttl 60                   what a cache would have done with these requests
 
 Exit codes: 0 done, 1 not there, 2 wrong usage, 3 could not be done.
 Settings come from the environment and from .env; `larder config` lists them.";

@@ -111,15 +111,10 @@ fn fraction(text: &[u8]) -> Option<(u64, &[u8])> {
         .iter()
         .take_while(|byte| byte.is_ascii_digit())
         .count();
-    let mut millis = 0;
-    for place in 0..3 {
-        let digit = if place < count {
-            digits[place] - b'0'
-        } else {
-            0
-        };
-        millis = millis * 10 + u64::from(digit);
-    }
+    let millis = (0..3).fold(0, |millis, place| {
+        let digit = digits[..count].get(place).map_or(0, |digit| digit - b'0');
+        millis * 10 + u64::from(digit)
+    });
     (count > 0).then_some((millis, &digits[count..]))
 }
 

@@ -18,7 +18,7 @@ mod table;
 mod tally;
 mod targets;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -90,7 +90,7 @@ fn write_picture(path: &Path, svg: &str) -> anyhow::Result<()> {
 }
 
 /// The log's name without its folders.
-fn name_of(log: &PathBuf) -> String {
+fn name_of(log: &Path) -> String {
     let name = log.file_name().unwrap_or(log.as_os_str());
     match name.to_string_lossy() {
         name if name == "-" => "standard input".to_owned(),

@@ -3,11 +3,14 @@
 use larder_core::{Key, QueryRule, Service, Variant};
 use twox_hash::XxHash3_64;
 
+use crate::replay::SERVICE;
 use crate::replay::endpoints::{EndpointId, Endpoints};
 use crate::replay::include::Included;
 
 /// So many targets are remembered, each in the one place that its hash tells.
 const PLACES: usize = 1 << 16;
+/// How long what stands before the target in a key is: `cache:replay:`.
+const KEY_PREFIX_BYTES: usize = "cache:".len() + SERVICE.len() + ":".len();
 /// Longer targets, in bytes, are not remembered.
 const MOST_BYTES: usize = 256;
 
@@ -22,18 +25,41 @@ pub(crate) enum Meaning {
     NoKey,
 }
 
+impl Meaning {
+    /// The target as it stands in the key: where it was written so, it need not be kept twice.
+    fn text(&self) -> Option<&str> {
+        let Self::Lookup { key, .. } = self else {
+            return None;
+        };
+        key.as_str().get(KEY_PREFIX_BYTES..)
+    }
+}
+
 struct Place {
-    target: Box<str>,
+    /// `None`: as it stands in the key.
+    target: Option<Box<str>>,
     meaning: Meaning,
 }
 
 impl Place {
-    /// One that remembers nothing: no request has an empty target.
+    /// One that remembers nothing.
     fn empty() -> Self {
         Self {
-            target: "".into(),
+            target: None,
             meaning: Meaning::NoKey,
         }
+    }
+
+    fn of(target: &str, meaning: Meaning) -> Self {
+        let is_in_key = meaning.text() == Some(target);
+        Self {
+            target: (!is_in_key).then(|| target.into()),
+            meaning,
+        }
+    }
+
+    fn is_of(&self, target: &str) -> bool {
+        self.target.as_deref().or_else(|| self.meaning.text()) == Some(target)
     }
 }
 
@@ -71,11 +97,8 @@ impl Targets {
         }
         // Who chooses targets that share a place makes them be found out anew, no more.
         let at = XxHash3_64::oneshot(target.as_bytes()) as usize % PLACES;
-        if *self.places[at].target != *target {
-            self.places[at] = Place {
-                target: target.into(),
-                meaning: self.find_out(target),
-            };
+        if !self.places[at].is_of(target) {
+            self.places[at] = Place::of(target, self.find_out(target));
         }
         &self.places[at].meaning
     }
@@ -90,5 +113,33 @@ impl Targets {
         }
         let endpoint = self.endpoints.of_path(key.path());
         Meaning::Lookup { key, endpoint }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_what_is_found_out() {
+        let service = Service::new(SERVICE).unwrap();
+        let included = Included::new(vec!["/a*".parse().unwrap()]);
+        let mut targets = Targets::new(service, QueryRule::All, included);
+        let long = format!("/a{}", "x".repeat(2 * MOST_BYTES));
+        let all = [
+            "/a", "/a?c&b", "/a?b&c", "/a%41", "/aA", "/b", "/../a", "/a/%zz", "", "a", &long,
+        ];
+        for _ in 0..2 {
+            for target in all {
+                let expected = targets.find_out(target);
+                assert_eq!(targets.meaning(target), &expected, "{target}");
+            }
+        }
+        let key = |targets: &mut Targets, target| match targets.meaning(target) {
+            Meaning::Lookup { key, .. } => key.as_str().to_owned(),
+            other => panic!("{target}: {other:?}"),
+        };
+        assert_eq!(key(&mut targets, "/a%41"), "cache:replay:/aA");
+        assert_eq!(key(&mut targets, "/a?c&b"), key(&mut targets, "/a?b&c"));
     }
 }

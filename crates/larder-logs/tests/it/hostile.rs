@@ -52,7 +52,10 @@ fn no_line_takes_long() {
         format!("{{\"a\":{}", long("[")),
         format!("{{\"{}\":1}}", long("\\u0041")),
         format!("ts_ms,{}", long(",")),
-        format!("ts_ms,method,url,status,bytes\n1,GET,\"{}\",200,1", long("\"\"")),
+        format!(
+            "ts_ms,method,url,status,bytes\n1,GET,\"{}\",200,1",
+            long("\"\"")
+        ),
     ];
     for line in lines {
         let began = Instant::now();
