@@ -1,6 +1,5 @@
 //! The engine that is asked: a cache over an embedded store in a temporary folder, in the log's own time.
 
-use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use anyhow::bail;
 use larder_core::{Cache, Key, Policy, Service};
 use larder_embedded::{EmbeddedStore, Options};
 
-use crate::replay::body::Body;
+use crate::replay::body::make_up;
 use crate::replay::clock::LogClock;
 use crate::replay::recorder::Recorder;
 
@@ -57,9 +56,9 @@ impl Engine {
     /// One lookup, whose loader makes up an answer of so many bytes; says whether there was an answer.
     pub(crate) fn look_up(&self, key: &Key, bytes: u64) -> impl Future<Output = bool> + use<'_> {
         let key = key.clone();
-        let body = Body(bytes.min(self.max_value_bytes + 1));
+        let bytes = bytes.min(self.max_value_bytes + 1);
         async move {
-            let load = move || async move { Ok::<_, Infallible>(body) };
+            let load = move || async move { make_up(bytes) };
             self.cache.get_or_load_json(&key, load).await.is_ok()
         }
     }
