@@ -1,10 +1,13 @@
 //! What can be said on the command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use larder::{ChosenStore, Key, Mode, Pattern, Secret, Service, Settings};
+
+use crate::replay::Include;
 
 /// A cache for services: run it, look into it, clear it, steer it.
 #[derive(Parser)]
@@ -29,6 +32,7 @@ Examples:
   larder keys 'cache:product-service:*'                  what is cached of a service
   larder policy set product-service /products --ttl 60   shorter, from now on
   larder clear 'cache:product-service:/products*'        all of it, away
+  larder replay access.log.gz --ttl 60                   what a cache would have done with these requests
 
 Exit codes: 0 done, 1 not there, 2 wrong usage, 3 could not be done.
 Settings come from the environment and from .env; `larder config` lists them.";
@@ -102,6 +106,18 @@ pub(crate) enum Command {
   larder policy rm product-service /products"
     )]
     Policy(Policy),
+
+    /// Show what a cache would have done with the requests of an access log
+    ///
+    /// Runs the log's GETs, in the log's own time, through Larder's engine over a temporary store. The log is in Common or
+    /// Combined Log Format, nginx JSON, or CSV with the header ts_ms,client,method,url,status,bytes; gzip or plain.
+    #[command(after_help = "Examples:
+  larder replay /var/log/nginx/access.log
+  larder replay access.log.2.gz --ttl none --max-bytes 1GiB
+  larder replay access.log --include '/products/{id}' --include '/search*' --ignore-query
+  zcat access.log.*.gz | larder replay - --status 200,304 --json
+  larder replay access.log --ttl 60 --svg hit-ratio.svg")]
+    Replay(Replay),
 
     /// Show every setting, its value and where it came from
     Config,
@@ -258,6 +274,40 @@ pub(crate) struct PolicySet {
     pub(crate) vary: Option<String>,
 }
 
+#[derive(ClapArgs)]
+pub(crate) struct Replay {
+    /// The access log; - reads standard input
+    pub(crate) log: PathBuf,
+
+    /// How long an entry is fresh, in seconds; none: for as long as a policy allows, 365 days
+    #[arg(long, default_value = "300", value_parser = life, allow_hyphen_values = true)]
+    pub(crate) ttl: Duration,
+
+    /// How much the store may take: a number of bytes, or 64MiB, 1GiB
+    #[arg(long, default_value = "256MiB", value_parser = size)]
+    pub(crate) max_bytes: u64,
+
+    /// Leave the query out of the key
+    #[arg(long)]
+    pub(crate) ignore_query: bool,
+
+    /// Only these paths: a glob ('/products*') or a route template ('/products/{id}'); may be said several times
+    #[arg(long, value_name = "GLOB|TEMPLATE")]
+    pub(crate) include: Vec<Include>,
+
+    /// Only requests that were answered so, separated by commas: 200,304
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u16).range(100..=999))]
+    pub(crate) status: Vec<u16>,
+
+    /// Draw the hit ratio over time into this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+
+    /// Show so many endpoints; --json has them all
+    #[arg(long, default_value_t = 20)]
+    pub(crate) top: usize,
+}
+
 fn mode(text: &str) -> Result<Mode, String> {
     match text {
         "on" => Ok(Mode::On),
@@ -278,6 +328,36 @@ fn seconds(text: &str) -> Result<f64, String> {
     is_life
         .then_some(seconds)
         .ok_or_else(|| "use more than 0 and at most 31536000 seconds (365 days)".to_owned())
+}
+
+fn life(text: &str) -> Result<Duration, String> {
+    match text {
+        "none" | "forever" => Ok(larder::MAX_DURATION),
+        text => seconds(text)
+            .map(Duration::from_secs_f64)
+            .map_err(|error| format!("{error}, or none")),
+    }
+}
+
+/// The least and the most that a store may be given, in bytes.
+const STORE_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
+
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let unit: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        _ => return Err("use bytes, KiB, MiB or GiB, as in 64MiB".to_owned()),
+    };
+    let count: u64 = digits
+        .parse()
+        .map_err(|_| "use a whole number, as in 64MiB".to_owned())?;
+    count
+        .checked_mul(unit)
+        .filter(|bytes| STORE_BYTES.contains(bytes))
+        .ok_or_else(|| "use 1MiB to 1024GiB".to_owned())
 }
 
 impl Args {

@@ -10,6 +10,7 @@ mod entries;
 mod output;
 mod policy;
 mod policy_api;
+mod replay;
 mod serving;
 #[cfg(feature = "demo")]
 mod up;
@@ -80,6 +81,7 @@ async fn run_async(command: Command, settings: Settings, output: &Output) -> any
         Command::Clear(clear) => entries::clear(clear, &settings, output).await,
         Command::Stats => entries::stats(&settings, output).await,
         Command::Policy(action) => policy::run(action, &settings, output).await,
+        Command::Replay(options) => replay::run(options, output).await,
         Command::Config => config::run(&settings, output),
         Command::Completions { shell } => completions::print(shell),
     }

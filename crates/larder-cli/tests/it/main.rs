@@ -6,6 +6,7 @@ mod entries;
 mod faults;
 mod orderly_end;
 mod policies;
+mod replay;
 mod running;
 mod sample_case;
 mod shown_safely;
