@@ -26,8 +26,10 @@ mod probe;
 mod resp;
 mod store;
 mod stream;
+mod tls;
 mod url;
 
 pub use node::Options;
 pub use store::RedisStore;
+pub use tls::{Tls, TlsError, read_certificates, read_key};
 pub use url::{RedisUrl, UrlError};

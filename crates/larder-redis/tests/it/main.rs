@@ -11,6 +11,7 @@ mod hostile_server;
 mod log;
 mod no_runtime;
 mod patterns;
+mod rights;
 mod said_once;
 mod scripted;
 mod secrets;
