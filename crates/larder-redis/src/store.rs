@@ -15,6 +15,7 @@ use crate::lives::Lives;
 use crate::node::{Node, Options, seed};
 use crate::probe::shown_bytes;
 use crate::resp::Value;
+use crate::survey::{self, Survey};
 use crate::url::RedisUrl;
 
 /// So many keys are asked for by one command at the most.
@@ -39,6 +40,14 @@ impl RedisStore {
             node: Node::start(url, options),
             lives: Lives::new(seed()),
         }
+    }
+
+    /// What the server tells of itself, for one who looks after it. Changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it does not answer. What it refuses to tell this user is left open.
+    pub async fn survey(&self) -> Result<Survey, StoreError> {
+        survey::take(&self.node).await
     }
 
     /// One command, one reply.

@@ -47,7 +47,7 @@ pub use larder_client::Client;
 pub use larder_core::*;
 pub use larder_embedded::{EmbeddedStore, OpenError};
 pub use larder_http as http;
-pub use larder_redis::{RedisStore, RedisUrl};
+pub use larder_redis::{Access, Product, RedisStore, RedisUrl, Sample, Survey};
 pub use settings::{ChosenStore, Origin, Setting, Settings, SettingsError};
 
 /// How long an entry is fresh if nothing else is said: 300 seconds.

@@ -16,6 +16,7 @@ mod said_once;
 mod scripted;
 mod secrets;
 mod shifted_replies;
+mod survey;
 mod tls;
 
 use std::sync::Arc;
