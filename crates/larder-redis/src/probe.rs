@@ -14,7 +14,7 @@ use crate::node::seed;
 use crate::resp::{Reader, Value};
 use crate::stream::{self, Stream};
 use crate::tls::{self, Tls};
-use crate::url::{Address, RedisUrl};
+use crate::url::RedisUrl;
 
 /// What a server says is shown no further than that.
 const SHOWN: usize = 200;
@@ -107,7 +107,7 @@ impl Greeting<'_> {
     /// What it means if the server ends the connection in the greeting. One that wants to see a certificate may do it
     /// without a word, or with one that the reset overtakes.
     fn end(&self) -> &'static str {
-        if is_secured(self.url) && !self.tls.presents_one() {
+        if self.url.is_secured() && !self.tls.presents_one() {
             "the server closed the connection: if it demands a client certificate, set REDIS_TLS_CERT and REDIS_TLS_KEY"
         } else {
             "the server closed the connection"
@@ -212,13 +212,9 @@ fn failed(error: &io::Error) -> String {
     shown(&tls::explained(error))
 }
 
-fn is_secured(url: &RedisUrl) -> bool {
-    matches!(url.address, Address::Tcp { tls: true, .. })
-}
-
 /// Why a server that takes connections says nothing.
 pub(crate) fn silence(url: &RedisUrl) -> &'static str {
-    match is_secured(url) {
+    match url.is_secured() {
         true => "it does not answer: check that this is its TLS port (a plain one waits for more)",
         false => "it does not answer",
     }

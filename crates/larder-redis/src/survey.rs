@@ -105,7 +105,7 @@ pub(crate) async fn take(node: &Node) -> Result<Survey, StoreError> {
             None => Product::Redis,
         },
         version: valkey.or_else(|| field(&server, "redis_version:")),
-        is_secured: matches!(url.address, Address::Tcp { tls: true, .. }),
+        is_secured: url.is_secured(),
         is_local: is_local(url),
         user: user.to_owned(),
         gave_password: url.has_password(),

@@ -217,8 +217,12 @@ pub fn open_redis(settings: &Settings) -> Result<Option<RedisStore>, SettingsErr
     };
     let url = RedisUrl::parse(url.expose())
         .map_err(|error| settings.error("REDIS_URL", error.to_string()))?;
+    let tls = redis_tls::read(settings)?;
+    if redis_tls::is_named(settings) && !url.is_secured() {
+        tracing::warn!(server = %url, "REDIS_TLS_… is set, but nothing is encrypted: write rediss:// in REDIS_URL");
+    }
     let options = larder_redis::Options {
-        tls: redis_tls::read(settings)?,
+        tls,
         ..larder_redis::Options::default()
     };
     Ok(Some(RedisStore::connect(url, options)))

@@ -32,6 +32,13 @@ pub(crate) fn read(settings: &Settings) -> Result<Tls, SettingsError> {
     }
 }
 
+/// Whether any file is named.
+pub(crate) fn is_named(settings: &Settings) -> bool {
+    settings.redis_tls_ca.is_some()
+        || settings.redis_tls_cert.is_some()
+        || settings.redis_tls_key.is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -40,7 +47,9 @@ mod tests {
 
     use super::*;
 
-    fn error(values: &[(&str, &Path)]) -> String {
+    type Values<'a> = [(&'a str, &'a Path)];
+
+    fn error(values: &Values<'_>) -> String {
         let find = |name: &str| {
             let found = values.iter().find(|(known, _)| *known == name);
             found.map(|(_, path)| path.display().to_string())
@@ -66,7 +75,7 @@ mod tests {
             ("REDIS_TLS_KEY", &ours.key),
         ];
         assert_eq!(error(&all), "");
-        let wrong: [(&[(&str, &Path)], &[&str]); 7] = [
+        let wrong: [(&Values<'_>, &[&str]); 7] = [
             (
                 &[("REDIS_TLS_CA", nowhere)],
                 &[

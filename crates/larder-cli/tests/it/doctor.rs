@@ -250,9 +250,8 @@ fn a_server_that_is_away_is_warned_of() {
 /// Stores more than fits into 1 MiB.
 fn fill(dir: &Path) {
     let store = larder::EmbeddedStore::open(&dir.join("store"), Default::default()).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
     for index in 0..1_500 {
         let entry = NewEntry {
             key: Key::new("svc", &format!("/{index}")).unwrap(),

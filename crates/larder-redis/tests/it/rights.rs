@@ -71,7 +71,7 @@ async fn check(server: RedisServer) {
             a.get_many(&[key("svc-a", "/p"), theirs.clone()], Ttl::MAX)
                 .await
                 .err(),
-            a.delete(&[theirs.clone()]).await.err(),
+            a.delete(std::slice::from_ref(&theirs)).await.err(),
             a.clear(&all, ClearMode::Delete).await.err(),
         ];
         for (index, error) in refused.iter().enumerate() {

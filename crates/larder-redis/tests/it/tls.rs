@@ -167,6 +167,11 @@ async fn a_client_certificate_is_shown_where_one_is_demanded() {
     let own = authority.sign("server", HERE);
     let ours = authority.sign("client", "DNS:client");
     let strange = stranger.sign("stranger", "DNS:client");
+    let shown = format!("{:?}", patient(presenting(&authority, &ours)));
+    assert!(
+        shown.contains("presents_one: true") && !shown.contains("key"),
+        "{shown}"
+    );
     for protocols in ["TLSv1.2", "TLSv1.3"] {
         let arguments = ["--tls-auth-clients", "yes", "--tls-protocols", protocols];
         let (_server, url) = RedisServer::start_tls(&authority, &own, &arguments);
