@@ -107,10 +107,14 @@ impl Greeting<'_> {
     /// What it means if the server ends the connection in the greeting. One that wants to see a certificate may do it
     /// without a word, or with one that the reset overtakes.
     fn end(&self) -> &'static str {
-        if self.url.is_secured() && !self.tls.presents_one() {
-            "the server closed the connection: if it demands a client certificate, set REDIS_TLS_CERT and REDIS_TLS_KEY"
-        } else {
-            "the server closed the connection"
+        match (self.url.is_secured(), self.tls.presents_one()) {
+            (false, _) => "the server closed the connection",
+            (true, false) => {
+                "the server closed the connection: if it demands a client certificate, set REDIS_TLS_CERT and REDIS_TLS_KEY"
+            }
+            (true, true) => {
+                "the server closed the connection: see whether it takes our certificate (REDIS_TLS_CERT), and whether it is up"
+            }
         }
     }
 

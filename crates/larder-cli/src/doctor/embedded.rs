@@ -8,8 +8,8 @@ use larder::{OpenError, Settings, Store as _, StoreStats};
 use super::{Checked, Report, Verdict};
 use crate::output::bytes;
 
-/// The store makes room beyond three quarters: from here on it is as full as it gets, in percent.
-const FULL: u64 = 65;
+/// The store makes room at three quarters, less what is about to be stored: from here on it may be as full as it gets, in percent.
+const FULL: u64 = 60;
 
 pub(crate) async fn examine(settings: &Settings) -> Report {
     let folder = settings.dir.join("store");

@@ -247,12 +247,12 @@ fn a_server_that_is_away_is_warned_of() {
     Said::of_url(&server.url()).warns("connection", "store is away", "start the server");
 }
 
-/// Stores more than fits into 1 MiB.
+/// Stores more than fits into 4 MiB.
 fn fill(dir: &Path) {
     let store = larder::EmbeddedStore::open(&dir.join("store"), Default::default()).unwrap();
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().unwrap();
-    for index in 0..1_500 {
+    for index in 0..6_000 {
         let entry = NewEntry {
             key: Key::new("svc", &format!("/{index}")).unwrap(),
             bytes: vec![b'1'; 1_000].into(),
@@ -274,18 +274,18 @@ fn embedded(folder: &Path, size: &str) -> Command {
 #[test]
 fn an_embedded_store_is_examined() {
     let folder = tempfile::tempdir().unwrap();
-    let said = Said::of(embedded(folder.path(), "1MiB"));
+    let said = Said::of(embedded(folder.path(), "4MiB"));
     for check in ["folder", "room", "disk"] {
         said.is_fine(check);
     }
     assert_eq!(said.code, 0);
 
     fill(&folder.path().join(".larder"));
-    Said::of(embedded(folder.path(), "1MiB")).warns("room", "evicted", "LARDER_MAX_BYTES");
+    Said::of(embedded(folder.path(), "4MiB")).warns("room", "evicted", "LARDER_MAX_BYTES");
 
     let store = folder.path().join(".larder/store");
     std::fs::set_permissions(&store, std::fs::Permissions::from_mode(0o777)).unwrap();
-    Said::of(embedded(folder.path(), "1MiB")).warns("folder", ".larder/store", "chmod 700");
+    Said::of(embedded(folder.path(), "4MiB")).warns("folder", ".larder/store", "chmod 700");
 }
 
 #[test]
