@@ -42,12 +42,12 @@ impl RedisStore {
         }
     }
 
-    /// What the server tells of itself, for one who looks after it. Changes nothing.
+    /// What each of its servers tells of itself, for one who looks after them. Changes nothing.
     ///
     /// # Errors
-    /// [`StoreError`] if it does not answer. What it refuses to tell this user is left open.
-    pub async fn survey(&self) -> Result<Survey, StoreError> {
-        survey::take(&self.node).await
+    /// [`StoreError`] if one does not answer. What it refuses to tell this user is left open.
+    pub async fn survey(&self) -> Result<Vec<Survey>, StoreError> {
+        Ok(vec![survey::take(&self.node).await?])
     }
 
     /// One command, one reply.

@@ -55,6 +55,8 @@ pub struct Sample {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Survey {
+    /// Its URL, without a password.
+    pub server: String,
     /// What it is.
     pub product: Product,
     /// Its version, such as `7.2.11`.
@@ -100,6 +102,7 @@ pub(crate) async fn take(node: &Node) -> Result<Survey, StoreError> {
     let (server, memory) = (text(server), text(memory));
     let valkey = field(&server, "valkey_version:");
     Ok(Survey {
+        server: url.to_string(),
         product: match valkey {
             Some(_) => Product::Valkey,
             None => Product::Redis,

@@ -41,6 +41,16 @@ impl Verdict {
         }
     }
 
+    /// The same, of one server among several.
+    fn of(self, server: &str) -> Self {
+        let named = |what| format!("{server}: {what}");
+        match self {
+            Self::Fine(what) => Self::Fine(named(what)),
+            Self::Warning { what, next } => Self::warning(named(what), next),
+            Self::Unknown { what, next } => Self::unknown(named(what), next),
+        }
+    }
+
     /// Its name, what was seen, and what to do.
     fn parts(&self) -> (&'static str, &str, Option<&str>) {
         match self {

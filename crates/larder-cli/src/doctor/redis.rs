@@ -15,15 +15,17 @@ const OWN_USER: &str =
 
 pub(crate) async fn examine(store: &RedisStore, settings: &Settings) -> Report {
     let mut checks = match survey(store).await {
-        Ok(survey) => vec![
-            ("connection", Verdict::fine(greeting(&survey))),
-            ("password", password(&survey)),
-            ("rights", rights(&survey)),
-            ("encryption", encryption(&survey, settings)),
-            ("version", version(&survey)),
-            ("memory", memory(&survey)),
-            ("sharing", sharing(&survey)),
-        ],
+        Ok(surveys) => {
+            let is_one = surveys.len() == 1;
+            let of_each = surveys.iter().flat_map(|survey| {
+                let checks = checks(survey, settings);
+                checks.map(|(check, verdict)| match is_one {
+                    true => (check, verdict),
+                    false => (check, verdict.of(&survey.server)),
+                })
+            });
+            of_each.collect()
+        }
         Err(error) => vec![("connection", unreached(&error))],
     };
     checks.extend(key_file(settings));
@@ -33,8 +35,20 @@ pub(crate) async fn examine(store: &RedisStore, settings: &Settings) -> Report {
     }
 }
 
-/// The survey; waited for, since there is nothing better to do.
-async fn survey(store: &RedisStore) -> Result<Survey, StoreError> {
+fn checks(survey: &Survey, settings: &Settings) -> [Checked; 7] {
+    [
+        ("connection", Verdict::fine(greeting(survey))),
+        ("password", password(survey)),
+        ("rights", rights(survey)),
+        ("encryption", encryption(survey, settings)),
+        ("version", version(survey)),
+        ("memory", memory(survey)),
+        ("sharing", sharing(survey)),
+    ]
+}
+
+/// A survey of each server; waited for, since there is nothing better to do.
+async fn survey(store: &RedisStore) -> Result<Vec<Survey>, StoreError> {
     let begin = tokio::time::Instant::now();
     loop {
         match store.survey().await {

@@ -13,7 +13,8 @@ async fn survey(url: &str) -> Survey {
         deadline: Duration::from_secs(5),
         ..Options::default()
     };
-    connect_with(url, options).survey().await.unwrap()
+    let mut surveys = connect_with(url, options).survey().await.unwrap();
+    surveys.pop().unwrap()
 }
 
 #[tokio::test]
