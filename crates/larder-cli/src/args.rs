@@ -34,7 +34,7 @@ Examples:
   larder clear 'cache:product-service:/products*'        all of it, away
   larder replay access.log.gz --ttl 60                   what a cache would have done with these requests
 
-Exit codes: 0 done, 1 not there, 2 wrong usage, 3 could not be done.
+Exit codes: 0 done, 1 not there, 2 wrong usage, 3 could not be done, 4 doctor warns.
 Settings come from the environment and from .env; `larder config` lists them.";
 
 #[derive(Subcommand)]
@@ -118,6 +118,17 @@ pub(crate) enum Command {
   zcat access.log.*.gz | larder replay - --status 200,304 --json
   larder replay access.log --ttl 60 --svg hit-ratio.svg")]
     Replay(Replay),
+
+    /// Look over the store and how it is set up, and say what to change: exit code 4 if there is something
+    #[command(
+        after_help = "Checked of Redis and Valkey: password, rights, encryption, known holes of the version, memory
+limit and policy, other programs' keys. Of the embedded store: folder, file system, room, disk.
+
+Examples:
+  larder doctor
+  larder doctor --store rediss://cache.example:6380 --json"
+    )]
+    Doctor,
 
     /// Show every setting, its value and where it came from
     Config,

@@ -1,11 +1,12 @@
 //! The binary `larder`: runs, inspects, clears and steers.
 //!
-//! Exit codes: 0 done; 1 what was asked for is not there; 2 wrong usage; 3 it could not be done.
+//! Exit codes: 0 done; 1 what was asked for is not there; 2 wrong usage; 3 it could not be done; 4 `doctor` warns.
 
 mod args;
 mod completions;
 mod config;
 mod control;
+mod doctor;
 mod entries;
 mod output;
 mod policy;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(Done::Yes) => ExitCode::SUCCESS,
         Ok(Done::NotThere) => ExitCode::from(1),
+        Ok(Done::Warned) => ExitCode::from(4),
         Err(error) => {
             output.error(&error);
             ExitCode::from(3)
@@ -82,6 +84,7 @@ async fn run_async(command: Command, settings: Settings, output: &Output) -> any
         Command::Stats => entries::stats(&settings, output).await,
         Command::Policy(action) => policy::run(action, &settings, output).await,
         Command::Replay(options) => replay::run(options, output).await,
+        Command::Doctor => doctor::run(&settings, output).await,
         Command::Config => config::run(&settings, output),
         Command::Completions { shell } => completions::print(shell),
     }

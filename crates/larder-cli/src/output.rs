@@ -7,11 +7,13 @@ use comfy_table::{CellAlignment, Table, presets};
 use larder::escape;
 use serde::Serialize;
 
-/// Whether what was asked for is there.
+/// What came of a command that could be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Done {
     Yes,
     NotThere,
+    /// It was looked over, and there is something to change.
+    Warned,
 }
 
 /// In which form to print.

@@ -26,8 +26,12 @@ mod probe;
 mod resp;
 mod store;
 mod stream;
+mod survey;
+mod tls;
 mod url;
 
 pub use node::Options;
 pub use store::RedisStore;
+pub use survey::{Access, Product, Sample, Survey};
+pub use tls::{Tls, TlsError, read_certificates, read_key};
 pub use url::{RedisUrl, UrlError};

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use larder_core::StoreError;
-use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::breaker::{Event, State};
 use crate::command::Command;
 use crate::connection::{self, Connection, Reply, Watch};
-use crate::probe::{Greeted, Greeting, Met};
+use crate::probe::{Greeted, Greeting, Met, silence};
 use crate::resp::{Reader, Value};
+use crate::tls::Tls;
 use crate::url::RedisUrl;
 
 /// A value may be that much longer than `max_value_bytes` before it is read away.
@@ -33,8 +33,8 @@ pub struct Options {
     pub max_in_flight: usize,
     /// Longer values are taken as absent, in bytes. Default: 1 MiB.
     pub max_value_bytes: usize,
-    /// Certificate authorities to trust besides the machine's.
-    pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Whom to trust over TLS, and which certificate to show. Default: the machine's authorities, and none.
+    pub tls: Tls,
 }
 
 impl Default for Options {
@@ -45,7 +45,7 @@ impl Default for Options {
             failures: 3,
             max_in_flight: 8_192,
             max_value_bytes: 1 << 20,
-            extra_roots: Vec::new(),
+            tls: Tls::default(),
         }
     }
 }
@@ -307,7 +307,7 @@ async fn supervise(shared: Arc<Shared>) {
     while !shared.is_closed.load(Ordering::SeqCst) {
         let greeting = Greeting {
             url: &shared.url,
-            extra_roots: &shared.options.extra_roots,
+            tls: &shared.options.tls,
             max_string: shared.max_string(),
             deadline: shared.options.deadline,
             before: before.clone(),
@@ -327,7 +327,7 @@ async fn supervise(shared: Arc<Shared>) {
                 why
             }
             Ok(Err(why)) => why,
-            Err(_late) => "it does not answer".to_owned(),
+            Err(_late) => silence(&shared.url).to_owned(),
         };
         if shared.is_closed.load(Ordering::SeqCst) {
             return;

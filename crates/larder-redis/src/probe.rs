@@ -1,11 +1,10 @@
 //! The first talk with a server: who we are, what it is, and whether it can be used.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use larder_model::Secret;
-use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 use zeroize::Zeroize as _;
@@ -14,6 +13,7 @@ use crate::command;
 use crate::node::seed;
 use crate::resp::{Reader, Value};
 use crate::stream::{self, Stream};
+use crate::tls::{self, Tls};
 use crate::url::RedisUrl;
 
 /// What a server says is shown no further than that.
@@ -24,7 +24,7 @@ const GREETING_BYTES: usize = 4_096;
 /// How a server is greeted.
 pub(crate) struct Greeting<'a> {
     pub(crate) url: &'a RedisUrl,
-    pub(crate) extra_roots: &'a [CertificateDer<'static>],
+    pub(crate) tls: &'a Tls,
     /// Longer strings are not kept, in bytes.
     pub(crate) max_string: usize,
     /// A server that is slower than this is of no use.
@@ -58,11 +58,12 @@ impl Greeting<'_> {
     /// of that must not be done any more. Only then is the server used.
     pub(crate) async fn greet(self) -> Result<Greeted, String> {
         let mut talk = Talk {
-            stream: stream::connect(&self.url.address, self.extra_roots)
+            stream: stream::connect(&self.url.address, self.tls)
                 .await
-                .map_err(failed)?,
+                .map_err(|error| failed(&error))?,
             reader: Reader::new(self.max_string),
             buffer: BytesMut::with_capacity(4_096),
+            end: self.end(),
         };
         talk.say(self.words()).await?;
         let about = match talk.next().await? {
@@ -103,6 +104,20 @@ impl Greeting<'_> {
         })
     }
 
+    /// What it means if the server ends the connection in the greeting. One that wants to see a certificate may do it
+    /// without a word, or with one that the reset overtakes.
+    fn end(&self) -> &'static str {
+        match (self.url.is_secured(), self.tls.presents_one()) {
+            (false, _) => "the server closed the connection",
+            (true, false) => {
+                "the server closed the connection: if it demands a client certificate, set REDIS_TLS_CERT and REDIS_TLS_KEY"
+            }
+            (true, true) => {
+                "the server closed the connection: see whether it takes our certificate (REDIS_TLS_CERT), and whether it is up"
+            }
+        }
+    }
+
     fn words(&self) -> BytesMut {
         let mut words = BytesMut::with_capacity(GREETING_BYTES);
         let mut hello: Vec<&[u8]> = vec![b"HELLO", b"3"];
@@ -127,15 +142,27 @@ struct Talk {
     stream: Box<dyn Stream>,
     reader: Reader,
     buffer: BytesMut,
+    /// What to say if it is closed.
+    end: &'static str,
 }
 
 impl Talk {
+    fn failed(&self, error: &io::Error) -> String {
+        match error.kind() {
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => {
+                self.end.to_owned()
+            }
+            _ => failed(error),
+        }
+    }
+
     /// Says something that may hold the password.
     async fn say(&mut self, mut words: BytesMut) -> Result<(), String> {
         let said = self.stream.write_all(&words).await;
         words.zeroize();
-        said.map_err(failed)?;
-        self.stream.flush().await.map_err(failed)
+        said.map_err(|error| self.failed(&error))?;
+        let flushed = self.stream.flush().await;
+        flushed.map_err(|error| self.failed(&error))
     }
 
     async fn next(&mut self) -> Result<Value, String> {
@@ -147,8 +174,8 @@ impl Talk {
                 None => {}
             }
             let count = self.stream.read_buf(&mut self.buffer).await;
-            if count.map_err(failed)? == 0 {
-                return Err("the server closed the connection".to_owned());
+            if count.map_err(|error| self.failed(&error))? == 0 {
+                return Err(self.end.to_owned());
             }
         }
     }
@@ -185,8 +212,16 @@ impl Talk {
     }
 }
 
-fn failed(error: io::Error) -> String {
-    shown(&error.to_string())
+fn failed(error: &io::Error) -> String {
+    shown(&tls::explained(error))
+}
+
+/// Why a server that takes connections says nothing.
+pub(crate) fn silence(url: &RedisUrl) -> &'static str {
+    match url.is_secured() {
+        true => "it does not answer: check that this is its TLS port (a plain one waits for more)",
+        false => "it does not answer",
+    }
 }
 
 /// What a server says of itself by a name, in its answer to `HELLO`.
@@ -217,7 +252,7 @@ fn knows_lt(about: &[Value]) -> bool {
 }
 
 /// A text, if it is one.
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
         _ => String::new(),
@@ -225,7 +260,7 @@ fn text(value: &Value) -> String {
 }
 
 /// A field of what `INFO` answers.
-fn field(info: &str, name: &str) -> Option<String> {
+pub(crate) fn field(info: &str, name: &str) -> Option<String> {
     let line = info.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().to_owned())
 }

@@ -15,6 +15,7 @@ use crate::lives::Lives;
 use crate::node::{Node, Options, seed};
 use crate::probe::shown_bytes;
 use crate::resp::Value;
+use crate::survey::{self, Survey};
 use crate::url::RedisUrl;
 
 /// So many keys are asked for by one command at the most.
@@ -39,6 +40,14 @@ impl RedisStore {
             node: Node::start(url, options),
             lives: Lives::new(seed()),
         }
+    }
+
+    /// What each of its servers tells of itself, for one who looks after them. Changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one does not answer. What it refuses to tell this user is left open.
+    pub async fn survey(&self) -> Result<Vec<Survey>, StoreError> {
+        Ok(vec![survey::take(&self.node).await?])
     }
 
     /// One command, one reply.

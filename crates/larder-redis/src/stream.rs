@@ -4,13 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::tls::Tls;
 use crate::url::Address;
 
 /// After so long without a word, the kernel asks whether the other side is still there; and again.
@@ -105,18 +104,19 @@ impl Stream for TlsStream<TcpStream> {
 }
 
 /// Connects.
-pub(crate) async fn connect(
-    address: &Address,
-    extra_roots: &[CertificateDer<'static>],
-) -> io::Result<Box<dyn Stream>> {
+pub(crate) async fn connect(address: &Address, tls: &Tls) -> io::Result<Box<dyn Stream>> {
     match address {
         Address::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
-        Address::Tcp { host, port, tls } => {
+        Address::Tcp {
+            host,
+            port,
+            tls: is_secured,
+        } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
             stream.set_nodelay(true)?;
             keep_alive(&stream)?;
-            if *tls {
-                secure(host, stream, extra_roots).await
+            if *is_secured {
+                secure(host, stream, tls).await
             } else {
                 Ok(Box::new(stream))
             }
@@ -132,22 +132,9 @@ fn keep_alive(stream: &TcpStream) -> io::Result<()> {
     socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-/// TLS 1.2 or newer; the chain and the name are always checked.
-async fn secure(
-    host: &str,
-    stream: TcpStream,
-    extra_roots: &[CertificateDer<'static>],
-) -> io::Result<Box<dyn Stream>> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots.add_parsable_certificates(extra_roots.iter().cloned());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+/// There is no way back to plain from here.
+async fn secure(host: &str, stream: TcpStream, tls: &Tls) -> io::Result<Box<dyn Stream>> {
+    let connector = tls.connector().map_err(io::Error::other)?;
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-    let connector = TlsConnector::from(Arc::new(config));
     Ok(Box::new(connector.connect(name, stream).await?))
 }

@@ -103,6 +103,12 @@ impl RedisUrl {
     pub fn has_password(&self) -> bool {
         self.password.is_some()
     }
+
+    /// Whether it asks for TLS.
+    #[must_use]
+    pub fn is_secured(&self) -> bool {
+        matches!(self.address, Address::Tcp { tls: true, .. })
+    }
 }
 
 fn parse(text: &str) -> Result<url::Url, UrlError> {

@@ -1,4 +1,5 @@
 //! What Larder's tests share: the contract every store passes, real servers, fault tools.
 
+pub mod certificates;
 pub mod contract;
 pub mod redis;

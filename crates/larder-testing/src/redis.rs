@@ -1,4 +1,4 @@
-//! A real Redis server for a test, on a free port, gone with the test.
+//! A real Redis or Valkey server for a test, on a free port, gone with the test.
 
 // A test that has no server is to fail.
 #![allow(clippy::expect_used, clippy::panic)]
@@ -6,17 +6,20 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::certificates::{Authority, Signed};
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running `redis-server`.
+/// A running `redis-server` or `valkey-server`.
 pub struct RedisServer {
+    program: PathBuf,
     child: Child,
     port: u16,
     folder: TempDir,
@@ -39,8 +42,40 @@ impl RedisServer {
     /// Starts one in a folder that holds what its arguments name (certificates, access lists).
     #[must_use]
     pub fn start_in(folder: TempDir, arguments: &[&str]) -> Self {
+        Self::start_program("redis-server".into(), folder, arguments)
+    }
+
+    /// Starts a Valkey with these arguments besides.
+    #[must_use]
+    pub fn start_valkey(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for Valkey");
+        Self::start_program(valkey_server(), folder, arguments)
+    }
+
+    /// Starts one that also speaks TLS, with these arguments besides; and its URL for that.
+    #[must_use]
+    pub fn start_tls(authority: &Authority, own: &Signed, arguments: &[&str]) -> (Self, String) {
+        let [port, certificate, key, ca] = [
+            free_port().to_string(),
+            own.certificate.display().to_string(),
+            own.key.display().to_string(),
+            authority.certificate().display().to_string(),
+        ];
+        let tls = [
+            ["--tls-port", &port],
+            ["--tls-cert-file", &certificate],
+            ["--tls-key-file", &key],
+            ["--tls-ca-cert-file", &ca],
+        ];
+        let arguments = [tls.as_flattened(), arguments].concat();
+        let url = format!("rediss://127.0.0.1:{port}");
+        (Self::start_with(&arguments), url)
+    }
+
+    fn start_program(program: PathBuf, folder: TempDir, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned());
         let mut server = Self {
+            program,
             port: free_port(),
             child: Command::new("true").spawn().expect("a child"),
             folder,
@@ -71,7 +106,7 @@ impl RedisServer {
     /// Starts it again on the same port, empty.
     pub fn restart(&mut self) {
         let _ = self.child.wait();
-        self.child = Command::new("redis-server")
+        self.child = Command::new(&self.program)
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
             .args(["--unixsocket", "redis.sock"])
@@ -79,10 +114,10 @@ impl RedisServer {
             .current_dir(self.folder.path())
             .stdout(Stdio::null())
             .spawn()
-            .expect("redis-server is installed (scripts/test does)");
+            .expect("the server is installed (scripts/test does)");
         let begin = Instant::now();
         while UnixStream::connect(self.socket()).is_err() {
-            assert!(begin.elapsed() < PATIENCE, "redis-server does not start");
+            assert!(begin.elapsed() < PATIENCE, "the server does not start");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -198,6 +233,16 @@ impl Drop for Monitor {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Where Valkey's server is: on the `PATH`, or where `scripts/test` puts it.
+fn valkey_server() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    folders.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/valkey"));
+    let places = folders.iter().map(|folder| folder.join("valkey-server"));
+    let found = places.into_iter().find(|place| place.is_file());
+    found.expect("the tests need Valkey: run scripts/test, which puts it into target/valkey, or put valkey-server on the PATH")
 }
 
 /// A port that nobody listens on.

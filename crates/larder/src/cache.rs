@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::path::Path;
 use std::sync::Arc;
 
 use larder_client::{Client, ClientSettings};
 use larder_core::{FixedGovernor, Governor, Key, KeyError, KeySecret, Policy, Service, Store};
-use larder_embedded::EmbeddedStore;
+use larder_embedded::{EmbeddedStore, OpenError};
 use larder_redis::{RedisStore, RedisUrl};
 
 use crate::disabled::Disabled;
+use crate::redis_tls;
 use crate::settings::{Settings, SettingsError};
 
 /// Why a cache can't be started. A store or a control plane that is away is no reason.
@@ -193,32 +193,49 @@ impl Builder {
 /// The store that the settings name. One that can't be used holds nothing, which is said once, with the next step.
 ///
 /// # Errors
-/// A [`SettingsError`] if `REDIS_URL` is not one.
+/// As [`open_redis`].
 pub fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, SettingsError> {
-    let Some(url) = &settings.redis_url else {
-        return Ok(open_embedded(
-            &settings.dir.join("store"),
-            settings.max_bytes,
-        ));
-    };
-    let url = RedisUrl::parse(url.expose())
-        .map_err(|error| settings.error("REDIS_URL", error.to_string()))?;
-    Ok(Arc::new(RedisStore::connect(
-        url,
-        larder_redis::Options::default(),
-    )))
-}
-
-fn open_embedded(folder: &Path, max_bytes: u64) -> Arc<dyn Store> {
-    let options = larder_embedded::Options {
-        max_bytes,
-        ..larder_embedded::Options::default()
-    };
-    match EmbeddedStore::open(folder, options) {
+    if let Some(store) = open_redis(settings)? {
+        return Ok(Arc::new(store));
+    }
+    Ok(match open_embedded(settings) {
         Ok(store) => Arc::new(store),
         Err(error) => {
             tracing::error!(%error, "nothing is cached");
             Arc::new(Disabled::new(error.to_string()))
         }
+    })
+}
+
+/// The store of `REDIS_URL`; `None` if it is not set. Begins to connect, and returns at once.
+///
+/// # Errors
+/// A [`SettingsError`] that names the variable: `REDIS_URL` is not one, or a file of `REDIS_TLS_…` can't be used.
+pub fn open_redis(settings: &Settings) -> Result<Option<RedisStore>, SettingsError> {
+    let Some(url) = &settings.redis_url else {
+        return Ok(None);
+    };
+    let url = RedisUrl::parse(url.expose())
+        .map_err(|error| settings.error("REDIS_URL", error.to_string()))?;
+    let tls = redis_tls::read(settings)?;
+    if redis_tls::is_named(settings) && !url.is_secured() {
+        tracing::warn!(server = %url, "REDIS_TLS_… is set, but nothing is encrypted: write rediss:// in REDIS_URL");
     }
+    let options = larder_redis::Options {
+        tls,
+        ..larder_redis::Options::default()
+    };
+    Ok(Some(RedisStore::connect(url, options)))
+}
+
+/// The embedded store in `LARDER_DIR`.
+///
+/// # Errors
+/// An [`OpenError`] that says what to do.
+pub fn open_embedded(settings: &Settings) -> Result<EmbeddedStore, OpenError> {
+    let options = larder_embedded::Options {
+        max_bytes: settings.max_bytes,
+        ..larder_embedded::Options::default()
+    };
+    EmbeddedStore::open(&settings.dir.join("store"), options)
 }

@@ -38,15 +38,16 @@
 mod cache;
 mod disabled;
 mod dotenv;
+mod redis_tls;
 mod settings;
 
-pub use cache::{Builder, Cache, StartError, cache_key, open_store};
+pub use cache::{Builder, Cache, StartError, cache_key, open_embedded, open_redis, open_store};
 pub use disabled::Disabled;
 pub use larder_client::Client;
 pub use larder_core::*;
-pub use larder_embedded::EmbeddedStore;
+pub use larder_embedded::{EmbeddedStore, OpenError};
 pub use larder_http as http;
-pub use larder_redis::{RedisStore, RedisUrl};
+pub use larder_redis::{Access, Product, RedisStore, RedisUrl, Sample, Survey};
 pub use settings::{ChosenStore, Origin, Setting, Settings, SettingsError};
 
 /// How long an entry is fresh if nothing else is said: 300 seconds.

@@ -13,9 +13,12 @@ use crate::dotenv::{self, DotEnvError, Owner};
 const MIN_MAX_BYTES: u64 = 1 << 20;
 
 /// What is read from the environment.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 14] = [
     "LARDER_ENV_FILE",
     "REDIS_URL",
+    "REDIS_TLS_CA",
+    "REDIS_TLS_CERT",
+    "REDIS_TLS_KEY",
     "CONTROL_PLANE_URL",
     "LARDER_DIR",
     "LARDER_MAX_BYTES",
@@ -95,6 +98,13 @@ pub struct Setting {
 pub struct Settings {
     /// `REDIS_URL`: where Redis or Valkey is; unset: the embedded store.
     pub redis_url: Option<Secret>,
+    /// `REDIS_TLS_CA`: a PEM file with the authorities to trust for `rediss://`; unset: the machine's.
+    pub redis_tls_ca: Option<PathBuf>,
+    /// `REDIS_TLS_CERT`: a PEM file with the certificate to show to a server that asks for one, its chain behind it;
+    /// unset: none. Needs `REDIS_TLS_KEY`.
+    pub redis_tls_cert: Option<PathBuf>,
+    /// `REDIS_TLS_KEY`: a PEM file with that certificate's key.
+    pub redis_tls_key: Option<PathBuf>,
     /// `CONTROL_PLANE_URL`: where the control plane is; unset: none, the code's own policies.
     pub control_plane_url: Option<String>,
     /// `LARDER_DIR`: the folder for what is kept on this machine; `.larder` in the working directory.
@@ -156,6 +166,9 @@ impl Settings {
         };
         Ok(Self {
             redis_url: source.text("REDIS_URL").map(Secret::new),
+            redis_tls_ca: source.parsed("REDIS_TLS_CA", read_path)?,
+            redis_tls_cert: source.parsed("REDIS_TLS_CERT", read_path)?,
+            redis_tls_key: source.parsed("REDIS_TLS_KEY", read_path)?,
             control_plane_url: source.parsed("CONTROL_PLANE_URL", read_control_plane_url)?,
             dir: source
                 .parsed("LARDER_DIR", read_path)?
@@ -193,8 +206,13 @@ impl Settings {
             .as_ref()
             .map(|_| "(set, not shown)".to_owned());
         let unset = |value: Option<String>| value.unwrap_or_else(|| "(unset)".to_owned());
+        let path =
+            |path: &Option<PathBuf>| unset(path.as_ref().map(|path| path.display().to_string()));
         let values = [
             ("REDIS_URL", unset(redis_url)),
+            ("REDIS_TLS_CA", path(&self.redis_tls_ca)),
+            ("REDIS_TLS_CERT", path(&self.redis_tls_cert)),
+            ("REDIS_TLS_KEY", path(&self.redis_tls_key)),
             ("CONTROL_PLANE_URL", unset(self.control_plane_url.clone())),
             ("LARDER_DIR", self.dir.display().to_string()),
             ("LARDER_MAX_BYTES", self.max_bytes.to_string()),

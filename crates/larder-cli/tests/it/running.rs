@@ -15,6 +15,9 @@ pub(crate) fn larder(folder: &Path) -> Command {
     command.current_dir(folder);
     for name in [
         "REDIS_URL",
+        "REDIS_TLS_CA",
+        "REDIS_TLS_CERT",
+        "REDIS_TLS_KEY",
         "CONTROL_PLANE_URL",
         "LARDER_DIR",
         "LARDER_MAX_BYTES",

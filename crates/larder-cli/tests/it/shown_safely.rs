@@ -24,6 +24,7 @@ fn values_keys_and_arguments_are_escaped() {
     redis.cli(&["SET", "cache:svc:/json", &value, "EX", "60"]);
     redis.cli(&["SET", "cache:svc:/text", CANARY, "EX", "60"]);
     redis.cli(&["SET", &format!("cache:svc:/{CANARY}"), "1", "EX", "60"]);
+    redis.cli(&["SET", CANARY, "1", "EX", "60"]);
     let url = redis.url();
     for args in [
         &["keys"][..],
@@ -35,6 +36,8 @@ fn values_keys_and_arguments_are_escaped() {
         &["policy", "get", CANARY, "/"],
         &["set", "cache:svc:/a", CANARY],
         &["stats"],
+        &["doctor"],
+        &["doctor", "--json"],
     ] {
         let args: Vec<&str> = args.iter().copied().chain(["--store", &url]).collect();
         let answer = run(folder.path(), &args);

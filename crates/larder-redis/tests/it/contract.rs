@@ -2,16 +2,25 @@
 
 use std::sync::Arc;
 
-use larder_redis::{Options, RedisStore, RedisUrl};
+use larder_redis::{Options, RedisStore, RedisUrl, Tls};
+use larder_testing::certificates::Authority;
 use larder_testing::contract;
 use larder_testing::redis::RedisServer;
 
+use crate::rights::LEAST;
+use crate::tls::presenting;
+
 async fn check(url: &str) {
+    check_with(url, Tls::default()).await;
+}
+
+async fn check_with(url: &str, tls: Tls) {
     let url = RedisUrl::parse(url).unwrap();
     let make = async || {
         let options = Options {
             // The contract is about what happens, not how fast on a busy machine.
             deadline: std::time::Duration::from_secs(5),
+            tls: tls.clone(),
             ..Options::default()
         };
         Arc::new(RedisStore::connect(url.clone(), options)) as _
@@ -24,18 +33,42 @@ async fn over_tcp() {
     check(&RedisServer::start().url()).await;
 }
 
-/// The least rights that a service needs (SECURITY SR-1).
-const LEAST: &str = ">pass resetkeys ~cache:* ~larder:* resetchannels -@all +get +mget +set +setex +psetex +del +unlink +ttl +pttl +exists +pexpire +scan +dbsize +info +eval +evalsha +script|load +multi +exec +client|tracking +client|trackinginfo +client|setname +client|id +hello +auth +ping +role +select";
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tcp_to_valkey() {
+    let server = RedisServer::start_valkey(&[]);
+    let info = server.cli(&["INFO", "server"]);
+    assert!(info.contains("server_name:valkey"), "{info}");
+    check(&server.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_with_a_client_certificate() {
+    let authority = Authority::new();
+    let own = authority.sign("server", "IP:127.0.0.1");
+    let ours = authority.sign("client", "DNS:client");
+    let (_server, url) = RedisServer::start_tls(&authority, &own, &["--tls-auth-clients", "yes"]);
+    check_with(&url, presenting(&authority, &ours)).await;
+}
+
+async fn check_with_least_rights(server: RedisServer) {
+    let strlen = server.cli(&["ACL", "DRYRUN", "larder", "STRLEN", "cache:a"]);
+    assert!(strlen.contains("no permissions"), "{strlen}");
+    check(&format!("redis://larder:pass@127.0.0.1:{}", server.port())).await;
+}
+
+fn least_user() -> Vec<&'static str> {
+    let user = ["--user", "larder", "on", ">pass"];
+    user.into_iter().chain(LEAST.split(' ')).collect()
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn as_a_user_with_the_least_rights() {
-    let mut arguments = vec!["--user", "larder", "on"];
-    arguments.extend(LEAST.split(' '));
-    let server = RedisServer::start_with(&arguments);
-    let host = format!("redis://larder:pass@127.0.0.1:{}", server.port());
-    let strlen = server.cli(&["ACL", "DRYRUN", "larder", "STRLEN", "cache:a"]);
-    assert!(strlen.contains("no permissions"), "{strlen}");
-    check(&host).await;
+    check_with_least_rights(RedisServer::start_with(&least_user())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_a_user_with_the_least_rights_on_valkey() {
+    check_with_least_rights(RedisServer::start_valkey(&least_user())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

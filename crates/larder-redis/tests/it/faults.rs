@@ -63,7 +63,15 @@ async fn opens(store: &RedisStore, key: &Key) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_server_costs_the_deadline_then_nothing_and_is_back_when_it_goes_on() {
-    let server = RedisServer::start();
+    is_paused(RedisServer::start()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_valkey_costs_the_deadline_then_nothing_and_is_back_when_it_goes_on() {
+    is_paused(RedisServer::start_valkey(&[])).await;
+}
+
+async fn is_paused(server: RedisServer) {
     let (store, key) = (connect(&server.url()), key("/a"));
     assert!(store.set(entry(&key, "1")).await.unwrap().is_stored());
     for _ in 0..3 {
@@ -82,7 +90,15 @@ async fn a_paused_server_costs_the_deadline_then_nothing_and_is_back_when_it_goe
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_costs_nothing_and_is_used_when_it_is_back() {
-    let mut server = RedisServer::start();
+    is_killed(RedisServer::start()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_valkey_costs_nothing_and_is_used_when_it_is_back() {
+    is_killed(RedisServer::start_valkey(&[])).await;
+}
+
+async fn is_killed(mut server: RedisServer) {
     let (store, key) = (connect(&server.url()), key("/a"));
     assert!(store.set(entry(&key, "1")).await.unwrap().is_stored());
     for _ in 0..3 {

@@ -11,10 +11,12 @@ mod hostile_server;
 mod log;
 mod no_runtime;
 mod patterns;
+mod rights;
 mod said_once;
 mod scripted;
 mod secrets;
 mod shifted_replies;
+mod survey;
 mod tls;
 
 use std::sync::Arc;
