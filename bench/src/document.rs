@@ -68,7 +68,10 @@ pub(crate) fn earlier(root: &Path) -> anyhow::Result<Option<Results>> {
     let text = std::fs::read(&path)?;
     let results = serde_json::from_slice(&text);
     Ok(Some(results.with_context(|| {
-        format!("{} is of another form: delete it, and run all", path.display())
+        format!(
+            "{} is of another form: delete it, and run all",
+            path.display()
+        )
     })?))
 }
 
@@ -76,9 +79,9 @@ pub(crate) fn earlier(root: &Path) -> anyhow::Result<Option<Results>> {
 pub(crate) fn write(root: &Path, results: &Results) -> anyhow::Result<()> {
     let path = root.join(DOCUMENT);
     let document = std::fs::read_to_string(&path)?;
-    let (before, rest) = document.split_once(BEGIN).with_context(|| {
-        format!("{} has no line {BEGIN}", path.display())
-    })?;
+    let (before, rest) = document
+        .split_once(BEGIN)
+        .with_context(|| format!("{} has no line {BEGIN}", path.display()))?;
     let (_, after) = rest
         .split_once(END)
         .with_context(|| format!("{} has no line {END}", path.display()))?;
@@ -135,11 +138,7 @@ pub(crate) fn markdown(results: &Results, with_charts: bool) -> String {
     text
 }
 
-fn in_section<'a, T>(
-    rows: &'a [T],
-    section: &Section,
-    name: impl Fn(&T) -> &String,
-) -> Vec<&'a T> {
+fn in_section<'a, T>(rows: &'a [T], section: &Section, name: impl Fn(&T) -> &String) -> Vec<&'a T> {
     rows.iter().filter(|row| section.has(name(row))).collect()
 }
 
@@ -339,7 +338,10 @@ mod tests {
             ("redis hit, 10 keys, 1 tasks", "Redis"),
             ("redis hit on one thread, 10 keys, 64 tasks", "Redis"),
             ("redis cluster get_many, 100 keys", "Redis, many at once"),
-            ("redis stopped, a lookup without its load, p99", "With Redis away"),
+            (
+                "redis stopped, a lookup without its load, p99",
+                "With Redis away",
+            ),
             ("config read under attack, p99", "Under attack"),
             ("growth embedded, hit", "Growth"),
         ] {

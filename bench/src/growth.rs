@@ -234,7 +234,12 @@ fn by_processes(report: &mut Report, act: Act, name: &str) -> anyhow::Result<()>
             all_at_once(&mut sides, scene.operations)
         })?);
     }
-    report.add_series(name, "processes", "thousand/s", vec![line("Larder", points)]);
+    report.add_series(
+        name,
+        "processes",
+        "thousand/s",
+        vec![line("Larder", points)],
+    );
     Ok(())
 }
 
@@ -307,7 +312,9 @@ fn redis_by_connections(report: &mut Report) -> anyhow::Result<()> {
         let mut larder = Side::larder(StoreKind::Redis, &scene)?;
         scene.fill = false;
         let mut managed = Side::peer("redis-rs", &managed(&scene))?;
-        ours.push(point(report, connections, || larder.thousands_per_second())?);
+        ours.push(point(report, connections, || {
+            larder.thousands_per_second()
+        })?);
         theirs.push(point(report, connections, || {
             managed.thousands_per_second()
         })?);

@@ -32,14 +32,7 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
             let mut ours = Side::larder(StoreKind::InProcess, &scene)?;
             for (peer, binary, mark) in PEERS {
                 let mut theirs = Side::peer(binary, &scene)?;
-                report.add(
-                    &name,
-                    peer,
-                    "ns",
-                    mark,
-                    || ours.round(),
-                    || theirs.round(),
-                )?;
+                report.add(&name, peer, "ns", mark, || ours.round(), || theirs.round())?;
             }
         }
     }

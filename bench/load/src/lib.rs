@@ -41,7 +41,12 @@ pub fn keys(count: usize) -> Result<Vec<Key>, Error> {
 /// JSON text of this many bytes.
 #[must_use]
 pub fn value(bytes: usize) -> Bytes {
-    Bytes::from(format!("\"{}\"", "x".repeat(bytes.saturating_sub(2))))
+    // No larger than it is: what is allocated is what an entry takes.
+    let mut text = String::with_capacity(bytes);
+    text.push('"');
+    text.extend(std::iter::repeat_n('x', bytes.saturating_sub(2)));
+    text.push('"');
+    Bytes::from(text)
 }
 
 /// What was made, and what the process grew by meanwhile, in bytes.

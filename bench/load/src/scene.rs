@@ -96,7 +96,9 @@ impl Scene {
         let mut scene = Self::default();
         for argument in arguments {
             scene.take(&argument).map_err(|error| {
-                format!("{argument} says nothing of a scene ({error}): write name=value, as keys=1000")
+                format!(
+                    "{argument} says nothing of a scene ({error}): write name=value, as keys=1000"
+                )
             })?;
         }
         Ok(scene)

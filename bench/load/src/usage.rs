@@ -67,7 +67,10 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_micros(100));
         }
         let after = Usage::now().unwrap();
-        assert!(after.wake_ups >= before.wake_ups + 20, "{before:?} {after:?}");
+        assert!(
+            after.wake_ups >= before.wake_ups + 20,
+            "{before:?} {after:?}"
+        );
         assert!(after.resident_bytes > 0 && after.threads > 0 && after.descriptors > 2);
     }
 }

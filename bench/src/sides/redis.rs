@@ -23,7 +23,11 @@ pub(crate) fn serve(scene: Vec<String>) -> Result<(), Error> {
             };
             let _inside = tasks.runtime.enter();
             let store = RedisStore::connect(RedisUrl::parse(&scene.place)?, options);
-            caches.push(Cache::builder(service.clone()).store(Arc::new(store)).build());
+            caches.push(
+                Cache::builder(service.clone())
+                    .store(Arc::new(store))
+                    .build(),
+            );
         }
         if scene.fill {
             let store = Arc::clone(caches[0].store());

@@ -46,7 +46,11 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (middle, end) = (self.middle, self.end);
-        let verdict = if self.is_level() { "level" } else { "NOT LEVEL" };
+        let verdict = if self.is_level() {
+            "level"
+        } else {
+            "NOT LEVEL"
+        };
         write!(
             f,
             "resident {} MiB, then {}; threads {}, then {}; descriptors {}, then {}: {verdict}",

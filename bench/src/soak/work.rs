@@ -194,11 +194,7 @@ fn is_written(written: &Written) -> bool {
 /// What is stored under a key: it says whose it is.
 fn value(number: u32) -> String {
     let mixed = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    let length = if mixed % 50 == 0 {
-        LONG
-    } else {
-        mixed % SHORT
-    };
+    let length = if mixed % 50 == 0 { LONG } else { mixed % SHORT };
     let mut value = format!("{number}:");
     value.extend(std::iter::repeat_n('x', length as usize));
     value

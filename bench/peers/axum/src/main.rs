@@ -30,7 +30,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 fn from_memory(body: Bytes) -> Router {
     let route = |State(body): State<Bytes>| async move { json(body) };
-    Router::new().route("/products", get(route)).with_state(body)
+    Router::new()
+        .route("/products", get(route))
+        .with_state(body)
 }
 
 async fn from_redis(url: &str, key: String) -> Result<Router, Box<dyn Error>> {
