@@ -106,27 +106,29 @@ fn embedded_by_entries(report: &mut Report) -> anyhow::Result<()> {
     if !report.wants(name) {
         return Ok(());
     }
-    let started = |store: Option<StoreKind>, scene: &Scene| {
-        let folder = tempfile::tempdir()?;
-        let scene = Scene {
-            place: folder.path().join("store").display().to_string(),
-            ..scene.clone()
-        };
-        // It keeps open what it has opened; the folder goes.
-        match store {
-            Some(store) => Side::larder(store, &scene),
-            None => Side::peer("heed", &scene),
-        }
-        .map(|side| side.holding(folder))
-    };
     let grown = vec![
         by_entries(report, "Larder", |scene| {
-            started(Some(StoreKind::Embedded), scene)
+            in_a_folder(scene, |scene| Side::larder(StoreKind::Embedded, scene))
         })?,
-        by_entries(report, "heed", |scene| started(None, scene))?,
+        by_entries(report, "heed", |scene| {
+            in_a_folder(scene, |scene| Side::peer("heed", scene))
+        })?,
     ];
     add_grown(report, name, "growth embedded, disk per entry", grown);
     Ok(())
+}
+
+/// Starts a side in a folder of its own, which goes with it.
+fn in_a_folder(
+    scene: &Scene,
+    start: impl FnOnce(&Scene) -> anyhow::Result<Side>,
+) -> anyhow::Result<Side> {
+    let folder = tempfile::tempdir()?;
+    let scene = Scene {
+        place: folder.path().join("store").display().to_string(),
+        ..scene.clone()
+    };
+    Ok(start(&scene)?.holding(folder))
 }
 
 /// The same hit with most entries and with fewer, in turn.
