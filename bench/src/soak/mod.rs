@@ -92,10 +92,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime.block_on(work.ended(args.tasks))?;
     let totals = work.totals();
     let verdict = Verdict::of(&samples);
+    let held = runtime.block_on(cache.stats())?.used_bytes.unwrap_or(0);
     println!(
-        "soak {}: {:.1} min, {totals}; {verdict}",
+        "soak {}: {:.1} min, {totals}; {verdict}; the store says it holds {} MiB",
         args.store.name(),
-        args.minutes
+        args.minutes,
+        held >> 20
     );
     runtime.block_on(cache.close())?;
     Ok(if totals.errors == 0 && verdict.is_level() {

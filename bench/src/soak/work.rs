@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use larder_bench_load::{Key, Random, keys, requests};
-use larder_core::{Cache, Outcome, Pattern, Skip, Written};
+use larder_core::{Cache, Counts, Outcome, Pattern, Written};
 
 const KEYS: usize = 200_000;
 /// The order in which they are asked for, over and over.
@@ -19,6 +19,8 @@ const BATCH: usize = 20;
 const SHORT: u64 = 4 << 10;
 const LONG: u64 = 64 << 10;
 const TTL_SECONDS: u64 = 60;
+/// So many failures are told; all are counted.
+const TOLD: usize = 10;
 /// How long ended tasks are waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -33,6 +35,8 @@ pub(crate) struct Work {
     hits: AtomicU64,
     lookups: AtomicU64,
     errors: AtomicU64,
+    /// The first failures, for people.
+    told: Mutex<Vec<String>>,
     ended: AtomicUsize,
 }
 
@@ -43,6 +47,8 @@ pub(crate) struct Totals {
     pub(crate) errors: u64,
     hits: u64,
     lookups: u64,
+    /// The part of the errors that callers don't get to see.
+    swallowed: Counts,
 }
 
 impl Totals {
@@ -59,6 +65,19 @@ impl fmt::Display for Totals {
             self.operations,
             self.hit_percent(),
             self.errors
+        )?;
+        if self.errors == 0 {
+            return Ok(());
+        }
+        let Counts {
+            store_errors,
+            undecodable,
+            load_errors,
+            ..
+        } = self.swallowed;
+        write!(
+            f,
+            " (of the store {store_errors}, undecodable {undecodable}, of loads {load_errors})"
         )
     }
 }
@@ -77,18 +96,20 @@ impl Work {
             hits: AtomicU64::new(0),
             lookups: AtomicU64::new(0),
             errors: AtomicU64::new(0),
+            told: Mutex::new(Vec::new()),
             ended: AtomicUsize::new(0),
         })
     }
 
     pub(crate) fn totals(&self) -> Totals {
-        let counts = self.cache.counts();
-        let failed = counts.store_errors + counts.undecodable + counts.load_errors;
+        let swallowed = self.cache.counts();
+        let failed = swallowed.store_errors + swallowed.undecodable + swallowed.load_errors;
         Totals {
             operations: self.operations.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed) + failed,
             hits: self.hits.load(Ordering::Relaxed),
             lookups: self.lookups.load(Ordering::Relaxed),
+            swallowed,
         }
     }
 
@@ -110,53 +131,73 @@ impl Work {
             if Instant::now() >= self.end {
                 break;
             }
-            let is_right = self.step(*number, &mut random).await;
-            self.operations.fetch_add(1, Ordering::Relaxed);
-            if !is_right {
-                self.errors.fetch_add(1, Ordering::Relaxed);
+            if let Err(failure) = self.step(*number, &mut random).await {
+                self.note(failure);
             }
+            self.operations.fetch_add(1, Ordering::Relaxed);
             // What is answered at once would keep the others waiting.
             tokio::task::consume_budget().await;
         }
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One operation; whether it did what it should.
-    async fn step(&self, number: u32, random: &mut Random) -> bool {
+    fn note(&self, failure: String) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < TOLD {
+            eprintln!("{failure}");
+            told.push(failure);
+        }
+    }
+
+    /// One operation, or how it failed.
+    async fn step(&self, number: u32, random: &mut Random) -> Result<(), String> {
         let key = &self.keys[number as usize];
+        // Of 1,048,576.
         match random.number() >> 44 {
-            // Of 1,048,576.
             0..50_000 => {
                 let ttl = Duration::from_secs(1 + random.number() % TTL_SECONDS);
-                is_written(&self.cache.set(key, &value(number), ttl).await)
-            }
-            50_000..80_000 => self.cache.delete(key).await.is_ok(),
-            80_000..90_000 => self.batch(number).await,
-            90_000..90_010 => {
-                // Nothing of it is there: what is looked at is the walk.
-                let pattern = Pattern::parse("cache:bench:/none/*");
-                match pattern {
-                    Ok(pattern) => self.cache.clear(&pattern).await.is_ok(),
-                    Err(_) => false,
+                match self.cache.set(key, &value(number), ttl).await {
+                    // A load that was overtaken is refused, as it should be.
+                    Written::Stored | Written::Refused => Ok(()),
+                    written => Err(format!("set {key}: {written}")),
                 }
             }
+            50_000..80_000 => match self.cache.delete(key).await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("delete {key}: {error}")),
+            },
+            80_000..90_000 => self.batch(number).await,
+            90_000..90_010 => self.clear().await,
             _ => self.look_up(key, number).await,
         }
     }
 
-    async fn look_up(&self, key: &Key, number: u32) -> bool {
+    /// Nothing of it is there: what is looked at is the walk.
+    async fn clear(&self) -> Result<(), String> {
+        let pattern = Pattern::parse("cache:bench:/none/*").map_err(|error| error.to_string())?;
+        match self.cache.clear(&pattern).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("clear: {error}")),
+        }
+    }
+
+    async fn look_up(&self, key: &Key, number: u32) -> Result<(), String> {
         let load = move || async move { Ok::<_, Infallible>(value(number)) };
-        let Ok(answer) = self.cache.get_or_load(key, load).await else {
-            return false;
-        };
+        let answer = self.cache.get_or_load(key, load).await;
+        let answer = answer.map_err(|error| format!("look up {key}: {error}"))?;
         self.lookups.fetch_add(1, Ordering::Relaxed);
         if answer.outcome == Outcome::Hit {
             self.hits.fetch_add(1, Ordering::Relaxed);
         }
-        answer.value == value(number)
+        if answer.value == value(number) {
+            Ok(())
+        } else {
+            Err(format!("look up {key}: another key's value, or a cut one"))
+        }
     }
 
-    async fn batch(&self, number: u32) -> bool {
+    async fn batch(&self, number: u32) -> Result<(), String> {
         let first = number as usize;
         let asked: Vec<Key> = (first..first + BATCH)
             .map(|at| self.keys[at % KEYS].clone())
@@ -172,22 +213,19 @@ impl Work {
             });
             Ok::<HashMap<Key, String>, Infallible>(loaded.collect())
         };
-        let Ok(answers) = self.cache.get_or_load_many(&asked, load).await else {
-            return false;
-        };
-        std::iter::zip(&asked, answers).all(|(key, answer)| {
+        let answers = self.cache.get_or_load_many(&asked, load).await;
+        let answers = answers.map_err(|error| format!("batch from {number}: {error}"))?;
+        let is_right = std::iter::zip(&asked, answers).all(|(key, answer)| {
             let number = self.numbers.get(key).copied();
             answer.value == number.map(value)
-        })
-    }
-}
-
-/// A load that was overtaken is refused, as it should be.
-fn is_written(written: &Written) -> bool {
-    match written {
-        Written::Stored | Written::Refused => true,
-        Written::Skipped(skip) => !matches!(skip, Skip::Store(_)),
-        _ => false,
+        });
+        if is_right {
+            Ok(())
+        } else {
+            Err(format!(
+                "batch from {number}: another key's value, or a cut one"
+            ))
+        }
     }
 }
 
