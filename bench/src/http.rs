@@ -1,18 +1,10 @@
-//! The sample service's hit of 10 KiB, reporting to a control plane, against the same route from memory, nginx, and a
-//! route with one bare Redis `GET`. The load is `wrk`'s, from the same machine.
+//! The sample service's hit of 10 KiB, reporting to a control plane, against the same route from memory, nginx, Varnish, a
+//! route with one bare Redis `GET`, and Express with node-redis. The load is `wrk`'s, from the same machine.
 
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::header;
-use axum::response::IntoResponse;
-use axum::routing::get;
-use larder_http::Limits;
 use larder_testing::redis::RedisServer;
-use redis::AsyncCommands as _;
 
 use crate::report::{Mark, Report};
 use crate::server::Server;
@@ -33,8 +25,9 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     let body = service.prepare()?;
     let file = folder.path().join("body.json");
     std::fs::write(&file, &body)?;
-    let memory = Server::peer(&["serve-memory", "{port}", &file.display().to_string()])?;
+    let memory = Server::axum(&["memory", &file.display().to_string()])?;
     let nginx = Server::nginx(folder.path(), service.port)?;
+    let varnish = Server::varnish(folder.path(), service.port)?;
     let name = "http hit, embedded";
     report.add(
         name,
@@ -52,12 +45,21 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
         || service.load(),
         || nginx.load(),
     )?;
-    drop((service, nginx, memory));
+    report.add(
+        name,
+        "Varnish",
+        "requests/s",
+        None,
+        || service.load(),
+        || varnish.load(),
+    )?;
+    drop((service, varnish, nginx, memory));
 
     let redis = RedisServer::start();
     let service = Server::service(folder.path(), &control, &[("REDIS_URL", &redis.url())])?;
     service.prepare()?;
-    let bare = Server::peer(&["serve-redis", "{port}", &redis.url(), KEY])?;
+    let bare = Server::axum(&["redis", &redis.url(), KEY])?;
+    let express = Server::express(&redis.url())?;
     let name = "http hit, redis";
     report.add(
         name,
@@ -66,6 +68,14 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
         Mark::AtLeast(0.95),
         || service.load(),
         || bare.load(),
+    )?;
+    report.add(
+        name,
+        "Express with node-redis",
+        "requests/s",
+        None,
+        || service.load(),
+        || express.load(),
     )
 }
 
@@ -112,42 +122,4 @@ impl Server {
             .find_map(|line| line.strip_prefix("Requests/sec:"));
         Ok(line.context("wrk says nothing")?.trim().parse()?)
     }
-}
-
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-pub(crate) async fn serve_memory(port: u16, body: &Path) -> anyhow::Result<()> {
-    let body = Bytes::from(std::fs::read(body)?);
-    let route = |State(body): State<Bytes>| async move { json(body) };
-    serve(
-        port,
-        axum::Router::new()
-            .route("/products", get(route))
-            .with_state(body),
-    )
-    .await
-}
-
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-pub(crate) async fn serve_redis(port: u16, url: &str, key: &str) -> anyhow::Result<()> {
-    let connection = redis::Client::open(url)?
-        .get_multiplexed_async_connection()
-        .await?;
-    let key: &'static str = key.to_owned().leak();
-    let route = move || {
-        let mut connection = connection.clone();
-        async move {
-            let value: Vec<u8> = connection.get(key).await.unwrap_or_default();
-            json(value.into())
-        }
-    };
-    serve(port, axum::Router::new().route("/products", get(route))).await
-}
-
-fn json(body: Bytes) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], body)
-}
-
-async fn serve(port: u16, router: axum::Router) -> anyhow::Result<()> {
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
-    Ok(larder_http::serve(listener, router, Limits::default(), std::future::pending()).await?)
 }

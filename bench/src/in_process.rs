@@ -1,107 +1,40 @@
-//! A hit in the process, expiry and counting included, against `moka::sync` with a TTL.
+//! A hit in the process, expiry and counting included, against caches for one process.
 
-use std::time::Duration;
+use larder_bench_load::Scene;
 
-use bytes::Bytes;
-use larder_core::{Cache, Json, Key};
-
-use crate::VALUE_BYTES;
 use crate::report::{Mark, Report};
-use crate::rounds::nanos_each;
-use crate::zipf;
+use crate::side::Side;
+use crate::sides::StoreKind;
 
 const LOOKUPS: usize = 2_000_000;
-const TTL: Duration = Duration::from_secs(3_600);
+/// The peers, as their rows name them, their binaries, and the mark against them.
+const PEERS: [(&str, &str, Option<Mark>); 5] = [
+    ("moka::sync", "moka", Some(Mark::AtMost(0.6))),
+    ("quick_cache, no expiry", "quick_cache", None),
+    ("foyer, no expiry", "foyer", None),
+    ("cached", "cached", None),
+    ("hitbox", "hitbox", None),
+];
 
 pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
-    if !report.wants("in_process hit") {
-        return Ok(());
-    }
-    for keys in [10_000, 100_000] {
-        let all: Vec<Key> = (0..keys)
-            .map(|index| Key::new("bench", &format!("/products/{index}")))
-            .collect::<Result<_, _>>()?;
-        let requests = zipf::requests(keys, LOOKUPS);
-        let ours = filled(&all)?;
-        let theirs = filled_moka(&all);
+    for keys in report.sizes([10_000, 100_000]) {
         for threads in [1, 2] {
-            report.add(
-                &format!("in_process hit, {keys} keys, {threads} threads"),
-                "moka::sync",
-                "ns",
-                Mark::AtMost(0.6),
-                || {
-                    Ok(on_threads(threads, &requests, |part| {
-                        look_up(&ours, &all, part)
-                    }))
-                },
-                || {
-                    Ok(on_threads(threads, &requests, |part| {
-                        look_up_moka(&theirs, &all, part)
-                    }))
-                },
-            )?;
+            let name = format!("in_process hit, {keys} keys, {threads} threads");
+            if !report.wants(&name) {
+                continue;
+            }
+            let scene = Scene {
+                keys,
+                operations: report.operations(LOOKUPS),
+                workers: threads,
+                ..Scene::default()
+            };
+            let mut ours = Side::larder(StoreKind::InProcess, &scene)?;
+            for (peer, binary, mark) in PEERS {
+                let mut theirs = Side::peer(binary, &scene)?;
+                report.add(&name, peer, "ns", mark, || ours.round(), || theirs.round())?;
+            }
         }
     }
     Ok(())
-}
-
-fn value() -> Bytes {
-    let text = format!("\"{}\"", "x".repeat(VALUE_BYTES - 2));
-    Bytes::from(text)
-}
-
-fn filled(keys: &[Key]) -> anyhow::Result<Cache> {
-    let cache = Cache::in_process(1 << 30);
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    runtime.block_on(async {
-        for key in keys {
-            let written = cache.set_json(key, Json::parse(value())?, TTL).await;
-            anyhow::ensure!(written.is_stored(), "{written}");
-        }
-        Ok(cache)
-    })
-}
-
-fn filled_moka(keys: &[Key]) -> moka::sync::Cache<Key, Bytes> {
-    let cache = moka::sync::Cache::builder()
-        .max_capacity(1 << 30)
-        .weigher(|key: &Key, value: &Bytes| (key.as_str().len() + value.len()) as u32)
-        .time_to_live(TTL)
-        .build();
-    for key in keys {
-        cache.insert(key.clone(), value());
-    }
-    cache.run_pending_tasks();
-    cache
-}
-
-fn look_up(cache: &Cache, keys: &[Key], requests: &[u32]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let Ok(runtime) = runtime else { return };
-    runtime.block_on(async {
-        for request in requests {
-            let found = cache.get_json(&keys[*request as usize]).await;
-            assert!(std::hint::black_box(found).is_some());
-        }
-    });
-}
-
-fn look_up_moka(cache: &moka::sync::Cache<Key, Bytes>, keys: &[Key], requests: &[u32]) {
-    for request in requests {
-        let found = cache.get(&keys[*request as usize]);
-        assert!(std::hint::black_box(found).is_some());
-    }
-}
-
-/// How long a lookup takes one of `threads` that share the work, in nanoseconds.
-fn on_threads(threads: usize, requests: &[u32], look_up: impl Fn(&[u32]) + Sync) -> f64 {
-    let part = requests.len() / threads;
-    nanos_each(part, || {
-        std::thread::scope(|scope| {
-            for requests in requests.chunks(part) {
-                scope.spawn(|| look_up(requests));
-            }
-        });
-    })
 }

@@ -1,55 +1,61 @@
-//! The marks, what was measured, and whether they were met.
+//! A run: which rows are asked for, what they measured, and what is said of it meanwhile.
 
-use serde_json::{Value, json};
-
+use crate::machine::{Machine, today};
+pub(crate) use crate::results::Mark;
+use crate::results::{Comparison, Figure, Line, Results, Series};
 use crate::rounds::{Rounds, median};
 
-/// Which way a mark is met.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Mark {
-    /// Ours takes at most this share of theirs.
-    AtMost(f64),
-    /// Ours does at least this share of theirs.
-    AtLeast(f64),
-}
+/// A quick run's rounds.
+const QUICK_ROUNDS: usize = 2;
+/// A quick run does this part of the operations.
+const QUICK_PART: usize = 10;
+/// A quick run has no more entries.
+const QUICK_KEYS: usize = 10_000;
 
-struct Row {
-    name: String,
-    peer: String,
-    unit: &'static str,
-    mark: Mark,
-    rounds: Rounds,
-}
-
-impl Row {
-    fn is_met(&self) -> bool {
-        let ratio = self.rounds.ratio();
-        match self.mark {
-            Mark::AtMost(most) => ratio <= most,
-            Mark::AtLeast(least) => ratio >= least,
-        }
-    }
-}
-
-/// All marks of a run.
+/// All rows of a run.
 pub(crate) struct Report {
     only: Option<String>,
     rounds: usize,
-    rows: Vec<Row>,
+    is_quick: bool,
+    today: String,
+    pub(crate) results: Results,
 }
 
 impl Report {
-    pub(crate) fn new(only: Option<String>, rounds: usize) -> Self {
+    /// A run of the rows whose names contain `only`. A quick one shows that everything works; its figures mean little.
+    pub(crate) fn new(only: Option<String>, rounds: usize, is_quick: bool) -> Self {
         Self {
             only,
-            rounds,
-            rows: Vec::new(),
+            rounds: if is_quick { QUICK_ROUNDS } else { rounds },
+            is_quick,
+            today: today(),
+            results: Results::new(Machine::here()),
         }
     }
 
-    /// Whether marks whose names begin like this are asked for.
+    /// Whether a row of this name is asked for.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|only| name.contains(only))
+    }
+
+    /// How many operations a round has.
+    pub(crate) fn operations(&self, whole: usize) -> usize {
+        if self.is_quick {
+            (whole / QUICK_PART).max(1)
+        } else {
+            whole
+        }
+    }
+
+    /// The sizes that are measured.
+    pub(crate) fn sizes<const N: usize>(&self, all: [usize; N]) -> Vec<usize> {
+        let is_asked = |size: &usize| !self.is_quick || *size <= QUICK_KEYS;
+        all.into_iter().filter(is_asked).collect()
+    }
+
+    /// How often each side is measured.
+    pub(crate) fn rounds(&self) -> usize {
+        self.rounds
     }
 
     /// Measures one mark.
@@ -57,99 +63,77 @@ impl Report {
         &mut self,
         name: &str,
         peer: &str,
-        unit: &'static str,
-        mark: Mark,
+        unit: &str,
+        mark: impl Into<Option<Mark>>,
         ours: impl FnMut() -> anyhow::Result<f64>,
         theirs: impl FnMut() -> anyhow::Result<f64>,
     ) -> anyhow::Result<()> {
         if !self.wants(name) {
             return Ok(());
         }
-        let rounds = Rounds::alternate(self.rounds, ours, theirs)?;
-        let row = Row {
+        let row = Comparison {
             name: name.to_owned(),
             peer: peer.to_owned(),
-            unit,
-            mark,
-            rounds,
+            unit: unit.to_owned(),
+            mark: mark.into(),
+            rounds: Rounds::alternate(self.rounds, ours, theirs)?,
+            measured: self.today.clone(),
         };
-        let verdict = if row.is_met() { "met" } else { "MISSED" };
+        let ratio = row.rounds.ratio();
         eprintln!(
-            "{name} against {peer}: {:.2} {:?} {verdict}",
-            row.rounds.ratio(),
-            row.mark
+            "{name}: {:.0} {unit}, {:.0} {peer}, ratio {ratio:.2} {}",
+            median(&row.rounds.ours),
+            median(&row.rounds.theirs),
+            verdict(row.mark, ratio)
         );
-        self.rows.push(row);
+        self.results.comparisons.push(row);
         Ok(())
     }
 
-    pub(crate) fn missed(&self) -> usize {
-        self.rows.iter().filter(|row| !row.is_met()).count()
-    }
-
-    pub(crate) fn json(&self) -> Value {
-        let rows: Vec<Value> = self
-            .rows
-            .iter()
-            .map(|row| {
-                json!({
-                    "name": row.name,
-                    "peer": row.peer,
-                    "unit": row.unit,
-                    "mark": format!("{:?}", row.mark),
-                    "ratio": row.rounds.ratio(),
-                    "is_met": row.is_met(),
-                    "rounds": row.rounds,
-                })
-            })
-            .collect();
-        json!({ "machine": machine(), "marks": rows })
-    }
-
-    pub(crate) fn markdown(&self) -> String {
-        let mut text = format!("{}\n\n", machine());
-        text.push_str("| what | Larder | peer | unit | ratio | mark | |\n| --- | ---: | ---: | --- | ---: | ---: | --- |\n");
-        for row in &self.rows {
-            let mark = match row.mark {
-                Mark::AtMost(most) => format!("≤ {most}"),
-                Mark::AtLeast(least) => format!("≥ {least}"),
-            };
-            text.push_str(&format!(
-                "| {} | {} | {} {} | {} | {:.2} | {mark} | {} |\n",
-                row.name,
-                spread(&row.rounds.ours),
-                spread(&row.rounds.theirs),
-                row.peer,
-                row.unit,
-                row.rounds.ratio(),
-                if row.is_met() { "met" } else { "**missed**" },
-            ));
-        }
-        text
-    }
-}
-
-/// The median, with the least and the most.
-fn spread(values: &[f64]) -> String {
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = values.iter().copied().fold(0.0, f64::max);
-    format!("{:.0} ({least:.0}–{most:.0})", median(values))
-}
-
-fn machine() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpu = read("/proc/cpuinfo");
-    let model = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map_or("unknown processor", |name| {
-            name.trim_start_matches([' ', '\t', ':'])
+    /// Notes what something cost, measured once or more.
+    pub(crate) fn add_figure(
+        &mut self,
+        name: &str,
+        unit: &str,
+        mark: impl Into<Option<Mark>>,
+        values: Vec<f64>,
+    ) {
+        let mark = mark.into();
+        let value = median(&values);
+        eprintln!("{name}: {value:.2} {unit} {}", verdict(mark, value));
+        self.results.figures.push(Figure {
+            name: name.to_owned(),
+            unit: unit.to_owned(),
+            mark,
+            values,
+            measured: self.today.clone(),
         });
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let kernel = read("/proc/sys/kernel/osrelease");
-    format!(
-        "Larder {}, {cores} × {model}, Linux {}",
-        env!("CARGO_PKG_VERSION"),
-        kernel.trim()
-    )
+    }
+
+    /// Notes how something grew.
+    pub(crate) fn add_series(&mut self, name: &str, axis: &str, unit: &str, lines: Vec<Line>) {
+        for line in &lines {
+            let points: Vec<String> = line
+                .points
+                .iter()
+                .map(|point| format!("{:.0} at {}", median(&point.values), point.at))
+                .collect();
+            eprintln!("{name}, {}: {} ({unit})", line.side, points.join(", "));
+        }
+        self.results.series.push(Series {
+            name: name.to_owned(),
+            axis: axis.to_owned(),
+            unit: unit.to_owned(),
+            lines,
+            measured: self.today.clone(),
+        });
+    }
+}
+
+fn verdict(mark: Option<Mark>, value: f64) -> String {
+    match mark {
+        None => String::new(),
+        Some(mark) if mark.is_met(value) => format!("({mark}: met)"),
+        Some(mark) => format!("({mark}: MISSED)"),
+    }
 }

@@ -1,11 +1,9 @@
 //! Two sides, measured in turn.
 
-use std::time::Instant;
-
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What two sides took, round by round. The unit is the mark's.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Rounds {
     pub(crate) ours: Vec<f64>,
     pub(crate) theirs: Vec<f64>,
@@ -47,11 +45,4 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// How long one of `count` operations takes, in nanoseconds.
-pub(crate) fn nanos_each(count: usize, work: impl FnOnce()) -> f64 {
-    let begin = Instant::now();
-    work();
-    begin.elapsed().as_nanos() as f64 / count as f64
 }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use larder_testing::redis::free_port;
 
+use crate::side::{peer_binary, peers};
+
 /// A server in a process of its own, until it is dropped.
 pub(crate) struct Server {
     child: Child,
@@ -62,14 +64,26 @@ impl Server {
         Self::start(&mut command, port)
     }
 
-    /// This binary, as a peer; `{port}` among the arguments is where it is to listen.
-    pub(crate) fn peer(arguments: &[&str]) -> anyhow::Result<Self> {
+    /// An axum route of the peers' workspace: `memory FILE` or `redis URL KEY`.
+    pub(crate) fn axum(arguments: &[&str]) -> anyhow::Result<Self> {
         let port = free_port();
-        let mut command = Command::new(std::env::current_exe()?);
-        for argument in arguments {
-            command.arg(argument.replace("{port}", &port.to_string()));
-        }
+        let mut command = Command::new(peer_binary("axum")?);
+        command.arg(port.to_string()).args(arguments);
         Self::start(&mut command, port)
+    }
+
+    /// Express with node-redis, as scripts/bench has installed it.
+    pub(crate) fn express(redis: &str) -> anyhow::Result<Self> {
+        let script = peers()?.join("express/server.js");
+        anyhow::ensure!(
+            script.exists(),
+            "{} is not installed (scripts/bench does)",
+            script.display()
+        );
+        let port = free_port();
+        let mut command = Command::new("node");
+        command.arg(script).args([&port.to_string(), redis]);
+        Self::start(command.env("NODE_ENV", "production"), port)
     }
 
     /// nginx with a cache, in front of a server.
@@ -92,6 +106,20 @@ http {{
         std::fs::write(&path, config)?;
         let mut command = Command::new("nginx");
         command.arg("-c").arg(&path).arg("-p").arg(folder);
+        Self::start(&mut command, port)
+    }
+
+    /// Varnish, in front of a server.
+    pub(crate) fn varnish(folder: &Path, upstream: u16) -> anyhow::Result<Self> {
+        let port = free_port();
+        let mut command = Command::new("varnishd");
+        command
+            // It drops no rights: its folder is this user's.
+            .args(["-F", "-j", "none", "-t", "3600", "-s", "malloc,64m"])
+            .args(["-a", &format!("127.0.0.1:{port}")])
+            .args(["-b", &format!("127.0.0.1:{upstream}")])
+            .arg("-n")
+            .arg(folder.join("varnish"));
         Self::start(&mut command, port)
     }
 }

@@ -241,7 +241,7 @@ where
     let mut missing = Vec::with_capacity(departures.len());
     for (departure, found) in departures.into_iter().zip(found) {
         match found {
-            Some(value) => departure.land_found::<Optional<T>>(value),
+            Some(found) => departure.land_found::<Optional<T>>(found),
             None => missing.push(departure),
         }
     }

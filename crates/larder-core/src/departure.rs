@@ -75,8 +75,8 @@ impl Departure {
         }
     }
 
-    /// The value that another load has filled since the key was read.
-    pub(crate) async fn find<M: Form>(&self) -> Option<M::Value> {
+    /// The value that another load has filled since the key was read, and its JSON.
+    pub(crate) async fn find<M: Form>(&self) -> Option<(M::Value, Bytes)> {
         if !self.landed_since {
             return None;
         }
@@ -84,8 +84,10 @@ impl Departure {
         if !gate.cache_enabled {
             return None;
         }
-        let (value, _bytes) = self.inner.find::<M>(&self.key, gate).await?;
-        Some(value)
+        let stored = self.inner.read(&self.key, M::longest(gate)?).await?;
+        let json = stored.bytes.clone();
+        let (value, _) = self.inner.accept::<M>(&self.key, gate, stored).await?;
+        Some((value, json))
     }
 
     pub(crate) fn land(self, landing: Landing) {
@@ -93,9 +95,10 @@ impl Departure {
         self.flight.land(landing);
     }
 
-    pub(crate) fn land_found<M: Form>(self, value: M::Value) {
-        let value = Arc::new(value);
-        self.land(Landing::Value { value, json: None });
+    /// Lands with what another load has filled. Those who wait may want it in another form.
+    pub(crate) fn land_found<M: Form>(self, (value, json): (M::Value, Bytes)) {
+        let (value, json) = (Arc::new(value), Some(json));
+        self.land(Landing::Value { value, json });
     }
 
     /// Stores what was loaded, and lands.
@@ -143,8 +146,8 @@ where
     F: FnOnce() -> L + Send + 'static,
     L: Future<Output = Result<M::Made, E>> + Send + 'static,
 {
-    if let Some(value) = departure.find::<M>().await {
-        return departure.land_found::<M>(value);
+    if let Some(found) = departure.find::<M>().await {
+        return departure.land_found::<M>(found);
     }
     let inner = Arc::clone(&departure.inner);
     let time = inner.governor.policy(&departure.key).load_timeout();

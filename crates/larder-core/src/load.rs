@@ -254,9 +254,18 @@ impl Landing {
 impl Inner {
     /// The value of an entry that the policy lets live, with its size in bytes.
     pub(crate) async fn find<M: Form>(&self, key: &Key, gate: Gate) -> Option<(M::Value, u64)> {
-        let longest = M::longest(gate)?;
-        let stored = self.read(key, longest).await?;
-        let left = stored.ttl;
+        let stored = self.read(key, M::longest(gate)?).await?;
+        self.accept::<M>(key, gate, stored).await
+    }
+
+    /// The value of an entry that was read for this form, if the policy lets it live, with its size in bytes.
+    pub(crate) async fn accept<M: Form>(
+        &self,
+        key: &Key,
+        gate: Gate,
+        stored: Stored,
+    ) -> Option<(M::Value, u64)> {
+        let (longest, left) = (M::longest(gate)?, stored.ttl);
         let read = |stored| M::read(self, stored);
         let (value, bytes) = self.decode(Some(stored), read)?;
         let ttl = M::ttl(&value, gate)?;

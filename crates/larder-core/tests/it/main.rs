@@ -3,6 +3,7 @@
 
 mod batches;
 mod deletes_under_way;
+mod found_by_the_pilot;
 mod governed;
 mod hostile_entries;
 mod invalidation;
@@ -10,6 +11,7 @@ mod lives;
 mod plain_helpers;
 mod recorded;
 mod single_flight;
+mod slow;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

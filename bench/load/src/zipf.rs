@@ -2,14 +2,15 @@
 
 /// `count` numbers below `keys`; the first is asked for twice as often as the second, and so on. The order of the
 /// popular ones is scattered, so that neighbours in a store are not neighbours in rank.
-pub(crate) fn requests(keys: usize, count: usize) -> Vec<u32> {
+#[must_use]
+pub fn requests(keys: usize, count: usize) -> Vec<u32> {
     let mut sums = Vec::with_capacity(keys);
     let mut sum = 0.0;
     for rank in 1..=keys {
         sum += 1.0 / rank as f64;
         sums.push(sum);
     }
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     (0..count)
         .map(|_| {
             let at = random.share() * sum;
@@ -25,10 +26,18 @@ fn scatter(rank: usize, keys: usize) -> u32 {
 }
 
 /// xorshift64*: quick, and the same in every run.
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
+    /// From a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        // 0 would stay 0.
+        Self(seed | 1)
+    }
+
+    /// The next number.
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -36,6 +45,6 @@ impl Random {
     }
 
     fn share(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        (self.number() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }

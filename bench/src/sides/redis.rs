@@ -1,0 +1,67 @@
+//! Hits in Redis, from many tasks over one connection or several.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_bench_load::{Error, Key, Prepared, Tasks, serve as answer, value};
+use larder_core::{Cache, Guard, NewEntry, Service, Store, Ttl, Written};
+use larder_redis::{Options, RedisStore, RedisUrl};
+
+/// So many are stored at once.
+const BATCH: usize = 1_000;
+
+pub(crate) fn serve(scene: Vec<String>) -> Result<(), Error> {
+    answer(scene, |scene| {
+        let tasks = Tasks::of(scene)?;
+        let service = Service::new("bench")?;
+        let mut caches = Vec::new();
+        for _ in 0..scene.connections {
+            let options = Options {
+                // The marks are about speed: a busy machine is no fault here.
+                deadline: Duration::from_secs(10),
+                ..Options::default()
+            };
+            let _inside = tasks.runtime.enter();
+            let store = RedisStore::connect(RedisUrl::parse(&scene.place)?, options);
+            caches.push(
+                Cache::builder(service.clone())
+                    .store(Arc::new(store))
+                    .build(),
+            );
+        }
+        if scene.fill {
+            let store = Arc::clone(caches[0].store());
+            tasks
+                .runtime
+                .block_on(fill(&*store, &tasks.keys, scene.value_bytes))?;
+        }
+        let round = move || {
+            let caches = caches.clone();
+            tasks.round(move |task, key| {
+                let cache = caches[task % caches.len()].clone();
+                async move { cache.get_json(&key).await.is_some() }
+            })
+        };
+        Ok(Prepared {
+            grown_bytes: 0,
+            round,
+        })
+    })
+}
+
+async fn fill(store: &dyn Store, keys: &[Key], value_bytes: usize) -> Result<(), Error> {
+    let value = value(value_bytes);
+    for keys in keys.chunks(BATCH) {
+        let entry = |key: &Key| NewEntry {
+            key: key.clone(),
+            bytes: value.clone(),
+            ttl: Ttl::MAX,
+            guard: Guard::Always,
+        };
+        let written = store.set_many(keys.iter().map(entry).collect()).await?;
+        if !written.iter().all(Written::is_stored) {
+            return Err("not all entries were stored".into());
+        }
+    }
+    Ok(())
+}

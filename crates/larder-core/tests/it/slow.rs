@@ -1,0 +1,126 @@
+//! A store whose operations a test holds up, so that what happens meanwhile is certain.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use larder_core::{
+    Cache, ClearMode, Cursor, Deleted, InProcess, Key, NewEntry, Page, Pattern, Service, Store,
+    StoreFuture, StoreStats, Stored, Ttl, Written,
+};
+use tokio::sync::Semaphore;
+
+use crate::until;
+
+/// Holds up the next operation, after it was told to.
+pub(crate) struct Turnstile {
+    to_hold: AtomicUsize,
+    held: AtomicUsize,
+    pub(crate) go: Semaphore,
+}
+
+impl Turnstile {
+    fn new() -> Self {
+        Self {
+            to_hold: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            go: Semaphore::new(0),
+        }
+    }
+
+    pub(crate) fn hold_next(&self) {
+        self.to_hold.store(1, Ordering::SeqCst);
+    }
+
+    async fn pass(&self) {
+        if self.to_hold.swap(0, Ordering::SeqCst) == 1 {
+            self.held.fetch_add(1, Ordering::SeqCst);
+            self.go.acquire().await.unwrap().forget();
+        }
+    }
+
+    pub(crate) async fn holds(&self, count: usize) {
+        until("an operation is held up", || {
+            self.held.load(Ordering::SeqCst) == count
+        })
+        .await;
+    }
+}
+
+/// The in-process store, behind turnstiles: reads after they have read, deletes before they delete.
+pub(crate) struct Slow {
+    store: InProcess,
+    pub(crate) reads: Turnstile,
+    pub(crate) deletes: Turnstile,
+}
+
+impl Slow {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            store: InProcess::new(64 << 20),
+            reads: Turnstile::new(),
+            deletes: Turnstile::new(),
+        })
+    }
+
+    pub(crate) fn cache(self: &Arc<Self>) -> Cache {
+        Cache::builder(Service::new("svc").unwrap())
+            .store(Arc::clone(self) as Arc<dyn Store>)
+            .build()
+    }
+}
+
+impl Store for Slow {
+    fn get(&self, key: &Key, longest: Ttl) -> StoreFuture<'_, Option<Stored>> {
+        let found = self.store.get(key, longest);
+        StoreFuture::pending(async move {
+            let found = found.await;
+            self.reads.pass().await;
+            found
+        })
+    }
+    fn get_many(&self, keys: &[Key], longest: Ttl) -> StoreFuture<'_, Vec<Option<Stored>>> {
+        let found = self.store.get_many(keys, longest);
+        StoreFuture::pending(async move {
+            let found = found.await;
+            self.reads.pass().await;
+            found
+        })
+    }
+    fn set(&self, entry: NewEntry) -> StoreFuture<'_, Written> {
+        self.store.set(entry)
+    }
+    fn set_many(&self, entries: Vec<NewEntry>) -> StoreFuture<'_, Vec<Written>> {
+        self.store.set_many(entries)
+    }
+    fn delete(&self, keys: &[Key]) -> StoreFuture<'_, Deleted> {
+        let keys = keys.to_vec();
+        StoreFuture::pending(async move {
+            self.deletes.pass().await;
+            self.store.delete(&keys).await
+        })
+    }
+    fn clear(&self, pattern: &Pattern, mode: ClearMode) -> StoreFuture<'_, Deleted> {
+        let pattern = pattern.clone();
+        StoreFuture::pending(async move {
+            self.deletes.pass().await;
+            self.store.clear(&pattern, mode).await
+        })
+    }
+    fn scan(
+        &self,
+        pattern: Option<&Pattern>,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> StoreFuture<'_, Page> {
+        self.store.scan(pattern, after, limit)
+    }
+    fn stats(&self) -> StoreFuture<'_, StoreStats> {
+        self.store.stats()
+    }
+    fn close(&self) -> StoreFuture<'_, ()> {
+        self.store.close()
+    }
+    fn name(&self) -> String {
+        "slow".to_owned()
+    }
+}
