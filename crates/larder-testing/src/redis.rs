@@ -1,7 +1,10 @@
-//! A real Redis server for a test, on a free port, gone with the test.
+//! Real Redis servers for a test, on free ports, gone with the test: one, one with Sentinels, or a Cluster.
 
 // A test that has no server is to fail.
 #![allow(clippy::expect_used, clippy::panic)]
+
+mod cluster;
+mod sentinel;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
@@ -12,6 +15,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+pub use cluster::{Mover, RedisCluster};
+pub use sentinel::RedisSentinels;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -110,6 +116,13 @@ impl RedisServer {
         assert!(status.expect("kill is there").success());
     }
 
+    /// Whether it is a replica that has all of its master's data.
+    #[must_use]
+    pub fn is_in_sync(&self) -> bool {
+        let replication = self.cli(&["INFO", "replication"]);
+        replication.contains("master_link_status:up")
+    }
+
     /// What `redis-cli` answers, without its line end.
     pub fn cli(&self, arguments: &[&str]) -> String {
         let output = self
@@ -124,14 +137,16 @@ impl RedisServer {
     fn cli_command(&self) -> Command {
         let mut command = Command::new("redis-cli");
         command.args(["-p", &self.port.to_string()]);
-        let given = self
-            .arguments
-            .iter()
-            .position(|argument| argument == "--requirepass");
-        if let Some(password) = given.and_then(|at| self.arguments.get(at + 1)) {
+        if let Some(password) = self.argument("--requirepass") {
             command.env("REDISCLI_AUTH", password);
         }
         command
+    }
+
+    /// What stands behind this argument.
+    fn argument(&self, name: &str) -> Option<&str> {
+        let given = self.arguments.iter().position(|argument| argument == name);
+        self.arguments.get(given? + 1).map(String::as_str)
     }
 
     /// Begins to note every command that the server gets.
@@ -197,6 +212,18 @@ impl Drop for Monitor {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Asks again and again until it is so.
+///
+/// # Panics
+/// When that takes too long.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < PATIENCE, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
