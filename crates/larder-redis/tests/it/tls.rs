@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use larder_core::{Store as _, Ttl};
 use larder_redis::Options;
-use larder_testing::redis::{RedisServer, free_port};
+use larder_testing::redis::{RedisCluster, RedisServer, free_port};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -25,10 +25,8 @@ fn openssl(folder: &Path, arguments: &str) {
     );
 }
 
-/// A server with a certificate for 127.0.0.1, and the authority that signed it.
-fn start() -> (RedisServer, String, CertificateDer<'static>) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
+/// Makes a certificate for 127.0.0.1; returns the authority that signed it.
+fn certify(path: &Path) -> CertificateDer<'static> {
     openssl(
         path,
         "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=test",
@@ -42,7 +40,13 @@ fn start() -> (RedisServer, String, CertificateDer<'static>) {
         path,
         "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out server.crt -days 2 -extfile names",
     );
-    let authority = CertificateDer::from_pem_file(path.join("ca.crt")).unwrap();
+    CertificateDer::from_pem_file(path.join("ca.crt")).unwrap()
+}
+
+/// A server with a certificate for 127.0.0.1, and the authority that signed it.
+fn start() -> (RedisServer, String, CertificateDer<'static>) {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = certify(folder.path());
     let port = free_port().to_string();
     let arguments = [
         "--tls-port",
@@ -112,4 +116,64 @@ async fn a_certificate_that_is_trusted_and_of_that_name_is_taken_and_no_other() 
         plain.get(&key("/a"), Ttl::MAX).await.is_err(),
         "no falling back to plain"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_node_of_a_cluster_is_checked_and_so_is_one_that_a_node_tells() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = certify(folder.path());
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (certificate, key_file, roots) = (file("server.crt"), file("server.key"), file("ca.crt"));
+    let arguments = [
+        ["--tls-cluster", "yes"],
+        ["--tls-replication", "yes"],
+        ["--tls-auth-clients", "no"],
+        ["--tls-cert-file", &certificate],
+        ["--tls-key-file", &key_file],
+        ["--tls-ca-cert-file", &roots],
+    ];
+    let cluster = RedisCluster::start_with(2, &arguments.concat());
+    let store = connect_with(&cluster.tls_url(), patient(vec![authority.clone()]));
+    let keys: Vec<_> = (0..20).map(|index| key(&format!("/{index}"))).collect();
+    let written = store.set_many(keys.iter().map(|key| entry(key, "1")).collect());
+    assert!(
+        written
+            .await
+            .unwrap()
+            .iter()
+            .all(|written| written.is_stored())
+    );
+    // One that is sent elsewhere goes there by TLS.
+    let slots = cluster.slots_of_keys(keys.iter().map(|key| key.as_str()));
+    let of_first = slots
+        .iter()
+        .position(|slot| cluster.slots_of(0).contains(slot));
+    let index = of_first.unwrap();
+    store.delete(&keys[index..=index]).await.unwrap();
+    cluster.mover(0, 1).move_slot(slots[index]);
+    assert!(
+        store
+            .set(entry(&keys[index], "2"))
+            .await
+            .unwrap()
+            .is_stored()
+    );
+    let found = store.get_many(&keys, Ttl::MAX).await.unwrap();
+    assert!(found.iter().all(Option::is_some));
+
+    let stranger = connect_with(&cluster.tls_url(), patient(vec![]));
+    let error = stranger
+        .get(&keys[0], Ttl::MAX)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("certificate"), "{error}");
+    for scheme in ["rediss+cluster", "rediss+sentinel"] {
+        let plain = cluster.nodes[0].url().replace("redis", scheme);
+        let plain = connect_with(&format!("{plain}/0"), patient(vec![authority.clone()]));
+        assert!(
+            plain.get(&keys[0], Ttl::MAX).await.is_err(),
+            "no falling back to plain"
+        );
+    }
 }
