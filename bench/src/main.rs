@@ -7,6 +7,7 @@ mod faults;
 mod http;
 mod in_process;
 mod load;
+mod redis_cluster;
 mod redis_hits;
 mod report;
 mod rounds;
@@ -90,6 +91,7 @@ fn measure(args: &Args) -> anyhow::Result<ExitCode> {
     in_process::measure(&mut report)?;
     embedded::measure(&mut report)?;
     redis_hits::measure(&mut report)?;
+    redis_cluster::measure(&mut report)?;
     http::measure(&mut report)?;
     faults::measure(&mut report)?;
     attacks::measure(&mut report)?;
