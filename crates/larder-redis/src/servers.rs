@@ -118,9 +118,23 @@ impl Servers {
         }
     }
 
-    /// Whether other servers may take over while entries are walked over.
+    /// Whether the servers of one walk may be others than those of the next.
     pub(crate) fn can_change(&self) -> bool {
         !matches!(self, Self::One(_))
+    }
+
+    /// Whether there is a server at all: then another may soon take over for one that is away.
+    pub(crate) fn is_any_there(&self) -> bool {
+        match self {
+            Self::One(node) => node.is_connected(),
+            Self::Watched(watched) => watched
+                .trusted()
+                .is_some_and(|master| master.is_connected()),
+            Self::Cluster(cluster) => {
+                let map = cluster.surveyor().map();
+                map.is_some_and(|map| map.nodes().iter().any(|node| node.is_connected()))
+            }
+        }
     }
 
     /// All servers with entries.

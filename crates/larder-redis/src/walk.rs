@@ -65,8 +65,12 @@ impl RedisStore {
                         entries: tally.deleted + tally.counted.len() as u64,
                     });
                 }
-                Err(Unfinished::Failed(error)) if !self.servers.can_change() => return Err(error),
-                Err(Unfinished::Failed(error)) => why = error.to_string(),
+                Err(Unfinished::Failed(error)) => {
+                    if !(self.servers.can_change() && self.servers.is_any_there()) {
+                        return Err(error);
+                    }
+                    why = error.to_string();
+                }
                 Err(Unfinished::Moved(moved)) => {
                     "slots moved under it".clone_into(&mut why);
                     moves = moved;

@@ -145,6 +145,46 @@ async fn what_another_master_has_is_read_while_one_is_away() {
     assert!(why.contains("not all entries were met"), "{why}");
 }
 
+/// Slots are reckoned as the Cluster does: no node ever has to send us on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_key_goes_straight_to_its_master() {
+    let cluster = RedisCluster::start();
+    let store = connect_patiently(&cluster.url());
+    let keys = keys(1_000);
+    let written = store.set_many(keys.iter().map(|key| entry(key, "1")).collect());
+    assert!(written.await.unwrap().iter().all(|one| one.is_stored()));
+    let found = store.get_many(&keys, Ttl::MAX).await.unwrap();
+    assert!(found.iter().all(Option::is_some));
+    assert_eq!(store.delete(&keys).await.unwrap().entries, 1_000);
+    for node in &cluster.nodes[..3] {
+        let errors = node.cli(&["INFO", "errorstats"]);
+        assert!(!errors.contains("MOVED"), "{errors}");
+        let commands = node.cli(&["INFO", "commandstats"]);
+        assert!(commands.contains("cmdstat_setex"), "{commands}");
+    }
+}
+
+/// A Cluster that is gone altogether is waited for no longer than one server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clear_does_not_wait_for_a_cluster_that_is_gone() {
+    let mut cluster = RedisCluster::start_with(1, &[]);
+    let (store, key) = (connect(&cluster.url()), key("/a"));
+    until_stored(&store, &key).await;
+    for node in &mut cluster.nodes {
+        node.kill();
+    }
+    while store.get(&key, Ttl::MAX).await.is_ok() {}
+    let begin = Instant::now();
+    let pattern = larder_core::Pattern::parse("cache:svc:*").unwrap();
+    let cleared = store.clear(&pattern, larder_core::ClearMode::Delete).await;
+    assert!(cleared.is_err(), "{cleared:?}");
+    assert!(
+        begin.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begin.elapsed()
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_is_not_taken_for_one_server_nor_one_server_for_a_cluster() {
     let cluster = RedisCluster::start_with(1, &[]);
