@@ -6,11 +6,14 @@
 mod cluster;
 mod sentinel;
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{BufRead as _, BufReader};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -227,13 +230,19 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on, and that this process hands out once.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let port = listener.local_addr().expect("it has an address").port();
-    // Whoever still listened would answer.
-    drop(listener);
-    debug_assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
-    port
+    static NEXT: OnceLock<AtomicU32> = OnceLock::new();
+    // Tests of several processes begin in different places.
+    let next =
+        NEXT.get_or_init(|| AtomicU32::new(RandomState::new().build_hasher().finish() as u32));
+    loop {
+        // Below those that outgoing connections get: none of them takes it before the server does.
+        let port = 10_000 + next.fetch_add(1, Ordering::Relaxed) % 22_000;
+        let port = u16::try_from(port).expect("it is below 32,000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
