@@ -13,8 +13,8 @@ use crate::replay::Include;
 #[derive(Parser)]
 #[command(name = "larder", version, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The store: redis://…, rediss://…, unix://…, or a folder as in LARDER_DIR, in whose store/ the embedded one
-    /// lies. Without it: REDIS_URL, else LARDER_DIR, else .larder
+    /// The store: redis://…, rediss://…, unix://…, redis+sentinel://host,host/name, redis+cluster://host,host, or a
+    /// folder as in LARDER_DIR, in whose store/ the embedded one lies. Without it: REDIS_URL, else LARDER_DIR, else .larder
     #[arg(long, global = true, value_name = "URL|FOLDER")]
     store: Option<String>,
 

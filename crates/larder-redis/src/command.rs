@@ -14,6 +14,8 @@ pub(crate) enum Expect {
     Ok,
     Integer,
     Array,
+    /// An array, or null.
+    Pair,
     /// This very text.
     Nonce(u64),
 }

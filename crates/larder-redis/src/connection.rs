@@ -282,7 +282,8 @@ pub(crate) async fn drive(
         Err(error) => larder_model::escape(&error.to_string()).into_owned(),
     };
     connection.end(&why);
-    why
+    // Whoever ended it said why first.
+    connection.lock().end.clone().unwrap_or(why)
 }
 
 async fn run(
@@ -446,7 +447,8 @@ pub(crate) fn fits(expect: Expect, value: &Value) -> bool {
         (Expect::Text, Value::Text(_) | Value::TooLong | Value::Null) => true,
         (Expect::Ok, Value::Text(text)) => *text == "OK",
         (Expect::Integer, Value::Integer(_)) => true,
-        (Expect::Array, Value::Array(_)) => true,
+        (Expect::Array | Expect::Pair, Value::Array(_)) => true,
+        (Expect::Pair, Value::Null) => true,
         _ => false,
     }
 }

@@ -1,4 +1,4 @@
-//! Larder's store on Redis and Valkey: one server.
+//! Larder's store on Redis and Valkey: one server, the master that Sentinels name, or a Cluster.
 //!
 //! ```no_run
 //! use larder_redis::{Options, RedisStore, RedisUrl};
@@ -11,24 +11,29 @@
 //! ```
 //!
 //! - Entries are plain JSON under `cache:…`, written by `SETEX`: any client reads them, `TTL` shows what is left.
-//! - One connection, shared by all tasks, speaks RESP3. What it is told in between (pushes) is seen by the task that
+//! - One connection to each server, shared by all tasks, speaks RESP3. What it is told in between (pushes) is seen by the task that
 //!   reads the replies.
 //! - Every operation ends within [`Options::deadline`]. After [`Options::failures`] in a row, operations fail in microseconds,
 //!   while probes look for the server; it is used again as soon as one gets an answer.
 //! - What the server may send is bounded, whatever it says; a reply that nobody asked for ends the connection.
 
 mod breaker;
+mod cluster;
 mod command;
 mod connection;
 mod lives;
 mod node;
 mod probe;
 mod resp;
+mod role;
+mod sentinel;
+mod servers;
 mod store;
 mod stream;
 mod survey;
 mod tls;
 mod url;
+mod walk;
 
 pub use node::Options;
 pub use store::RedisStore;

@@ -12,8 +12,9 @@ use tokio::time::timeout;
 use crate::breaker::{Event, State};
 use crate::command::Command;
 use crate::connection::{self, Connection, Reply, Watch};
-use crate::probe::{Greeted, Greeting, Met, silence};
-use crate::resp::{Reader, Value};
+use crate::probe::{Greeted, Greeting, Met, Purpose, silence};
+use crate::resp::Value;
+use crate::role;
 use crate::tls::Tls;
 use crate::url::RedisUrl;
 
@@ -37,6 +38,13 @@ pub struct Options {
     pub tls: Tls,
 }
 
+impl Options {
+    /// Longer strings are not kept.
+    pub(crate) fn max_string(&self) -> usize {
+        self.max_value_bytes.saturating_add(MARGIN_BYTES)
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -57,6 +65,7 @@ pub(crate) struct Node {
 
 struct Shared {
     url: RedisUrl,
+    purpose: Purpose,
     options: Options,
     phase: Mutex<Phase>,
     /// The connection, while there is one that is to be used.
@@ -77,18 +86,22 @@ struct Phase {
     /// Why there is none.
     why: String,
     away_since: Option<Instant>,
+    /// The server's process that was met last.
+    run_id: String,
 }
 
 impl Node {
     /// Begins to look for a server, and returns at once.
-    pub(crate) fn start(url: RedisUrl, options: Options) -> Self {
+    pub(crate) fn start(url: RedisUrl, purpose: Purpose, options: Options) -> Self {
         let shared = Arc::new(Shared {
             url,
+            purpose,
             options,
             phase: Mutex::new(Phase {
                 state: State::Starting,
                 why: "it has not been reached yet".to_owned(),
                 away_since: None,
+                run_id: String::new(),
             }),
             connection: ArcSwapOption::empty(),
             is_started: watch::Sender::new(false),
@@ -112,22 +125,29 @@ impl Node {
         Self { shared }
     }
 
-    pub(crate) fn max_value_bytes(&self) -> usize {
-        self.shared.options.max_value_bytes
-    }
-
     pub(crate) fn url(&self) -> &RedisUrl {
         &self.shared.url
+    }
+
+    /// Which process of the server was met last: a scan can't go on in another.
+    pub(crate) fn run_id(&self) -> String {
+        self.shared.lock().run_id.clone()
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.shared.connection.load().is_some()
+    }
+
+    /// Ends the connection, so that the server is greeted, and asked what it is, again.
+    pub(crate) fn greet_again(&self, why: &str) {
+        if let Some(connection) = self.shared.connection.load_full() {
+            connection.end(why);
+        }
     }
 
     /// Whether the server knows `PEXPIRE … LT`.
     pub(crate) fn knows_lt(&self) -> bool {
         self.shared.knows_lt.load(Ordering::Relaxed)
-    }
-
-    /// How many values may be asked for by one command, so that its reply stays within its bounds.
-    pub(crate) fn values_per_reply(&self) -> usize {
-        Reader::strings_per_reply(self.shared.max_string())
     }
 
     /// Sends commands and waits for their replies, all within the deadline: `None` for each that its guard did not let
@@ -229,11 +249,6 @@ impl Shared {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Longer strings are not kept.
-    fn max_string(&self) -> usize {
-        self.options.max_value_bytes.saturating_add(MARGIN_BYTES)
-    }
-
     /// Moves the breaker on, and says in the log when the server goes away or comes back.
     fn note(&self, event: Event, why: &str) -> State {
         self.note_in(&mut self.lock(), event, why)
@@ -249,7 +264,12 @@ impl Shared {
                 self.connection.store(None);
                 if phase.away_since.is_none() {
                     phase.away_since = Some(Instant::now());
-                    tracing::warn!(server, why, "store away: requests go on without it");
+                    tracing::warn!(
+                        server,
+                        why,
+                        "{} away: requests go on without it",
+                        self.purpose
+                    );
                 }
                 phase.why = why.to_owned();
             }
@@ -257,9 +277,9 @@ impl Shared {
                 match phase.away_since.take() {
                     Some(since) => {
                         let away = since.elapsed();
-                        tracing::info!(server, ?away, "store back");
+                        tracing::info!(server, ?away, "{} back", self.purpose);
                     }
-                    None => tracing::info!(server, "store connected"),
+                    None => tracing::info!(server, "{} connected", self.purpose),
                 }
             }
             State::Closed { .. } | State::Starting => {}
@@ -307,8 +327,9 @@ async fn supervise(shared: Arc<Shared>) {
     while !shared.is_closed.load(Ordering::SeqCst) {
         let greeting = Greeting {
             url: &shared.url,
+            purpose: shared.purpose,
             tls: &shared.options.tls,
-            max_string: shared.max_string(),
+            max_string: shared.options.max_string(),
             deadline: shared.options.deadline,
             before: before.clone(),
         };
@@ -349,6 +370,7 @@ async fn serve(shared: &Arc<Shared>, greeted: Greeted) -> String {
     let connection = Arc::new(Connection::new(max_in_flight, &streams.1, seed()));
     {
         let mut phase = shared.lock();
+        phase.run_id = greeted.met.run_id;
         shared.note_in(&mut phase, Event::ProbeAnswered, "");
         shared.connection.store(Some(Arc::clone(&connection)));
     }
@@ -356,7 +378,15 @@ async fn serve(shared: &Arc<Shared>, greeted: Greeted) -> String {
     if shared.is_closed.load(Ordering::SeqCst) {
         return "it was closed".to_owned();
     }
-    connection::drive(&connection, streams, reader, &**shared).await
+    let demotion = shared
+        .purpose
+        .has_entries()
+        .then(|| tokio::spawn(role::end_when_demoted(Arc::clone(&connection))));
+    let why = connection::drive(&connection, streams, reader, &**shared).await;
+    if let Some(demotion) = demotion {
+        demotion.abort();
+    }
+    why
 }
 
 pub(crate) fn seed() -> u64 {

@@ -1,5 +1,6 @@
 //! The first talk with a server: who we are, what it is, and whether it can be used.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
@@ -21,9 +22,64 @@ const SHOWN: usize = 200;
 /// More than what is said to a server has: so the password has one place in memory.
 const GREETING_BYTES: usize = 4_096;
 
+/// What a server is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// All entries.
+    Entries,
+    /// The entries of its slots, in a Cluster.
+    Slots,
+    /// Telling who belongs to its Cluster; a replica can do that too.
+    Members,
+    /// Telling which server is the master.
+    Masters,
+}
+
+impl Purpose {
+    /// Whether entries lie there.
+    pub(crate) fn has_entries(self) -> bool {
+        matches!(self, Self::Entries | Self::Slots)
+    }
+
+    /// What is wrong with a server for this, by what it says of itself. A demoted master still answers reads.
+    fn objection(self, about: &[Value]) -> Option<&'static str> {
+        let is = |name: &str, what: &str| matches!(said(about, name), Some(Value::Text(text)) if *text == *what);
+        if self.has_entries() && is("role", "replica") {
+            return Some("it is a replica: name its master");
+        }
+        match self {
+            Self::Entries if is("mode", "cluster") => {
+                Some("it is a node of a Cluster: write redis+cluster:// in place of redis://")
+            }
+            Self::Entries if is("mode", "sentinel") => Some(
+                "it is a Sentinel: write redis+sentinel://host:port,host:port/master-name in place of redis://",
+            ),
+            Self::Slots | Self::Members if is("mode", "standalone") => {
+                Some("it is no node of a Cluster: write redis:// in place of redis+cluster://")
+            }
+            Self::Masters if is("mode", "standalone") || is("mode", "cluster") => {
+                Some("it is no Sentinel: name the Sentinels, by their own ports (26379)")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What a server is called in the log.
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Entries | Self::Slots => "store",
+            Self::Members => "node of the Cluster",
+            Self::Masters => "Sentinel",
+        })
+    }
+}
+
 /// How a server is greeted.
 pub(crate) struct Greeting<'a> {
     pub(crate) url: &'a RedisUrl,
+    pub(crate) purpose: Purpose,
     pub(crate) tls: &'a Tls,
     /// Longer strings are not kept, in bytes.
     pub(crate) max_string: usize,
@@ -48,7 +104,7 @@ pub(crate) struct Greeted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Met {
     /// The server's process.
-    run_id: String,
+    pub(crate) run_id: String,
     /// The connection's number in it.
     client_id: i64,
 }
@@ -71,20 +127,26 @@ impl Greeting<'_> {
             Value::Error(error) => return Err(refusal(&error, self.url.password.as_ref())),
             _ => return Err("it does not answer as a Redis does".to_owned()),
         };
-        match talk.next().await? {
-            Value::Text(text) if text == "OK" => {}
-            Value::Error(error) => {
-                let database = self.url.database;
-                return Err(format!("database {database}: {}", shown_bytes(&error)));
-            }
-            _ => return Err("it does not answer as a Redis does".to_owned()),
+        if let Some(objection) = self.purpose.objection(&about) {
+            return Err(objection.to_owned());
         }
-        let (memory, server) = (talk.next().await?, talk.next().await?);
+        let (mut memory, mut server) = (Value::Null, Value::Null);
+        if self.purpose.has_entries() {
+            match talk.next().await? {
+                Value::Text(text) if text == "OK" => {}
+                Value::Error(error) => {
+                    let database = self.url.database;
+                    return Err(format!("database {database}: {}", shown_bytes(&error)));
+                }
+                _ => return Err("it does not answer as a Redis does".to_owned()),
+            }
+            (memory, server) = (talk.next().await?, talk.next().await?);
+        }
         let met = Met {
             run_id: field(&text(&server), "run_id:").unwrap_or_default(),
             client_id: client_id(&about).unwrap_or_default(),
         };
-        if let Some(before) = self.before
+        if let Some(before) = self.before.filter(|_| self.purpose.has_entries())
             && before.run_id == met.run_id
         {
             talk.end(&before).await?;
@@ -129,6 +191,9 @@ impl Greeting<'_> {
         }
         hello.extend([&b"SETNAME"[..], b"larder"]);
         command::write(&mut words, &hello);
+        if !self.purpose.has_entries() {
+            return words;
+        }
         let database = self.url.database.to_string();
         command::write(&mut words, &[b"SELECT", database.as_bytes()]);
         command::write(&mut words, &[b"INFO", b"memory"]);

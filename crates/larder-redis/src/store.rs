@@ -1,43 +1,43 @@
 //! The store.
 
-use std::collections::HashSet;
-use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-use bytes::Bytes;
 use larder_core::{
-    ClearMode, Cursor, Deleted, Key, NewEntry, Page, Pattern, ScannedEntry, Skip, Store,
-    StoreError, StoreFuture, StoreStats, Stored, Ttl, Written,
+    ClearMode, Cursor, Deleted, Key, NewEntry, Page, Pattern, Skip, Store, StoreError, StoreFuture,
+    StoreStats, Stored, Ttl, Written,
 };
 
 use crate::command::{Command, Expect};
 use crate::lives::Lives;
-use crate::node::{Node, Options, seed};
+use crate::node::{Options, seed};
 use crate::probe::shown_bytes;
-use crate::resp::Value;
+use crate::resp::{Reader, Value};
+use crate::servers::{Outcome, Servers};
 use crate::survey::{self, Survey};
 use crate::url::RedisUrl;
 
 /// So many keys are asked for by one command at the most.
-const BATCH: usize = 500;
+pub(crate) const BATCH: usize = 500;
 /// So many bytes of values are sent in one batch, unless a single value has more.
 const BATCH_BYTES: usize = 8 << 20;
-/// How many keys a server looks at for one answer to `SCAN`.
-const SCAN_COUNT: &[u8] = b"1000";
-
-/// A store on one Redis or Valkey server.
+/// A store on Redis or Valkey: one server, the master that Sentinels name, or the masters of a Cluster.
 pub struct RedisStore {
-    node: Node,
+    pub(crate) servers: Servers,
     lives: Lives,
+    max_value_bytes: usize,
+    /// How many values may be asked for by one command, so that its reply stays within its bounds.
+    values_per_reply: usize,
 }
 
 impl RedisStore {
-    /// Begins to connect, and returns at once; the server is used as soon as it is there. Needs a Tokio runtime, on which
-    /// the connection then lives.
+    /// Begins to connect, and returns at once; servers are used as soon as they are there. Needs a Tokio runtime, on which
+    /// the connections then live.
     #[must_use]
     pub fn connect(url: RedisUrl, options: Options) -> Self {
         Self {
-            node: Node::start(url, options),
+            max_value_bytes: options.max_value_bytes,
+            values_per_reply: Reader::strings_per_reply(options.max_string()),
+            servers: Servers::start(url, options),
             lives: Lives::new(seed()),
         }
     }
@@ -47,16 +47,11 @@ impl RedisStore {
     /// # Errors
     /// [`StoreError`] if one does not answer. What it refuses to tell this user is left open.
     pub async fn survey(&self) -> Result<Vec<Survey>, StoreError> {
-        Ok(vec![survey::take(&self.node).await?])
-    }
-
-    /// One command, one reply.
-    async fn ask(&self, arguments: &[&[u8]], expect: Expect) -> Result<Value, StoreError> {
-        match self.node.ask_one(Command::new(arguments, expect)).await? {
-            Some(Value::Error(error)) => Err(StoreError::Refused(shown_bytes(&error))),
-            Some(value) => Ok(value),
-            None => Err(StoreError::Refused("no reply".to_owned())),
+        let mut surveys = Vec::new();
+        for node in self.servers.all().await? {
+            surveys.push(survey::take(&node).await?);
         }
+        Ok(surveys)
     }
 
     async fn read(&self, key: &Key, longest: Ttl) -> Result<Option<Stored>, StoreError> {
@@ -64,22 +59,23 @@ impl RedisStore {
         let get: [&[u8]; 2] = [b"GET", text];
         let get = Command::new(&get, Expect::Text);
         if self.lives.is_short(key, longest.get()) {
-            return stored(self.node.ask_one(get).await?, None);
+            return stored(self.servers.ask_one(get).await?, None);
         }
         // In this order: what is written in between then seems older, never younger.
         let pttl: [&[u8]; 2] = [b"PTTL", text];
         let pttl = Command::new(&pttl, Expect::Integer);
-        let mut values = self.node.ask(&[pttl, get]).await?.into_iter().flatten();
-        let life = self.settle_life(key, longest, values.next().as_ref());
-        stored(values.next(), life)
+        let mut outcomes = self.servers.ask(&[pttl, get]).await;
+        let get = outcomes.pop().unwrap_or(Ok(None))?;
+        let life = self.settle_life(key, longest, outcomes.pop());
+        stored(get, life)
     }
 
     /// What is left of an entry's life. One that is longer than it may be is cut.
-    fn settle_life(&self, key: &Key, longest: Ttl, pttl: Option<&Value>) -> Option<Duration> {
+    fn settle_life(&self, key: &Key, longest: Ttl, pttl: Option<Outcome>) -> Option<Duration> {
         let left = match pttl {
-            Some(Value::Integer(-1)) => None,
-            Some(Value::Integer(millis)) => {
-                Some(Duration::from_millis(u64::try_from(*millis).ok()?))
+            Some(Ok(Some(Value::Integer(-1)))) => None,
+            Some(Ok(Some(Value::Integer(millis)))) => {
+                Some(Duration::from_millis(u64::try_from(millis).ok()?))
             }
             // Not told (a missing right, say), or there is no entry.
             _ => return None,
@@ -108,9 +104,10 @@ impl RedisStore {
             // Never lengthens a life that was shortened in between.
             b"LT",
         ];
-        let known = if self.node.knows_lt() { 4 } else { 3 };
-        self.node
-            .tell(Command::new(&pexpire[..known], Expect::Integer));
+        self.servers.tell(key.as_str().as_bytes(), |node| {
+            let known = if node.knows_lt() { 4 } else { 3 };
+            node.tell(Command::new(&pexpire[..known], Expect::Integer));
+        });
     }
 
     async fn read_many(
@@ -120,65 +117,111 @@ impl RedisStore {
     ) -> Result<Vec<Option<Stored>>, StoreError> {
         let mut all = Vec::with_capacity(keys.len());
         for keys in keys.chunks(BATCH) {
-            let mgets: Vec<Vec<&[u8]>> = keys
-                .chunks(self.node.values_per_reply())
-                .map(|keys| {
-                    let texts = keys.iter().map(|key| key.as_str().as_bytes());
-                    std::iter::once(&b"MGET"[..]).chain(texts).collect()
-                })
-                .collect();
-            let unknown: Vec<&Key> = keys
-                .iter()
-                .filter(|key| !self.lives.is_short(key, longest.get()))
-                .collect();
-            let pttls: Vec<[&[u8]; 2]> = unknown
-                .iter()
-                .map(|key| [&b"PTTL"[..], key.as_str().as_bytes()])
-                .collect();
-            let mut commands: Vec<Command<'_>> = pttls
-                .iter()
-                .map(|command| Command::new(command, Expect::Integer))
-                .collect();
-            commands.extend(mgets.iter().map(|mget| Command::new(mget, Expect::Array)));
-            let mut values = self.node.ask(&commands).await?;
-            let replies = values.split_off(unknown.len());
-            for (key, pttl) in std::iter::zip(unknown, &values) {
-                self.settle_life(key, longest, pttl.as_ref());
-            }
-            for (mget, reply) in std::iter::zip(&mgets, replies) {
-                let found = match reply {
-                    Some(Value::Array(found)) => found,
-                    Some(Value::Error(error)) => {
-                        return Err(StoreError::Refused(shown_bytes(&error)));
-                    }
-                    _ => Vec::new(),
-                };
-                let mut found = found.into_iter();
-                for _ in &mget[1..] {
-                    all.push(stored(found.next(), None)?);
-                }
-            }
+            self.read_batch(keys, longest, &mut all).await?;
         }
         Ok(all)
     }
 
-    /// In batches; what comes behind one that failed is not begun, so that a server that hangs costs one deadline.
+    /// Reads keys together. What a server that is away has in a Cluster is missing; it is an error where nothing can be read.
+    async fn read_batch(
+        &self,
+        keys: &[Key],
+        longest: Ttl,
+        all: &mut Vec<Option<Stored>>,
+    ) -> Result<(), StoreError> {
+        let together = self.servers.keys_per_command().min(self.values_per_reply);
+        let reads: Vec<Vec<&[u8]>> = keys
+            .chunks(together)
+            .map(|keys| {
+                let word: &[u8] = if keys.len() == 1 { b"GET" } else { b"MGET" };
+                let texts = keys.iter().map(|key| key.as_str().as_bytes());
+                std::iter::once(word).chain(texts).collect()
+            })
+            .collect();
+        let unknown: Vec<&Key> = keys
+            .iter()
+            .filter(|key| !self.lives.is_short(key, longest.get()))
+            .collect();
+        let pttls: Vec<[&[u8]; 2]> = unknown
+            .iter()
+            .map(|key| [&b"PTTL"[..], key.as_str().as_bytes()])
+            .collect();
+        let mut commands: Vec<Command<'_>> = pttls
+            .iter()
+            .map(|command| Command::new(command, Expect::Integer))
+            .collect();
+        commands.extend(reads.iter().map(|read| {
+            let expect = match read.len() {
+                2 => Expect::Text,
+                _ => Expect::Array,
+            };
+            Command::new(read, expect)
+        }));
+        let mut outcomes = self.servers.ask(&commands).await;
+        let replies = outcomes.split_off(unknown.len());
+        for (key, pttl) in std::iter::zip(unknown, outcomes) {
+            self.settle_life(key, longest, Some(pttl));
+        }
+        let mut failure = None;
+        let mut is_any_read = keys.is_empty();
+        for (read, reply) in std::iter::zip(&reads, replies) {
+            let mut found = match reply.and_then(found) {
+                Ok(found) => {
+                    is_any_read = true;
+                    found.into_iter()
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    Vec::new().into_iter()
+                }
+            };
+            all.extend(read[1..].iter().map(|_| found.next().flatten()));
+        }
+        match failure.filter(|_| !is_any_read) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// In batches; what comes behind one without an answer, or of which none could be sent, is not begun, so that a server
+    /// that hangs costs one deadline.
     async fn write_many(&self, entries: &[NewEntry]) -> Vec<Written> {
         let mut written = Vec::with_capacity(entries.len());
         for batch in batches(entries) {
-            match self.write_batch(batch).await {
-                Ok(batch) => written.extend(batch),
-                Err(error) => {
-                    written.extend(batch.iter().map(|_| Written::from(error.clone())));
-                    break;
-                }
+            let outcomes = self.write_batch(batch).await;
+            let is_failed = |outcome: &Written| matches!(outcome, Written::Skipped(Skip::Store(_)));
+            let is_over = outcomes.contains(&Written::Unknown) || outcomes.iter().all(is_failed);
+            written.extend(outcomes);
+            if is_over {
+                break;
             }
         }
         written.resize(entries.len(), StoreError::NotBegun.into());
         written
     }
 
-    async fn write_batch(&self, entries: &[NewEntry]) -> Result<Vec<Written>, StoreError> {
+    async fn write_one(&self, entry: &NewEntry) -> Result<Written, StoreError> {
+        if !self.fits(entry) {
+            return Ok(Written::Skipped(Skip::TooLarge));
+        }
+        let seconds = entry.ttl.as_secs().to_string();
+        let key = entry.key.as_str().as_bytes();
+        let setex: [&[u8]; 4] = [b"SETEX", key, seconds.as_bytes(), &entry.bytes];
+        let setex = Command {
+            arguments: &setex,
+            expect: Expect::Ok,
+            guard: Some(&entry.guard),
+        };
+        let outcome = self.servers.ask_one(setex).await?;
+        Ok(self.settle_write(entry, Ok(outcome)))
+    }
+
+    /// What could not be read back is not written.
+    fn fits(&self, entry: &NewEntry) -> bool {
+        entry.bytes.len() <= self.max_value_bytes
+    }
+
+    async fn write_batch(&self, entries: &[NewEntry]) -> Vec<Written> {
         let seconds: Vec<String> = entries
             .iter()
             .map(|entry| entry.ttl.as_secs().to_string())
@@ -189,29 +232,28 @@ impl RedisStore {
                 [&b"SETEX"[..], key, seconds.as_bytes(), &entry.bytes]
             })
             .collect();
-        // What could not be read back is not written.
-        let fits = |entry: &NewEntry| entry.bytes.len() <= self.node.max_value_bytes();
         let commands: Vec<Command<'_>> = std::iter::zip(entries, &setexs)
-            .filter(|(entry, _)| fits(entry))
+            .filter(|(entry, _)| self.fits(entry))
             .map(|(entry, setex)| Command {
                 arguments: setex,
                 expect: Expect::Ok,
                 guard: Some(&entry.guard),
             })
             .collect();
-        let mut values = self.node.ask(&commands).await?.into_iter();
-        let settle = |entry| match fits(entry) {
-            true => self.settle_write(entry, values.next().flatten()),
+        let mut outcomes = self.servers.ask(&commands).await.into_iter();
+        let settle = |entry| match self.fits(entry) {
+            true => self.settle_write(entry, outcomes.next().unwrap_or(Ok(None))),
             false => Written::Skipped(Skip::TooLarge),
         };
-        Ok(entries.iter().map(settle).collect())
+        entries.iter().map(settle).collect()
     }
 
-    fn settle_write(&self, entry: &NewEntry, value: Option<Value>) -> Written {
-        match value {
-            None => Written::Refused,
-            Some(Value::Error(error)) => StoreError::Refused(shown_bytes(&error)).into(),
-            Some(_) => {
+    fn settle_write(&self, entry: &NewEntry, outcome: Outcome) -> Written {
+        match outcome {
+            Err(error) => error.into(),
+            Ok(None) => Written::Refused,
+            Ok(Some(Value::Error(error))) => StoreError::Refused(shown_bytes(&error)).into(),
+            Ok(Some(_)) => {
                 let life = Duration::from_secs(entry.ttl.as_secs());
                 self.lives.note(&entry.key, life);
                 Written::Stored
@@ -219,164 +261,48 @@ impl RedisStore {
         }
     }
 
-    async fn delete_all<'a>(
+    /// Deletes what can be deleted; an error if that is not all.
+    pub(crate) async fn delete_all<'a>(
         &self,
         keys: impl Iterator<Item = &'a [u8]>,
     ) -> Result<u64, StoreError> {
         let keys: Vec<&[u8]> = keys.collect();
+        let together = self.servers.keys_per_command().min(BATCH);
         let mut entries = 0;
+        let mut failures = Vec::new();
         for keys in keys.chunks(BATCH) {
-            let mut unlink: Vec<&[u8]> = vec![b"UNLINK"];
-            unlink.extend(keys);
-            if let Value::Integer(count) = self.ask(&unlink, Expect::Integer).await? {
-                entries += u64::try_from(count).unwrap_or(0);
-            }
-        }
-        Ok(entries)
-    }
-
-    /// One step of a `SCAN`: the keys that it met, and where it goes on.
-    async fn scan_step(
-        &self,
-        cursor: &[u8],
-        pattern: &[u8],
-    ) -> Result<(Vec<Bytes>, Bytes), StoreError> {
-        let scan: [&[u8]; 6] = [b"SCAN", cursor, b"MATCH", pattern, b"COUNT", SCAN_COUNT];
-        let reply = self.ask(&scan, Expect::Array).await?;
-        let odd = || StoreError::Refused("SCAN gave an odd answer".to_owned());
-        let Value::Array(parts) = reply else {
-            return Err(odd());
-        };
-        let [Value::Text(next), Value::Array(keys)] = &parts[..] else {
-            return Err(odd());
-        };
-        let texts = keys.iter().filter_map(|key| match key {
-            Value::Text(text) => Some(text.clone()),
-            _ => None,
-        });
-        Ok((texts.collect(), next.clone()))
-    }
-
-    async fn clear_all(&self, pattern: &Pattern, mode: ClearMode) -> Result<Deleted, StoreError> {
-        let mut cursor = Bytes::from_static(b"0");
-        let mut entries = 0;
-        // A scan may meet a key twice: deleted ones it can't, counted ones must not count twice.
-        let mut counted = HashSet::new();
-        let hasher = RandomState::new();
-        for _ in 0..self.steps_of_a_scan().await? {
-            let (keys, next) = self.scan_step(&cursor, pattern.as_str().as_bytes()).await?;
-            match mode {
-                ClearMode::Delete if !keys.is_empty() => {
-                    entries += self.delete_all(keys.iter().map(|key| &key[..])).await?;
+            let unlinks: Vec<Vec<&[u8]>> = keys
+                .chunks(together)
+                .map(|keys| {
+                    std::iter::once(&b"UNLINK"[..])
+                        .chain(keys.iter().copied())
+                        .collect()
+                })
+                .collect();
+            let commands = unlinks
+                .iter()
+                .map(|unlink| Command::new(unlink, Expect::Integer));
+            let commands: Vec<Command<'_>> = commands.collect();
+            for outcome in self.servers.ask(&commands).await {
+                match outcome {
+                    Ok(Some(Value::Integer(count))) => entries += u64::try_from(count).unwrap_or(0),
+                    Ok(Some(Value::Error(error))) => {
+                        failures.push(StoreError::Refused(shown_bytes(&error)));
+                    }
+                    Ok(_) => failures.push(StoreError::Refused("no reply".to_owned())),
+                    Err(error) => failures.push(error),
                 }
-                ClearMode::Delete => {}
-                ClearMode::DryRun => counted.extend(keys.iter().map(|key| hasher.hash_one(key))),
             }
-            if next == "0" {
-                return Ok(Deleted {
-                    entries: entries + counted.len() as u64,
-                });
+            // A server that is away costs nothing, one that hangs a deadline.
+            if failures.iter().any(StoreError::may_have_happened) {
+                break;
             }
-            cursor = next;
         }
-        Err(StoreError::Refused(
-            "SCAN came to no end: not all entries were met".to_owned(),
-        ))
-    }
-
-    /// More than a scan of this database takes, even of a table that has shrunk to a hundredth.
-    async fn steps_of_a_scan(&self) -> Result<u64, StoreError> {
-        match self.ask(&[b"DBSIZE"], Expect::Integer).await? {
-            Value::Integer(keys) => Ok(10_000 + u64::try_from(keys).unwrap_or(0) / 10),
-            _ => Ok(u64::MAX),
+        let worst = failures.iter().position(StoreError::may_have_happened);
+        match failures.into_iter().nth(worst.unwrap_or(0)) {
+            Some(failure) => Err(failure),
+            None => Ok(entries),
         }
-    }
-
-    async fn page(
-        &self,
-        pattern: Option<&Pattern>,
-        after: Option<Cursor>,
-    ) -> Result<Page, StoreError> {
-        let cursor = after.map_or_else(|| "0".to_owned(), |cursor| cursor.0);
-        let pattern = pattern.map_or("cache:*", Pattern::as_str);
-        let (keys, next) = self
-            .scan_step(cursor.as_bytes(), pattern.as_bytes())
-            .await?;
-        let keys: Vec<Key> = keys
-            .iter()
-            .filter_map(|key| Key::parse(std::str::from_utf8(key).ok()?).ok())
-            .collect();
-        let mut entries = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(BATCH) {
-            entries.extend(self.describe(keys).await?);
-        }
-        let next = (next != "0").then(|| Cursor(String::from_utf8_lossy(&next).into_owned()));
-        Ok(Page { entries, next })
-    }
-
-    /// How long entries live and how large they are.
-    async fn describe(&self, keys: &[Key]) -> Result<Vec<ScannedEntry>, StoreError> {
-        let asked: Vec<[[&[u8]; 2]; 2]> = keys
-            .iter()
-            .map(|key| {
-                let key = key.as_str().as_bytes();
-                [[&b"PTTL"[..], key], [&b"STRLEN"[..], key]]
-            })
-            .collect();
-        let commands: Vec<Command<'_>> = asked
-            .iter()
-            .flatten()
-            .map(|command| Command::new(command, Expect::Integer))
-            .collect();
-        let values = self.node.ask(&commands).await?;
-        let mut entries = Vec::with_capacity(keys.len());
-        for (key, told) in std::iter::zip(keys, values.chunks(2)) {
-            let number = |value: Option<&Option<Value>>| match value {
-                Some(Some(Value::Integer(number))) => Some(*number),
-                // A missing right, or a value of another type.
-                _ => None,
-            };
-            let ttl = number(told.first());
-            // It ended in between.
-            if ttl == Some(-2) {
-                continue;
-            }
-            let millis = ttl.and_then(|ttl| u64::try_from(ttl).ok());
-            entries.push(ScannedEntry {
-                key: key.clone(),
-                ttl: millis.map(Duration::from_millis),
-                bytes: number(told.get(1)).and_then(|bytes| u64::try_from(bytes).ok()),
-            });
-        }
-        Ok(entries)
-    }
-
-    async fn read_stats(&self) -> Result<StoreStats, StoreError> {
-        let info = Command::new(&[b"INFO"], Expect::Text);
-        let dbsize = Command::new(&[b"DBSIZE"], Expect::Integer);
-        let mut values = self.node.ask(&[info, dbsize]).await?.into_iter().flatten();
-        let info = match values.next() {
-            Some(Value::Text(info)) => String::from_utf8_lossy(&info).into_owned(),
-            _ => String::new(),
-        };
-        let field = |name: &str| -> Option<u64> {
-            let line = info.lines().find_map(|line| line.strip_prefix(name))?;
-            line.strip_prefix(':')?.trim().parse().ok()
-        };
-        let entries = match values.next() {
-            Some(Value::Integer(count)) => u64::try_from(count).ok(),
-            _ => None,
-        };
-        Ok(StoreStats {
-            entries,
-            used_bytes: field("used_memory"),
-            limit_bytes: field("maxmemory").filter(|limit| *limit > 0),
-            hits: field("keyspace_hits"),
-            misses: field("keyspace_misses"),
-            evictions: field("evicted_keys"),
-            expired: field("expired_keys"),
-            damaged: None,
-        })
     }
 }
 
@@ -393,6 +319,17 @@ fn batches(mut entries: &[NewEntry]) -> impl Iterator<Item = &[NewEntry]> {
         (batch, entries) = entries.split_at_checked(count)?;
         Some(batch)
     })
+}
+
+/// What a `GET` or an `MGET` found.
+fn found(value: Option<Value>) -> Result<Vec<Option<Stored>>, StoreError> {
+    match value {
+        Some(Value::Array(values)) => {
+            let values = values.into_iter();
+            values.map(|value| stored(Some(value), None)).collect()
+        }
+        value => Ok(vec![stored(value, None)?]),
+    }
 }
 
 /// What a `GET` found. Anything but a string that is short enough is as good as nothing.
@@ -422,10 +359,7 @@ impl Store for RedisStore {
     }
 
     fn set(&self, entry: NewEntry) -> StoreFuture<'_, Written> {
-        StoreFuture::pending(async move {
-            let mut written = self.write_batch(std::slice::from_ref(&entry)).await?;
-            Ok(written.pop().unwrap_or(Written::Unknown))
-        })
+        StoreFuture::pending(async move { self.write_one(&entry).await })
     }
 
     fn set_many(&self, entries: Vec<NewEntry>) -> StoreFuture<'_, Vec<Written>> {
@@ -461,12 +395,12 @@ impl Store for RedisStore {
     }
 
     fn close(&self) -> StoreFuture<'_, ()> {
-        self.node.close();
+        self.servers.close();
         StoreFuture::ready(Ok(()))
     }
 
     fn name(&self) -> String {
-        self.node.url().to_string()
+        self.servers.url().to_string()
     }
 }
 

@@ -1,16 +1,20 @@
 //! Where Redis is.
 
+pub(crate) mod hosts;
+
 use std::fmt;
 use std::path::PathBuf;
 
 use larder_model::Secret;
+
+use hosts::Behind;
 
 const DEFAULT_PORT: u16 = 6379;
 
 /// Why a text is no URL of a Redis. The text itself is not shown: it may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "this is not the URL of a Redis: {0}; use redis://[user:password@]host[:port][/db], rediss://… for TLS, or unix://[user:password@]/path/to/socket[?db=0]"
+    "this is not the URL of a Redis: {0}; use redis://[user:password@]host[:port][/db], rediss://… for TLS, unix://[user:password@]/path/to/socket[?db=0], redis+sentinel://[user:password@]host:port,host:port/master-name[/db] or redis+cluster://[user:password@]host:port,host:port"
 )]
 pub struct UrlError(&'static str);
 
@@ -21,6 +25,7 @@ pub struct RedisUrl {
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Secret>,
     pub(crate) database: u32,
+    pub(crate) behind: Behind,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +45,10 @@ impl RedisUrl {
             "redis" => false,
             "rediss" => true,
             "unix" | "redis+unix" => return Self::unix(text),
-            "redis+sentinel" | "rediss+sentinel" | "redis+cluster" | "rediss+cluster" => {
-                return Err(UrlError(
-                    "Sentinel and Cluster are not supported in this version",
-                ));
-            }
+            "redis+sentinel" => return hosts::read("redis", false, text),
+            "rediss+sentinel" => return hosts::read("rediss", false, text),
+            "redis+cluster" => return hosts::read("redis", true, text),
+            "rediss+cluster" => return hosts::read("rediss", true, text),
             _ => return Err(UrlError("its scheme is unknown")),
         };
         let url = parse(text)?;
@@ -67,6 +71,7 @@ impl RedisUrl {
             user,
             password,
             database,
+            behind: Behind::One,
         })
     }
 
@@ -95,13 +100,18 @@ impl RedisUrl {
             user,
             password,
             database: database_number,
+            behind: Behind::One,
         })
     }
 
     /// Whether it holds a password.
     #[must_use]
     pub fn has_password(&self) -> bool {
-        self.password.is_some()
+        let of_sentinels = match &self.behind {
+            Behind::Sentinels(sentinels) => sentinels.password.is_some(),
+            Behind::One | Behind::Cluster(_) => false,
+        };
+        self.password.is_some() || of_sentinels
     }
 
     /// Whether it asks for TLS.
@@ -167,9 +177,25 @@ fn database(text: &str) -> Result<u32, UrlError> {
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.address {
+            Address::Tcp { tls: true, .. } => "rediss",
+            _ => "redis",
+        };
+        match &self.behind {
+            Behind::One => {}
+            Behind::Sentinels(sentinels) => {
+                write!(f, "{scheme}+sentinel://")?;
+                hosts::show(f, &sentinels.hosts)?;
+                let master = larder_model::escape(&sentinels.master);
+                return write!(f, "/{master}/{}", self.database);
+            }
+            Behind::Cluster(hosts) => {
+                write!(f, "{scheme}+cluster://")?;
+                return hosts::show(f, hosts);
+            }
+        }
         match &self.address {
-            Address::Tcp { host, port, tls } => {
-                let scheme = if *tls { "rediss" } else { "redis" };
+            Address::Tcp { host, port, .. } => {
                 let host = larder_model::escape(host);
                 match host.contains(':') {
                     true => write!(f, "{scheme}://[{host}]:{port}/{}", self.database),
@@ -229,7 +255,6 @@ mod tests {
             "redis://h/hunter2",
             "redis://h#insecure",
             "redis://h?password=hunter2",
-            "redis+sentinel://h/hunter2",
             "unix://hunter2",
             "unix:///a?pass=hunter2",
         ] {

@@ -1,17 +1,26 @@
-//! A real Redis or Valkey server for a test, on a free port, gone with the test.
+//! Real Redis or Valkey servers for a test, on free ports, gone with the test: one, one with Sentinels, or a Cluster.
 
 // A test that has no server is to fail.
 #![allow(clippy::expect_used, clippy::panic)]
 
+mod cluster;
+mod sentinel;
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{BufRead as _, BufReader};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+pub use cluster::{Mover, RedisCluster};
+pub use sentinel::RedisSentinels;
 
 use crate::certificates::{Authority, Signed};
 
@@ -145,6 +154,13 @@ impl RedisServer {
         assert!(status.expect("kill is there").success());
     }
 
+    /// Whether it is a replica that has all of its master's data.
+    #[must_use]
+    pub fn is_in_sync(&self) -> bool {
+        let replication = self.cli(&["INFO", "replication"]);
+        replication.contains("master_link_status:up")
+    }
+
     /// What `redis-cli` answers, without its line end.
     pub fn cli(&self, arguments: &[&str]) -> String {
         let output = self
@@ -159,14 +175,16 @@ impl RedisServer {
     fn cli_command(&self) -> Command {
         let mut command = Command::new("redis-cli");
         command.args(["-p", &self.port.to_string()]);
-        let given = self
-            .arguments
-            .iter()
-            .position(|argument| argument == "--requirepass");
-        if let Some(password) = given.and_then(|at| self.arguments.get(at + 1)) {
+        if let Some(password) = self.argument("--requirepass") {
             command.env("REDISCLI_AUTH", password);
         }
         command
+    }
+
+    /// What stands behind this argument.
+    fn argument(&self, name: &str) -> Option<&str> {
+        let given = self.arguments.iter().position(|argument| argument == name);
+        self.arguments.get(given? + 1).map(String::as_str)
     }
 
     /// Begins to note every command that the server gets.
@@ -245,13 +263,31 @@ fn valkey_server() -> PathBuf {
     found.expect("the tests need Valkey: run scripts/test, which puts it into target/valkey, or put valkey-server on the PATH")
 }
 
-/// A port that nobody listens on.
+/// Asks again and again until it is so.
+///
+/// # Panics
+/// When that takes too long.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < PATIENCE, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A port that nobody listens on, and that this process hands out once.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let port = listener.local_addr().expect("it has an address").port();
-    // Whoever still listened would answer.
-    drop(listener);
-    debug_assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
-    port
+    static NEXT: OnceLock<AtomicU32> = OnceLock::new();
+    // Tests of several processes begin in different places.
+    let next =
+        NEXT.get_or_init(|| AtomicU32::new(RandomState::new().build_hasher().finish() as u32));
+    loop {
+        // Below those that outgoing connections get: none of them takes it before the server does.
+        let port = 10_000 + next.fetch_add(1, Ordering::Relaxed) % 22_000;
+        let port = u16::try_from(port).expect("it is below 32,000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use larder_testing::redis::RedisServer;
+use larder_testing::redis::{RedisCluster, RedisSentinels, RedisServer, wait_until};
 use serde_json::Value;
 
 use crate::running::{Answer, larder, run};
@@ -149,4 +149,48 @@ fn a_value_comes_from_a_file_or_standard_input() {
         run(folder.path(), &["get", "cache:svc:/a", "--raw"]).out,
         "[1,2]"
     );
+}
+
+/// Several servers are one store, and their URL is shown without its password.
+#[test]
+fn a_cluster_and_sentinels_are_stores_like_others() {
+    let password = ["--requirepass", "hunter2", "--masterauth", "hunter2"];
+    let cluster = RedisCluster::start_with(3, &password);
+    let sentinels = RedisSentinels::start_as("watch", "hunter2", &password);
+    let of_sentinels = sentinels.url() + "?sentinel_user=watch&sentinel_password=hunter2";
+    let folder = tempfile::tempdir().unwrap();
+    for url in [cluster.url().replace("://", "://:hunter2@"), of_sentinels] {
+        let larder = |args: &[&str]| {
+            let mut command = larder(folder.path());
+            Answer::from(command.args(args).env("REDIS_URL", &url).output().unwrap())
+        };
+        // A command has 100 ms for all of its connections, which on a busy machine may not be enough.
+        let done = |args: &[&str]| {
+            let mut answer = larder(args);
+            wait_until(&format!("larder {}", args.join(" ")), || {
+                let is_done = answer.code == 0;
+                if !is_done {
+                    answer = larder(args);
+                }
+                is_done
+            });
+            answer
+        };
+        for index in 0..9 {
+            done(&["set", &format!("cache:svc:/{index}"), "1"]);
+        }
+        let keys = done(&["keys", "cache:svc:*"]).out;
+        assert_eq!(keys.matches("cache:svc:/").count(), 9, "{keys}");
+        let stats = json(&done(&["stats", "--json"]));
+        assert!(stats.to_string().contains('9'), "{stats}");
+        let config = done(&["config"]).out;
+        let shown = url.split("://").next().unwrap();
+        assert!(
+            config.contains(&format!("{shown}://127.0.0.1:")),
+            "{config}"
+        );
+        assert!(!config.contains("hunter2"), "{config}");
+        let cleared = done(&["clear", "cache:svc:*", "--yes"]);
+        assert!(cleared.out.contains('9'), "{}", cleared.out);
+    }
 }

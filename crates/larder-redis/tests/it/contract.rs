@@ -5,7 +5,7 @@ use std::sync::Arc;
 use larder_redis::{Options, RedisStore, RedisUrl, Tls};
 use larder_testing::certificates::Authority;
 use larder_testing::contract;
-use larder_testing::redis::RedisServer;
+use larder_testing::redis::{RedisCluster, RedisSentinels, RedisServer};
 
 use crate::rights::LEAST;
 use crate::tls::presenting;
@@ -84,4 +84,31 @@ async fn over_a_socket_file_with_a_password_in_another_database() {
     let socket = server.socket().display().to_string();
     let host = "unix://:p%40ss%2Fword@";
     check(&format!("{host}{socket}?db=3")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_sentinels() {
+    check(&RedisSentinels::start().url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_sentinels_with_passwords_of_their_own() {
+    let arguments = ["--requirepass", "pass", "--masterauth", "pass"];
+    let sentinels = RedisSentinels::start_as("watch", "sentry", &arguments);
+    let url = sentinels.url() + "/3?sentinel_user=watch&sentinel_password=sentry";
+    check(&url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_a_cluster() {
+    check(&RedisCluster::start().url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_a_cluster_as_a_user_with_the_least_rights() {
+    let rights = format!("{LEAST} +cluster|slots +cluster|shards +cluster|nodes +asking");
+    let mut arguments = vec!["--user", "larder", "on"];
+    arguments.extend(rights.split(' '));
+    let cluster = RedisCluster::start_with(3, &arguments);
+    check(&cluster.url().replace("://", "://larder:pass@")).await;
 }

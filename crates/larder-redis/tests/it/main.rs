@@ -3,21 +3,26 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cancelled_reads;
+mod cluster_changes;
 mod contract;
 mod faults;
 mod foreign_entries;
 mod held_back;
 mod hostile_server;
+mod learned_addresses;
 mod log;
+mod moving_slots;
 mod no_runtime;
 mod patterns;
 mod rights;
 mod said_once;
 mod scripted;
 mod secrets;
+mod sentinel_changes;
 mod shifted_replies;
 mod survey;
 mod tls;
+mod traffic;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,6 +49,15 @@ fn connect(url: &str) -> Arc<RedisStore> {
 
 fn connect_with(url: &str, options: Options) -> Arc<RedisStore> {
     Arc::new(RedisStore::connect(RedisUrl::parse(url).unwrap(), options))
+}
+
+/// One for what is not about time: a busy machine is no fault.
+fn connect_patiently(url: &str) -> Arc<RedisStore> {
+    let options = Options {
+        deadline: Duration::from_secs(5),
+        ..Options::default()
+    };
+    connect_with(url, options)
 }
 
 /// Waits until a read finds the value; answers how long that took.

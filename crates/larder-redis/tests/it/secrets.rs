@@ -9,7 +9,7 @@ use larder_testing::redis::RedisServer;
 
 use crate::log::Log;
 use crate::scripted::scripted;
-use crate::{connect, connect_with, key, until_found};
+use crate::{connect, connect_patiently, connect_with, key, until_found};
 
 const CANARY: &str = "canary-hunter2";
 
@@ -37,6 +37,24 @@ async fn a_password_is_in_no_error_no_name_and_no_log() {
     assert!(logged.contains("store away"), "{logged}");
     assert!(!shown.contains("hunter2"), "{shown}");
     assert!(!logged.contains("hunter2"), "{logged}");
+}
+
+/// Not of the servers, and not of the Sentinels.
+#[tokio::test]
+async fn a_password_for_several_servers_is_not_shown_either() {
+    let server = RedisServer::start_with(&["--requirepass", "other"]);
+    let port = server.port();
+    for url in [
+        format!("redis+cluster://us:{CANARY}@127.0.0.1:{port},127.0.0.1:{port}"),
+        format!("redis+sentinel://us:{CANARY}@127.0.0.1:{port}/m?sentinel_password={CANARY}"),
+    ] {
+        let log = Log::start();
+        let store = connect_patiently(&url);
+        let error = store.get(&key("/a"), Ttl::MAX).await.unwrap_err();
+        let shown = format!("{error} {error:?} {} {}", store.name(), log.text());
+        assert!(shown.contains("check the user and the password"), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
 }
 
 /// Redis 5 repeats a command that it does not know with its arguments.

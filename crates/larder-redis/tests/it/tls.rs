@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use larder_core::{Store as _, Ttl};
 use larder_redis::{Options, Tls, read_certificates, read_key};
 use larder_testing::certificates::{Authority, Signed};
-use larder_testing::redis::RedisServer;
+use larder_testing::redis::{RedisCluster, RedisServer};
 
 use crate::{connect_with, entry, key};
 
@@ -249,4 +249,59 @@ async fn a_plain_port_and_a_proxy_that_strips_get_no_word_of_us() {
     let authority = Authority::new();
     assert_refused(&with_password, trusting(&authority), "its TLS port").await;
     assert!(!proxy.heard(CANARY) && !proxy.heard("HELLO"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_node_of_a_cluster_is_checked_and_so_is_one_that_a_node_tells() {
+    let authority = Authority::new();
+    let own = authority.sign("server", HERE);
+    let file = |path: &std::path::Path| path.display().to_string();
+    let (certificate, key_file) = (file(&own.certificate), file(&own.key));
+    let roots = file(&authority.certificate());
+    let arguments = [
+        ["--tls-cluster", "yes"],
+        ["--tls-replication", "yes"],
+        ["--tls-auth-clients", "no"],
+        ["--tls-cert-file", &certificate],
+        ["--tls-key-file", &key_file],
+        ["--tls-ca-cert-file", &roots],
+    ];
+    let cluster = RedisCluster::start_with(2, &arguments.concat());
+    let store = connect_with(&cluster.tls_url(), patient(trusting(&authority)));
+    let keys: Vec<_> = (0..20).map(|index| key(&format!("/{index}"))).collect();
+    let written = store.set_many(keys.iter().map(|key| entry(key, "1")).collect());
+    assert!(
+        written
+            .await
+            .unwrap()
+            .iter()
+            .all(|written| written.is_stored())
+    );
+    // One that is sent elsewhere goes there by TLS.
+    let slots = cluster.slots_of_keys(keys.iter().map(|key| key.as_str()));
+    let of_first = slots
+        .iter()
+        .position(|slot| cluster.slots_of(0).contains(slot));
+    let index = of_first.unwrap();
+    store.delete(&keys[index..=index]).await.unwrap();
+    cluster.mover(0, 1).move_slot(slots[index]);
+    assert!(
+        store
+            .set(entry(&keys[index], "2"))
+            .await
+            .unwrap()
+            .is_stored()
+    );
+    let found = store.get_many(&keys, Ttl::MAX).await.unwrap();
+    assert!(found.iter().all(Option::is_some));
+
+    assert_refused(&cluster.tls_url(), Tls::default(), "certificate").await;
+    for scheme in ["rediss+cluster", "rediss+sentinel"] {
+        let plain = cluster.nodes[0].url().replace("redis", scheme);
+        let plain = connect_with(&format!("{plain}/0"), patient(trusting(&authority)));
+        assert!(
+            plain.get(&keys[0], Ttl::MAX).await.is_err(),
+            "no falling back to plain"
+        );
+    }
 }

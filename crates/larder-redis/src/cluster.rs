@@ -1,0 +1,321 @@
+//! A Cluster: each command goes to the master of its key's slot, and from there to where that says.
+//!
+//! Only masters are asked. What a node answers in place of doing something (`MOVED`, `ASK`, …) is followed within the
+//! deadline, a few times at the most, and only to nodes that belong to the Cluster by what its nodes tell: our password
+//! goes nowhere else.
+
+pub(crate) mod map;
+pub(crate) mod redirect;
+pub(crate) mod slots;
+mod survey;
+pub(crate) mod topology;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use larder_core::StoreError;
+use tokio::time::{Instant, timeout_at};
+
+use crate::cluster::map::Map;
+use crate::cluster::redirect::Refusal;
+use crate::cluster::slots::slot;
+use crate::cluster::survey::Surveyor;
+use crate::command::{Command, Expect};
+use crate::node::{Node, Options};
+use crate::resp::Value;
+use crate::servers::Outcome;
+use crate::url::RedisUrl;
+use crate::url::hosts::Host;
+
+/// So often a command is sent on, and no more.
+const MOST_REDIRECTS: u32 = 5;
+/// So long a command waits that is to be tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(5);
+
+const ASKING: &[&[u8]] = &[b"ASKING"];
+const PING: &[&[u8]] = &[b"PING"];
+
+/// The masters of a Cluster.
+pub(crate) struct Cluster {
+    deadline: Duration,
+    surveyor: Surveyor,
+}
+
+/// A command on its way: which it is, and whether it goes where a node said to ask this once.
+struct Step {
+    index: usize,
+    ask: Option<Arc<Node>>,
+}
+
+/// What goes to one node at once.
+struct Batch {
+    node: Arc<Node>,
+    steps: Vec<Step>,
+}
+
+/// What comes after an answer.
+enum Next {
+    Done,
+    /// It is sent again: to its owner, or this once to that node.
+    Again(Option<Arc<Node>>),
+    /// The same, once it is known anew who the nodes are.
+    AgainWhenSurveyed,
+    /// The same, a little later.
+    AgainLater,
+}
+
+impl Next {
+    /// The node that is asked this once in place of the owner.
+    fn node(self) -> Option<Arc<Node>> {
+        match self {
+            Self::Again(node) => node,
+            Self::Done | Self::AgainWhenSurveyed | Self::AgainLater => None,
+        }
+    }
+}
+
+impl Cluster {
+    /// Begins to look for the nodes, and returns at once.
+    pub(crate) fn start(url: RedisUrl, seeds: Vec<Host>, options: Options) -> Self {
+        Self {
+            deadline: options.deadline,
+            surveyor: Surveyor::start(url, seeds, options),
+        }
+    }
+
+    /// The owner of a key, if it is known at once.
+    pub(crate) fn owner(&self, key: &[u8]) -> Option<Arc<Node>> {
+        self.surveyor.map()?.owner(slot(key))
+    }
+
+    /// All masters that own slots, in the order of their hosts.
+    pub(crate) async fn all(&self) -> Result<Vec<Arc<Node>>, StoreError> {
+        let deadline = Instant::now() + self.deadline;
+        Ok(self.surveyor.first_map(deadline).await?.owning())
+    }
+
+    pub(crate) fn surveyor(&self) -> &Surveyor {
+        &self.surveyor
+    }
+
+    /// Sends a command, whose key is its first argument, and follows it.
+    pub(crate) async fn ask_one(&self, command: Command<'_>) -> Outcome {
+        let deadline = Instant::now() + self.deadline;
+        let map = self.surveyor.first_map(deadline).await?;
+        let node = owner(&map, &command)?;
+        let outcome = node.ask_one(command).await;
+        match self.next(&map, &node, &command, &outcome) {
+            Next::Done => outcome,
+            next => {
+                let mut outcomes = [outcome];
+                let again = vec![(0, next)];
+                self.follow(&[command], again, &mut outcomes, deadline)
+                    .await;
+                let [outcome] = outcomes;
+                outcome
+            }
+        }
+    }
+
+    /// Sends commands, each with its key as the first argument: at once to all their nodes.
+    pub(crate) async fn ask(&self, commands: &[Command<'_>]) -> Vec<Outcome> {
+        let deadline = Instant::now() + self.deadline;
+        let map = match self.surveyor.first_map(deadline).await {
+            Ok(map) => map,
+            Err(error) => return vec![Err(error); commands.len()],
+        };
+        let steps = (0..commands.len()).map(|index| Step { index, ask: None });
+        let mut outcomes = vec![Err(StoreError::NotBegun); commands.len()];
+        let again = self
+            .round(&map, commands, steps.collect(), &mut outcomes, None)
+            .await;
+        self.follow(commands, again, &mut outcomes, deadline).await;
+        outcomes
+    }
+
+    /// Follows commands that are to be sent again, until each is done, has gone too far, or the time is over.
+    async fn follow(
+        &self,
+        commands: &[Command<'_>],
+        mut again: Vec<(usize, Next)>,
+        outcomes: &mut [Outcome],
+        deadline: Instant,
+    ) {
+        for _ in 0..MOST_REDIRECTS {
+            if again.is_empty() {
+                return;
+            }
+            self.wait_for(&again, deadline).await;
+            let Some(map) = self.surveyor.map().filter(|_| Instant::now() < deadline) else {
+                break;
+            };
+            let steps = again.into_iter().map(|(index, next)| Step {
+                index,
+                ask: next.node(),
+            });
+            let steps = steps.collect();
+            again = self
+                .round(&map, commands, steps, outcomes, Some(deadline))
+                .await;
+        }
+        let error = match Instant::now() < deadline {
+            true => StoreError::Refused(format!(
+                "the Cluster sent it on more than {MOST_REDIRECTS} times"
+            )),
+            // All it has is a refusal: nothing happened.
+            false => StoreError::NotBegun,
+        };
+        for (index, _) in again {
+            outcomes[index] = Err(error.clone());
+        }
+    }
+
+    /// Waits once for what all of them wait for.
+    async fn wait_for(&self, again: &[(usize, Next)], deadline: Instant) {
+        let any = |wanted: fn(&Next) -> bool| again.iter().any(|(_, next)| wanted(next));
+        if any(|next| matches!(next, Next::AgainWhenSurveyed)) {
+            self.surveyor.surveyed(deadline).await;
+        } else if any(|next| matches!(next, Next::AgainLater)) {
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+    }
+
+    /// Sends commands to their nodes, and says which are to be sent again.
+    async fn round(
+        &self,
+        map: &Map,
+        commands: &[Command<'_>],
+        steps: Vec<Step>,
+        outcomes: &mut [Outcome],
+        deadline: Option<Instant>,
+    ) -> Vec<(usize, Next)> {
+        let mut batches: Vec<Batch> = Vec::new();
+        for step in steps {
+            let node = match &step.ask {
+                Some(node) => Arc::clone(node),
+                None => match owner(map, &commands[step.index]) {
+                    Ok(node) => node,
+                    Err(error) => {
+                        self.surveyor.request();
+                        outcomes[step.index] = Err(error);
+                        continue;
+                    }
+                },
+            };
+            match batches
+                .iter_mut()
+                .find(|batch| Arc::ptr_eq(&batch.node, &node))
+            {
+                Some(batch) => batch.steps.push(step),
+                None => batches.push(Batch {
+                    node,
+                    steps: vec![step],
+                }),
+            }
+        }
+        let answers = join_all(batches.iter().map(|batch| batch.ask(commands, deadline)));
+        let mut again = Vec::new();
+        for (batch, answers) in std::iter::zip(&batches, answers.await) {
+            for (step, outcome) in std::iter::zip(&batch.steps, answers) {
+                match self.next(map, &batch.node, &commands[step.index], &outcome) {
+                    Next::Done => {}
+                    next => again.push((step.index, next)),
+                }
+                outcomes[step.index] = outcome;
+            }
+        }
+        again
+    }
+
+    /// What comes after a node's answer. Only what was certainly not done is sent again.
+    fn next(&self, map: &Map, node: &Arc<Node>, command: &Command<'_>, outcome: &Outcome) -> Next {
+        let error = match outcome {
+            Ok(Some(Value::Error(error))) => error,
+            Ok(_) => return Next::Done,
+            Err(StoreError::Busy) => return Next::Done,
+            Err(_) => {
+                self.surveyor.request();
+                return Next::Done;
+            }
+        };
+        let asked = node.url().host();
+        let Some(refusal) = asked.and_then(|host| Refusal::read(error, &host)) else {
+            return Next::Done;
+        };
+        match refusal {
+            Refusal::Moved(host) => match map.place(&host) {
+                Some(place) => {
+                    map.settle(slot(key(command)), place);
+                    self.surveyor.request();
+                    Next::Again(None)
+                }
+                None => Next::AgainWhenSurveyed,
+            },
+            Refusal::Ask(host) => match map.node(&host) {
+                Some(node) => Next::Again(Some(node)),
+                None => Next::AgainWhenSurveyed,
+            },
+            Refusal::TryAgain => Next::AgainLater,
+            Refusal::Down => {
+                self.surveyor.request();
+                Next::Done
+            }
+            Refusal::ReadOnly => {
+                node.greet_again("it is a replica now");
+                self.surveyor.request();
+                Next::Done
+            }
+        }
+    }
+}
+
+impl Batch {
+    /// Sends what is to go there, and answers for each step. With a deadline: by then; else within the node's own.
+    async fn ask(&self, commands: &[Command<'_>], deadline: Option<Instant>) -> Vec<Outcome> {
+        let mut all = Vec::with_capacity(self.steps.len());
+        for step in &self.steps {
+            let command = commands[step.index];
+            if step.ask.is_none() {
+                all.push(command);
+                continue;
+            }
+            all.push(Command::new(ASKING, Expect::Ok));
+            all.push(command);
+            // Where its guard stops the command, ASKING must not count for what comes next.
+            all.push(Command::new(PING, Expect::Text));
+        }
+        let answers = match deadline {
+            None => self.node.ask(&all).await,
+            Some(deadline) => match timeout_at(deadline, self.node.ask(&all)).await {
+                Ok(answers) => answers,
+                Err(_late) => Err(StoreError::TimedOut),
+            },
+        };
+        match answers {
+            Err(error) => vec![Err(error); self.steps.len()],
+            Ok(values) => {
+                let mut values = values.into_iter();
+                let answer = |step: &Step| {
+                    if step.ask.is_none() {
+                        return Ok(values.next().flatten());
+                    }
+                    let value = values.nth(1).flatten();
+                    values.next();
+                    Ok(value)
+                };
+                self.steps.iter().map(answer).collect()
+            }
+        }
+    }
+}
+
+fn key<'a>(command: &Command<'a>) -> &'a [u8] {
+    command.arguments.get(1).copied().unwrap_or_default()
+}
+
+fn owner(map: &Map, command: &Command<'_>) -> Result<Arc<Node>, StoreError> {
+    let slot = slot(key(command));
+    map.owner(slot)
+        .ok_or_else(|| StoreError::Away(format!("slot {slot} of the Cluster has no master")))
+}

@@ -1,0 +1,200 @@
+//! The servers behind a store, and which of them a command goes to.
+
+use std::sync::Arc;
+
+use larder_core::StoreError;
+
+use crate::cluster::Cluster;
+use crate::cluster::map::Map;
+use crate::cluster::topology::Moves;
+use crate::command::Command;
+use crate::node::{Node, Options};
+use crate::probe::Purpose;
+use crate::resp::Value;
+use crate::sentinel::Watched;
+use crate::url::RedisUrl;
+use crate::url::hosts::Behind;
+
+/// What came of a command: its reply, or nothing if its guard did not let it through.
+pub(crate) type Outcome = Result<Option<Value>, StoreError>;
+
+/// One server, one of several, or several at once.
+pub(crate) enum Servers {
+    One(Arc<Node>),
+    Watched(Watched),
+    Cluster(Cluster),
+}
+
+/// The servers to be walked over, one after the other.
+pub(crate) struct Walk {
+    pub(crate) nodes: Vec<Arc<Node>>,
+    /// In a Cluster: what it was before, and the order of its nodes.
+    begun: Option<(Arc<Map>, Vec<String>)>,
+}
+
+impl Servers {
+    /// Begins to connect to what a URL names, and returns at once.
+    pub(crate) fn start(url: RedisUrl, options: Options) -> Self {
+        match url.behind.clone() {
+            Behind::One => Self::One(Arc::new(Node::start(url, Purpose::Entries, options))),
+            Behind::Sentinels(sentinels) => Self::Watched(Watched::start(url, &sentinels, options)),
+            Behind::Cluster(seeds) => Self::Cluster(Cluster::start(url, seeds, options)),
+        }
+    }
+
+    pub(crate) fn url(&self) -> &RedisUrl {
+        match self {
+            Self::One(node) => node.url(),
+            Self::Watched(watched) => watched.url(),
+            Self::Cluster(cluster) => cluster.surveyor().url(),
+        }
+    }
+
+    /// Sends a command whose key, if it has one, is its first argument.
+    pub(crate) async fn ask_one(&self, command: Command<'_>) -> Outcome {
+        match self {
+            Self::One(node) => heed(node, node.ask_one(command).await),
+            Self::Watched(watched) => {
+                let master = watched.master().await?;
+                let outcome = heed(&master, master.ask_one(command).await);
+                watched.heed(&outcome);
+                outcome
+            }
+            Self::Cluster(cluster) => cluster.ask_one(command).await,
+        }
+    }
+
+    /// Sends commands together, each with its key as the first argument; in a Cluster it must be its only one.
+    pub(crate) async fn ask(&self, commands: &[Command<'_>]) -> Vec<Outcome> {
+        let (node, watched) = match self {
+            Self::One(node) => (Arc::clone(node), None),
+            Self::Watched(watched) => match watched.master().await {
+                Ok(master) => (master, Some(watched)),
+                Err(error) => return vec![Err(error); commands.len()],
+            },
+            Self::Cluster(cluster) => return cluster.ask(commands).await,
+        };
+        let outcomes: Vec<Outcome> = match node.ask(commands).await {
+            Ok(values) => values.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error); commands.len()],
+        };
+        let outcomes = outcomes.into_iter().map(|outcome| heed(&node, outcome));
+        let outcomes: Vec<Outcome> = outcomes.collect();
+        if let (Some(watched), Some(outcome)) = (watched, outcomes.first()) {
+            watched.heed(outcome);
+        }
+        outcomes
+    }
+
+    /// Sends a command for whose reply nobody waits; drops it if its server is not there.
+    pub(crate) fn tell(&self, key: &[u8], command: impl FnOnce(&Node)) {
+        let node = match self {
+            Self::One(node) => Some(Arc::clone(node)),
+            Self::Watched(watched) => watched.trusted(),
+            Self::Cluster(cluster) => cluster.owner(key),
+        };
+        if let Some(node) = node {
+            command(&node);
+        }
+    }
+
+    /// How many keys one command may name.
+    pub(crate) fn keys_per_command(&self) -> usize {
+        match self {
+            Self::One(_) | Self::Watched(_) => usize::MAX,
+            // Those of one slot could go together, but hardly ever are there two.
+            Self::Cluster(_) => 1,
+        }
+    }
+
+    /// A server of [`Servers::all`] did not answer: another may have taken over.
+    pub(crate) fn doubt(&self) {
+        match self {
+            Self::One(_) => {}
+            Self::Watched(watched) => watched.doubt(),
+            Self::Cluster(cluster) => {
+                cluster.surveyor().request();
+            }
+        }
+    }
+
+    /// Whether the servers of one walk may be others than those of the next.
+    pub(crate) fn can_change(&self) -> bool {
+        !matches!(self, Self::One(_))
+    }
+
+    /// Whether there is a server at all: then another may soon take over for one that is away.
+    pub(crate) fn is_any_there(&self) -> bool {
+        match self {
+            Self::One(node) => node.is_connected(),
+            Self::Watched(watched) => watched
+                .trusted()
+                .is_some_and(|master| master.is_connected()),
+            Self::Cluster(cluster) => {
+                let map = cluster.surveyor().map();
+                map.is_some_and(|map| map.nodes().iter().any(|node| node.is_connected()))
+            }
+        }
+    }
+
+    /// All servers with entries.
+    pub(crate) async fn all(&self) -> Result<Vec<Arc<Node>>, StoreError> {
+        match self {
+            Self::One(node) => Ok(vec![Arc::clone(node)]),
+            Self::Watched(watched) => Ok(vec![watched.master().await?]),
+            Self::Cluster(cluster) => cluster.all().await,
+        }
+    }
+
+    /// Begins a walk over all entries; with what is known to have moved during the walk before.
+    pub(crate) async fn begin_walk(&self, moves: &Moves) -> Result<Walk, StoreError> {
+        let Self::Cluster(cluster) = self else {
+            return Ok(Walk {
+                nodes: self.all().await?,
+                begun: None,
+            });
+        };
+        let map = cluster.surveyor().survey_all().await?;
+        let order = map.topology.scan_order(moves);
+        Ok(Walk {
+            nodes: order.iter().filter_map(|id| map.node_of(id)).collect(),
+            begun: Some((map, order)),
+        })
+    }
+
+    /// Ends a walk: what moved if it may have missed entries that were there all the time.
+    pub(crate) async fn missed_by(&self, walk: &Walk) -> Result<Option<Moves>, StoreError> {
+        match (self, &walk.begun) {
+            (Self::Cluster(cluster), Some((before, order))) => {
+                let after = cluster.surveyor().survey_all().await?;
+                let (before, after) = (&before.topology, &after.topology);
+                let is_covered = after.is_covered_by(order, before);
+                Ok((!is_covered).then(|| after.moves_since(before)))
+            }
+            (Self::Watched(watched), _) => {
+                let master = watched.master().await?;
+                let is_other = !walk.nodes.iter().any(|node| Arc::ptr_eq(node, &master));
+                Ok(is_other.then(Moves::new))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        match self {
+            Self::One(node) => node.close(),
+            Self::Watched(watched) => watched.close(),
+            Self::Cluster(cluster) => cluster.surveyor().close(),
+        }
+    }
+}
+
+/// A server that refuses to write is a master no more: it is asked anew what it is.
+fn heed(node: &Node, outcome: Outcome) -> Outcome {
+    if let Ok(Some(Value::Error(error))) = &outcome
+        && error.starts_with(b"READONLY")
+    {
+        node.greet_again("it is a replica now");
+    }
+    outcome
+}

@@ -1,0 +1,188 @@
+//! The master that Sentinels name changes, while requests go on; and one that they can't be asked about is not trusted.
+
+use std::time::{Duration, Instant};
+
+use larder_core::{Key, Store as _, StoreError, Ttl};
+use larder_redis::RedisStore;
+use larder_testing::redis::{RedisSentinels, RedisServer, wait_until};
+
+use crate::traffic::{Back, Traffic};
+use crate::{connect, connect_patiently, entry, key, until_found};
+
+/// The mark is 1 s.
+const BACK: Duration = Duration::from_secs(10);
+/// What a master acknowledged so long before it died may not have reached its replica.
+const LOST: Duration = Duration::from_secs(1);
+
+fn keys(count: usize) -> Vec<Key> {
+    (0..count).map(|index| key(&format!("/{index}"))).collect()
+}
+
+async fn until_stored(store: &RedisStore, key: &Key) -> Duration {
+    let begin = Instant::now();
+    loop {
+        let written = store.set(entry(key, "1")).await;
+        if written.is_ok_and(|written| written.is_stored()) {
+            return begin.elapsed();
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "never stored");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until most Sentinels name the server as the master.
+fn wait_until_named(sentinels: &RedisSentinels, index: usize) {
+    let port = sentinels.servers[index].port();
+    wait_until("most Sentinels name the new master", || {
+        (0..3)
+            .filter(|&sentinel| sentinels.master_port(sentinel) == port)
+            .count()
+            >= 2
+            && sentinels.servers[index]
+                .cli(&["ROLE"])
+                .starts_with("master")
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_is_killed_has_a_successor_and_no_request_fails() {
+    let mut sentinels = RedisSentinels::start();
+    let (store, probe) = (connect(&sentinels.url()), key("/probe"));
+    until_stored(&store, &probe).await;
+    let traffic = Traffic::start(store.clone(), keys(100), Vec::new());
+    traffic.more(500).await;
+    let killed = Instant::now();
+    sentinels.servers[0].kill();
+    tokio::task::block_in_place(|| wait_until_named(&sentinels, 1));
+    let elected = killed.elapsed();
+    let back = until_stored(&store, &probe).await;
+    traffic.more(500).await;
+    let outcome = traffic.end().await;
+    println!("killed -9: named after {elected:?}, in use {back:?} later; {outcome}");
+    assert_eq!(outcome.failed, 0);
+    assert!(back < BACK, "{back:?}");
+    let lost = |back: &Back| back.deleted <= killed + LOST && killed <= back.deleted + LOST;
+    assert!(outcome.back.iter().all(lost), "{:?}", outcome.back);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_orderly_failover_is_followed_and_no_request_fails() {
+    let sentinels = RedisSentinels::start();
+    let (store, probe) = (connect(&sentinels.url()), key("/probe"));
+    until_stored(&store, &probe).await;
+    let traffic = Traffic::start(store.clone(), keys(100), Vec::new());
+    traffic.more(500).await;
+    let begun = Instant::now();
+    sentinels.fail_over();
+    tokio::task::block_in_place(|| wait_until_named(&sentinels, 1));
+    let named = Instant::now();
+    let new = &sentinels.servers[1];
+    let back = loop {
+        until_stored(&store, &probe).await;
+        if new.cli(&["EXISTS", probe.as_str()]) == "1" {
+            break named.elapsed();
+        }
+        assert!(named.elapsed() < BACK, "the old master is still used");
+        new.cli(&["DEL", probe.as_str()]);
+    };
+    traffic.more(500).await;
+    let outcome = traffic.end().await;
+    println!("SENTINEL FAILOVER: in use {back:?} later; {outcome}");
+    assert_eq!(outcome.failed, 0);
+    // Unlike CLUSTER FAILOVER, it loses what the old master takes until it knows.
+    let lost = |back: &Back| back.deleted >= begun && back.deleted <= named + LOST * 2;
+    assert!(outcome.back.iter().all(lost), "{:?}", outcome.back);
+}
+
+/// The master is there, and answers all who ask it; but another may have been elected.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_no_majority_names_is_not_trusted() {
+    let mut sentinels = RedisSentinels::start();
+    let (store, key) = (connect_patiently(&sentinels.url()), key("/a"));
+    until_stored(&store, &key).await;
+    sentinels.kill_sentinel(0);
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(3) {
+        let found = store.get(&key, Ttl::MAX).await;
+        assert!(
+            matches!(found, Ok(Some(_))),
+            "two of three are enough: {found:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    sentinels.kill_sentinel(1);
+    let begin = Instant::now();
+    let why = loop {
+        match store.get(&key, Ttl::MAX).await {
+            Err(StoreError::Away(why)) => break why,
+            other => assert!(matches!(other, Ok(Some(_))), "{other:?}"),
+        }
+        // 2 s, and a machine that is busy.
+        assert!(
+            begin.elapsed() < Duration::from_secs(4),
+            "it is still trusted"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    println!("not trusted any more after {:?}: {why}", begin.elapsed());
+    assert!(
+        why.contains("no master is named by 2 of 3 Sentinels"),
+        "{why}"
+    );
+    // The naive form goes on reading.
+    assert_eq!(sentinels.servers[0].cli(&["GET", key.as_str()]), "1");
+    assert!(matches!(
+        store.delete(&[key]).await,
+        Err(StoreError::Away(_))
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_the_sentinels_do_not_know_is_said() {
+    let sentinels = RedisSentinels::start();
+    let store = connect_patiently(&sentinels.url().replace("/mymaster", "/other"));
+    let error = store
+        .get(&key("/a"), Ttl::MAX)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("no master called other"), "{error}");
+}
+
+/// A master that is made a replica closes no connection, and answers reads: from data that is not its own any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demoted_master_is_not_read() {
+    let (server, other) = (RedisServer::start(), RedisServer::start());
+    let (store, key) = (connect_patiently(&server.url()), key("/a"));
+    until_stored(&store, &key).await;
+    // A replica of one that never lets it in keeps its old data.
+    other.pause();
+    let port = other.port().to_string();
+    assert_eq!(server.cli(&["REPLICAOF", "127.0.0.1", &port]), "OK");
+    assert_eq!(server.cli(&["GET", key.as_str()]), "1", "the fault bites");
+    let begin = Instant::now();
+    let error = loop {
+        match store.get(&key, Ttl::MAX).await {
+            Err(StoreError::Away(why)) if why.contains("name its master") => break why,
+            other => assert!(!matches!(other, Ok(None)), "{other:?}"),
+        }
+        assert!(begin.elapsed() < Duration::from_secs(5), "it is still read");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(
+        error.contains("it is a replica: name its master"),
+        "{error}"
+    );
+    server.cli(&["REPLICAOF", "NO", "ONE"]);
+    until_found(&store, &key).await;
+    // A write is refused, and says so.
+    server.cli(&["REPLICAOF", "127.0.0.1", &port]);
+    let written = store.set(entry(&key, "2")).await;
+    assert!(!written.is_ok_and(|written| written.is_stored()));
+    let begin = Instant::now();
+    while !matches!(store.get(&key, Ttl::MAX).await, Err(StoreError::Away(_))) {
+        assert!(begin.elapsed() < Duration::from_secs(5), "it is still read");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    other.resume();
+}

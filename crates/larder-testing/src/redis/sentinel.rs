@@ -1,0 +1,180 @@
+//! A master with a replica and three Sentinels that watch over them.
+
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::{RedisServer, free_port, wait_until};
+
+/// By which name the Sentinels know the master.
+const NAME: &str = "mymaster";
+
+/// A running master, its replica, and three Sentinels.
+pub struct RedisSentinels {
+    /// The one that was the master first, and its replica.
+    pub servers: Vec<RedisServer>,
+    sentinels: Vec<Sentinel>,
+    /// Of the servers.
+    password: Option<String>,
+    /// A user of the Sentinels, and a password.
+    watcher: Option<(String, String)>,
+}
+
+struct Sentinel {
+    child: Child,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl RedisSentinels {
+    /// Starts all of them.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(&[], "", None)
+    }
+
+    /// Starts them with these arguments for both servers besides, and Sentinels that know this user alone.
+    #[must_use]
+    pub fn start_as(user: &str, password: &str, arguments: &[&str]) -> Self {
+        let lines = format!(
+            "user default off\nuser {user} on >{password} allchannels +@all\n\
+             sentinel sentinel-user {user}\nsentinel sentinel-pass {password}\n"
+        );
+        Self::start_with(
+            arguments,
+            &lines,
+            Some((user.to_owned(), password.to_owned())),
+        )
+    }
+
+    fn start_with(arguments: &[&str], lines: &str, watcher: Option<(String, String)>) -> Self {
+        let arguments = [&["--repl-diskless-sync-delay", "0"], arguments].concat();
+        let master = RedisServer::start_with(&arguments);
+        let port = master.port().to_string();
+        let replica = RedisServer::start_with(
+            &[&arguments[..], &["--replicaof", "127.0.0.1", &port]].concat(),
+        );
+        wait_until("the replica has all data", || replica.is_in_sync());
+        let password = master.argument("--requirepass").map(str::to_owned);
+        let ports = [free_port(), free_port(), free_port()];
+        let id = |index: usize| format!("{index:040}");
+        let sentinels = (0..ports.len()).map(|index| {
+            let mut text = format!(
+                "port {}\nbind 127.0.0.1\nsentinel myid {}\nsentinel monitor {NAME} 127.0.0.1 {port} 2\n\
+                 sentinel down-after-milliseconds {NAME} 500\nsentinel failover-timeout {NAME} 2000\n\
+                 sentinel known-replica {NAME} 127.0.0.1 {}\n",
+                ports[index],
+                id(index),
+                replica.port()
+            );
+            if let Some(password) = &password {
+                text += &format!("sentinel auth-pass {NAME} {password}\n");
+            }
+            for other in (0..ports.len()).filter(|other| *other != index) {
+                let (port, id) = (ports[other], id(other));
+                text += &format!("sentinel known-sentinel {NAME} 127.0.0.1 {port} {id}\n");
+            }
+            Sentinel::start(ports[index], &(text + lines))
+        });
+        let all = Self {
+            sentinels: sentinels.collect(),
+            servers: vec![master, replica],
+            password,
+            watcher,
+        };
+        for index in 0..ports.len() {
+            // A replica of which nothing was heard for three of these is none to promote: not too short for a busy machine.
+            let debug = "SENTINEL DEBUG info-period 300 ping-period 300 ask-period 100";
+            let debug: Vec<&str> = debug.split(' ').collect();
+            wait_until("a Sentinel answers", || {
+                all.ask_sentinel(index, &debug) == "OK"
+            });
+            wait_until("a Sentinel knows all", || {
+                let master = all.ask_sentinel(index, &["SENTINEL", "MASTER", NAME]);
+                let lines: Vec<&str> = master.lines().collect();
+                let is = |name, value| lines.windows(2).any(|pair| pair == [name, value]);
+                is("num-other-sentinels", "2") && is("num-slaves", "1") && is("flags", "master")
+            });
+        }
+        all
+    }
+
+    /// Its URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let hosts: Vec<String> = self
+            .sentinels
+            .iter()
+            .map(|sentinel| format!("127.0.0.1:{}", sentinel.port))
+            .collect();
+        let who = self
+            .password
+            .as_ref()
+            .map(|password| format!(":{password}@"));
+        let who = who.unwrap_or_default();
+        format!("redis+sentinel://{who}{}/{NAME}", hosts.join(","))
+    }
+
+    /// What a Sentinel answers to `redis-cli`.
+    #[must_use]
+    pub fn ask_sentinel(&self, index: usize, command: &[&str]) -> String {
+        let mut cli = Command::new("redis-cli");
+        cli.args(["-p", &self.sentinels[index].port.to_string()]);
+        if let Some((user, password)) = &self.watcher {
+            cli.args(["--user", user]).env("REDISCLI_AUTH", password);
+        }
+        let output = cli.args(command).output().expect("redis-cli is installed");
+        String::from_utf8_lossy(&output.stdout)
+            .trim_end()
+            .to_owned()
+    }
+
+    /// The port of the master that a Sentinel names.
+    #[must_use]
+    pub fn master_port(&self, index: usize) -> u16 {
+        let named = self.ask_sentinel(index, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]);
+        let port = named.lines().nth(1).and_then(|port| port.parse().ok());
+        port.unwrap_or_else(|| panic!("no master is named: {named}"))
+    }
+
+    /// Begins an orderly failover.
+    pub fn fail_over(&self) {
+        assert_eq!(self.ask_sentinel(0, &["SENTINEL", "FAILOVER", NAME]), "OK");
+    }
+
+    /// `kill -9` of a Sentinel.
+    pub fn kill_sentinel(&mut self, index: usize) {
+        self.sentinels[index].end();
+    }
+}
+
+impl Sentinel {
+    fn start(port: u16, text: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for a Sentinel");
+        let path = folder.path().join("sentinel.conf");
+        std::fs::write(&path, text).expect("its settings");
+        let child = Command::new("redis-server")
+            .arg(path)
+            .arg("--sentinel")
+            .current_dir(folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed (scripts/test does)");
+        Self {
+            child,
+            port,
+            _folder: folder,
+        }
+    }
+
+    fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
