@@ -106,9 +106,8 @@ async fn over_a_cluster() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_a_cluster_as_a_user_with_the_least_rights() {
-    let rights = format!("{LEAST} +cluster|slots +cluster|shards +cluster|nodes +asking");
-    let mut arguments = vec!["--user", "larder", "on"];
-    arguments.extend(rights.split(' '));
+    let mut arguments = least_user();
+    arguments.extend("+cluster|slots +cluster|shards +cluster|nodes +asking".split(' '));
     let cluster = RedisCluster::start_with(3, &arguments);
     check(&cluster.url().replace("://", "://larder:pass@")).await;
 }
