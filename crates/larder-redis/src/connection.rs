@@ -29,8 +29,9 @@ const MAX_WAITING_BYTES: usize = 64 << 20;
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// So many heartbeats in a row without a word, while replies are due, and it is not: after 1 to 1.5 s.
 const SILENT_BEATS: u32 = 3;
-/// The least room that is read into at once.
-const READ_BYTES: usize = 16 << 10;
+/// The least room that is read into at once. Values share what they were read into, so more room is fewer buffers: with
+/// 16 KiB, answers of 10 KiB took 4 % longer.
+const READ_BYTES: usize = 64 << 10;
 /// Into so many parts the replies that are there or due are divided when they are handed out: with 64 and with 256 callers
 /// at once that gave twice the throughput of all in one part, with 16 half as much again.
 const PARTS: usize = 8;
