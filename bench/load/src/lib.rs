@@ -15,7 +15,7 @@ mod zipf;
 
 pub use larder_model::Key;
 pub use scene::{Act, Runtime, Scene};
-pub use side::{Prepared, serve};
+pub use side::{Prepared, Round, serve};
 #[cfg(feature = "tasks")]
 pub use tasks::Tasks;
 pub use threads::on_threads;
