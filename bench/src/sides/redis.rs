@@ -57,11 +57,10 @@ pub(super) fn connect(tasks: &Tasks, scene: &Scene) -> Result<RedisStore, Error>
 }
 
 pub(super) async fn fill(store: &dyn Store, keys: &[Key], value_bytes: usize) -> Result<(), Error> {
-    let value = value(value_bytes);
     for keys in keys.chunks(BATCH) {
         let entry = |key: &Key| NewEntry {
             key: key.clone(),
-            bytes: value.clone(),
+            bytes: value(key, value_bytes),
             ttl: Ttl::MAX,
             guard: Guard::Always,
         };
