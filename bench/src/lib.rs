@@ -12,6 +12,7 @@ mod http;
 mod in_process;
 mod load;
 mod machine;
+mod redis_cluster;
 mod redis_hits;
 mod report;
 mod results;
@@ -113,6 +114,7 @@ fn measure(args: &Args) -> anyhow::Result<ExitCode> {
     in_process::measure(&mut report)?;
     embedded::measure(&mut report)?;
     redis_hits::measure(&mut report)?;
+    redis_cluster::measure(&mut report)?;
     http::measure(&mut report)?;
     costs::measure(&mut report)?;
     growth::measure(&mut report)?;

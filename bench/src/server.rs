@@ -64,7 +64,8 @@ impl Server {
         Self::start(&mut command, port)
     }
 
-    /// An axum route of the peers' workspace: `memory FILE` or `redis URL KEY`.
+    /// An axum route of the peers' workspace: `LOOP memory FILE` or `LOOP redis URL KEY`, where the accept loop is
+    /// `larder` or `axum`.
     pub(crate) fn axum(arguments: &[&str]) -> anyhow::Result<Self> {
         let port = free_port();
         let mut command = Command::new(peer_binary("axum")?);

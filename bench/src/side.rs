@@ -105,6 +105,11 @@ impl Side {
         Ok(1e6 / self.round()?)
     }
 
+    /// One round: what an operation took, in microseconds.
+    pub(crate) fn micros(&mut self) -> anyhow::Result<f64> {
+        Ok(self.round()? / 1e3)
+    }
+
     /// Begins a round; [`Side::finish`] waits for its end.
     pub(crate) fn begin(&mut self) -> anyhow::Result<()> {
         self.ask("round")

@@ -13,6 +13,9 @@ pub struct Prepared<R> {
     pub round: R,
 }
 
+/// A round of a side with several forms, each of which has its own.
+pub type Round = Box<dyn FnMut() -> Result<f64, Error>>;
+
 /// Prepares a side, says `ready` and how much an entry took (bytes), and answers until nobody asks any more:
 /// `round` with what an operation took (ns), `costs` with what one cost: allocations, allocated bytes, wake-ups.
 ///

@@ -4,16 +4,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use larder_bench_load::{
     Act, Error, Key, Prepared, Scene, keys, nanos_each, requests, serve as answer, value,
+    values_to_set,
 };
 use larder_core::{Cache, Guard, NewEntry, Service, Store, Ttl};
 use larder_embedded::{EmbeddedStore, Options};
 
 /// So many tasks set at the same time.
 const TASKS: usize = 256;
+/// So many entries are made at once when a store is filled.
+const FILLED_AT_ONCE: usize = 100_000;
 /// More than an entry takes on the disk beside its value, in bytes.
 const OVERHEAD: u64 = 896;
+
+/// Keys with their values.
+type Entries = Arc<[(Key, Bytes)]>;
 
 pub(crate) fn serve(scene: Vec<String>) -> Result<(), Error> {
     answer(scene, |scene| {
@@ -24,22 +31,27 @@ pub(crate) fn serve(scene: Vec<String>) -> Result<(), Error> {
             .enable_all()
             .build()?;
         let store = open(Path::new(&scene.place), scene)?;
-        let value_bytes = scene.value_bytes;
         if scene.fill {
-            runtime.block_on(set_all(&store, &all, value_bytes))?;
+            for keys in all.chunks(FILLED_AT_ONCE) {
+                let entry = |key: &Key| (key.clone(), value(key, scene.value_bytes));
+                let entries = keys.iter().map(entry).collect();
+                runtime.block_on(set_all(&store, entries))?;
+            }
         }
         let stats = runtime.block_on(store.stats())?;
         let cache = Cache::builder(Service::new("bench")?)
             .store(Arc::clone(&store) as Arc<dyn Store>)
             .build();
-        let writes: Vec<Key> = match scene.act {
-            Act::Hit => Vec::new(),
+        let act = scene.act;
+        let values = values_to_set(scene, &all);
+        let writes: Entries = match act {
+            Act::Hit => [].into(),
             Act::Set => requests
                 .iter()
-                .map(|request| all[*request as usize].clone())
+                .map(|request| *request as usize)
+                .map(|at| (all[at].clone(), values[at].clone()))
                 .collect(),
         };
-        let act = scene.act;
         let round = move || {
             let mut result = Ok(());
             let nanos = nanos_each(requests.len(), || {
@@ -49,7 +61,7 @@ pub(crate) fn serve(scene: Vec<String>) -> Result<(), Error> {
                             look_up(&cache, &all, &requests).await;
                             Ok(())
                         }
-                        Act::Set => set_all(&store, &writes, value_bytes).await,
+                        Act::Set => set_all(&store, Arc::clone(&writes)).await,
                     }
                 });
             });
@@ -80,20 +92,14 @@ async fn look_up(cache: &Cache, keys: &[Key], requests: &[u32]) {
     }
 }
 
-/// Sets keys from many tasks at once.
-async fn set_all(
-    store: &Arc<EmbeddedStore>,
-    keys: &[Key],
-    value_bytes: usize,
-) -> Result<(), Error> {
-    let keys: Arc<[Key]> = keys.into();
+/// Sets entries from many tasks at once.
+async fn set_all(store: &Arc<EmbeddedStore>, entries: Entries) -> Result<(), Error> {
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..TASKS {
-        let (store, keys) = (Arc::clone(store), Arc::clone(&keys));
+        let (store, entries) = (Arc::clone(store), Arc::clone(&entries));
         tasks.spawn(async move {
-            let value = value(value_bytes);
             let ttl = Ttl::new(Duration::from_secs(3_600)).unwrap_or(Ttl::MAX);
-            for key in keys.iter().skip(task).step_by(TASKS) {
+            for (key, value) in entries.iter().skip(task).step_by(TASKS) {
                 let entry = NewEntry {
                     key: key.clone(),
                     bytes: value.clone(),

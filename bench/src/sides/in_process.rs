@@ -32,7 +32,7 @@ fn filled(keys: &[Key], scene: &Scene) -> Result<Cache, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     runtime.block_on(async {
         for key in keys {
-            let json = Json::parse(value(scene.value_bytes))?;
+            let json = Json::parse(value(key, scene.value_bytes))?;
             let written = cache.set_json(key, json, TTL).await;
             if !written.is_stored() {
                 return Err(written.to_string().into());

@@ -3,6 +3,7 @@
 mod embedded;
 mod in_process;
 mod redis;
+mod redis_cluster;
 
 use clap::ValueEnum;
 use larder_bench_load::Error;

@@ -3,58 +3,64 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_bench_load::{Error, Key, Prepared, Tasks, serve as answer, value};
+use larder_bench_load::{Error, Key, Prepared, Round, Scene, Tasks, serve as answer, value};
 use larder_core::{Cache, Guard, NewEntry, Service, Store, Ttl, Written};
 use larder_redis::{Options, RedisStore, RedisUrl};
+
+use super::redis_cluster;
 
 /// So many are stored at once.
 const BATCH: usize = 1_000;
 
 pub(crate) fn serve(scene: Vec<String>) -> Result<(), Error> {
-    answer(scene, |scene| {
-        let tasks = Tasks::of(scene)?;
-        let service = Service::new("bench")?;
-        let mut caches = Vec::new();
-        for _ in 0..scene.connections {
-            let options = Options {
-                // The marks are about speed: a busy machine is no fault here.
-                deadline: Duration::from_secs(10),
-                ..Options::default()
-            };
-            let _inside = tasks.runtime.enter();
-            let store = RedisStore::connect(RedisUrl::parse(&scene.place)?, options);
-            caches.push(
-                Cache::builder(service.clone())
-                    .store(Arc::new(store))
-                    .build(),
-            );
-        }
-        if scene.fill {
-            let store = Arc::clone(caches[0].store());
-            tasks
-                .runtime
-                .block_on(fill(&*store, &tasks.keys, scene.value_bytes))?;
-        }
-        let round = move || {
-            let caches = caches.clone();
-            tasks.round(move |task, key| {
-                let cache = caches[task % caches.len()].clone();
-                async move { cache.get_json(&key).await.is_some() }
-            })
-        };
-        Ok(Prepared {
-            grown_bytes: 0,
-            round,
-        })
+    answer(scene, |scene| match &*scene.form {
+        "cluster" => redis_cluster::prepare(scene),
+        _ => prepare(scene),
     })
 }
 
-async fn fill(store: &dyn Store, keys: &[Key], value_bytes: usize) -> Result<(), Error> {
-    let value = value(value_bytes);
+fn prepare(scene: &Scene) -> Result<Prepared<Round>, Error> {
+    let tasks = Tasks::of(scene)?;
+    let service = Service::new("bench")?;
+    let mut caches = Vec::new();
+    for _ in 0..scene.connections {
+        let store = Arc::new(connect(&tasks, scene)?);
+        caches.push(Cache::builder(service.clone()).store(store).build());
+    }
+    if scene.fill {
+        let store = Arc::clone(caches[0].store());
+        let filling = fill(&*store, &tasks.keys, scene.value_bytes);
+        tasks.runtime.block_on(filling)?;
+    }
+    let round = move || {
+        let caches = caches.clone();
+        tasks.round(move |task, key| {
+            let cache = caches[task % caches.len()].clone();
+            async move { cache.get_json(&key).await.is_some() }
+        })
+    };
+    Ok(Prepared {
+        grown_bytes: 0,
+        round: Box::new(round),
+    })
+}
+
+pub(super) fn connect(tasks: &Tasks, scene: &Scene) -> Result<RedisStore, Error> {
+    let options = Options {
+        // The marks are about speed: a busy machine is no fault here.
+        deadline: Duration::from_secs(10),
+        ..Options::default()
+    };
+    let _inside = tasks.runtime.enter();
+    let url = RedisUrl::parse(&scene.place)?;
+    Ok(RedisStore::connect(url, options))
+}
+
+pub(super) async fn fill(store: &dyn Store, keys: &[Key], value_bytes: usize) -> Result<(), Error> {
     for keys in keys.chunks(BATCH) {
         let entry = |key: &Key| NewEntry {
             key: key.clone(),
-            bytes: value.clone(),
+            bytes: value(key, value_bytes),
             ttl: Ttl::MAX,
             guard: Guard::Always,
         };

@@ -1,4 +1,5 @@
-//! axum routes without a cache: `PORT memory FILE` answers a file from memory, `PORT redis URL KEY` what one `GET` has.
+//! axum routes without a cache: `PORT LOOP memory FILE` answers a file from memory, `PORT LOOP redis URL KEY` what one
+//! `GET` has. The accept loop is `larder`'s, as the sample service has it, or `axum`'s.
 
 use std::error::Error;
 
@@ -9,23 +10,38 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::serve::ListenerExt as _;
+use larder_http::Limits;
 use redis::AsyncCommands as _;
+use tokio::net::TcpListener;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let (port, router) = match arguments[..] {
-        [port, "memory", file] => (port, from_memory(std::fs::read(file)?.into())),
-        [port, "redis", url, key] => (port, from_redis(url, key.to_owned()).await?),
-        _ => return Err("write PORT memory FILE, or PORT redis URL KEY".into()),
+    let (port, accept_loop, router) = match arguments[..] {
+        [port, accept_loop, "memory", file] => {
+            (port, accept_loop, from_memory(std::fs::read(file)?.into()))
+        }
+        [port, accept_loop, "redis", url, key] => {
+            (port, accept_loop, from_redis(url, key.to_owned()).await?)
+        }
+        _ => return Err("write PORT LOOP memory FILE, or PORT LOOP redis URL KEY".into()),
     };
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port.parse()?)).await?;
-    let listener = listener.tap_io(|stream| {
-        // Answers are sent at once.
-        let _ = stream.set_nodelay(true);
-    });
-    Ok(axum::serve(listener, router).await?)
+    let listener = TcpListener::bind(("127.0.0.1", port.parse()?)).await?;
+    match accept_loop {
+        "larder" => {
+            let never = std::future::pending();
+            Ok(larder_http::serve(listener, router, Limits::default(), never).await?)
+        }
+        "axum" => {
+            let listener = listener.tap_io(|stream| {
+                // Answers are sent at once.
+                let _ = stream.set_nodelay(true);
+            });
+            Ok(axum::serve(listener, router).await?)
+        }
+        other => Err(format!("{other} is no accept loop: write larder or axum").into()),
+    }
 }
 
 fn from_memory(body: Bytes) -> Router {

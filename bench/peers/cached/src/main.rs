@@ -17,7 +17,7 @@ fn main() -> Result<(), Error> {
                 .ttl(Duration::from_secs(3_600))
                 .build()?;
             for key in &all {
-                cache.set(key.clone(), value(scene.value_bytes));
+                cache.set(key.clone(), value(key, scene.value_bytes));
             }
             Ok(cache)
         })?;

@@ -15,7 +15,7 @@ fn main() -> Result<(), Error> {
                 .with_weighter(|key: &Key, value: &Bytes| key.as_str().len() + value.len())
                 .build();
             for key in &all {
-                cache.insert(key.clone(), value(scene.value_bytes));
+                cache.insert(key.clone(), value(key, scene.value_bytes));
             }
             Ok(cache)
         })?;

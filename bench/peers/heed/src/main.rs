@@ -4,7 +4,9 @@ use std::path::Path;
 
 use heed::types::Bytes as HeedBytes;
 use heed::{Database, Env, EnvFlags, EnvOpenOptions};
-use larder_bench_load::{Act, Error, Key, Prepared, keys, nanos_each, requests, serve, value};
+use larder_bench_load::{
+    Act, Error, Key, Prepared, keys, nanos_each, requests, serve, value, values_to_set,
+};
 
 /// So many are put into one transaction.
 const GROUP: usize = 128;
@@ -17,16 +19,17 @@ fn main() -> Result<(), Error> {
         let (act, value_bytes) = (scene.act, scene.value_bytes);
         let bare = Bare::open(Path::new(&scene.place))?;
         if scene.fill {
-            bare.put_all(all.iter(), value_bytes)?;
+            bare.put_all(all.iter().map(|key| (key, value(key, value_bytes))))?;
         }
         let grown_bytes = bare.env.real_disk_size()?;
+        let values = values_to_set(scene, &all);
         let round = move || {
             let mut result = Ok(());
             let nanos = nanos_each(requests.len(), || {
-                let asked = requests.iter().map(|request| &all[*request as usize]);
+                let asked = requests.iter().map(|request| *request as usize);
                 result = match act {
-                    Act::Hit => bare.look_up(asked),
-                    Act::Set => bare.put_all(asked, value_bytes),
+                    Act::Hit => bare.look_up(asked.map(|at| &all[at])),
+                    Act::Set => bare.put_all(asked.map(|at| (&all[at], &values[at]))),
                 };
             });
             result.map(|()| nanos)
@@ -63,16 +66,14 @@ impl Bare {
 
     fn put_all<'a>(
         &self,
-        keys: impl Iterator<Item = &'a Key>,
-        value_bytes: usize,
+        entries: impl Iterator<Item = (&'a Key, impl AsRef<[u8]>)>,
     ) -> Result<(), Error> {
-        let value = value(value_bytes);
-        let mut keys = keys.peekable();
-        while keys.peek().is_some() {
+        let mut entries = entries.peekable();
+        while entries.peek().is_some() {
             let mut txn = self.env.write_txn()?;
-            for key in keys.by_ref().take(GROUP) {
+            for (key, value) in entries.by_ref().take(GROUP) {
                 self.entries
-                    .put(&mut txn, key.as_str().as_bytes(), &value)?;
+                    .put(&mut txn, key.as_str().as_bytes(), value.as_ref())?;
             }
             txn.commit()?;
         }

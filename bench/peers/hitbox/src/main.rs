@@ -7,11 +7,12 @@ use hitbox_backend::format::BincodeFormat;
 use hitbox_derive::cached;
 use hitbox_fn::Cache;
 use hitbox_moka::MokaBackend;
-use larder_bench_load::{Error, Prepared, grown, on_threads, requests, serve, value};
+use larder_bench_load::{Error, Prepared, grown, key, on_threads, requests, serve, value};
 
 #[cached(skip(value_bytes))]
-async fn product(_index: u64, value_bytes: usize) -> String {
-    String::from_utf8_lossy(&value(value_bytes)).into_owned()
+async fn product(index: u64, value_bytes: usize) -> String {
+    let value = key(index as usize).map(|key| value(&key, value_bytes));
+    String::from_utf8_lossy(&value.unwrap_or_default()).into_owned()
 }
 
 fn main() -> Result<(), Error> {

@@ -16,7 +16,7 @@ fn main() -> Result<(), Error> {
                 .time_to_live(Duration::from_secs(3_600))
                 .build();
             for key in &all {
-                cache.insert(key.clone(), value(scene.value_bytes));
+                cache.insert(key.clone(), value(key, scene.value_bytes));
             }
             cache.run_pending_tasks();
             Ok(cache)

@@ -21,7 +21,7 @@ fn main() -> Result<(), Error> {
         let (cache, grown_bytes) = grown(|| {
             let cache = Cache::with_weighter(scene.keys, 8 << 30, ByBytes);
             for key in &all {
-                cache.insert(key.clone(), value(scene.value_bytes));
+                cache.insert(key.clone(), value(key, scene.value_bytes));
             }
             Ok(cache)
         })?;

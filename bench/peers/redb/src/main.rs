@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use larder_bench_load::{Act, Error, Key, Prepared, keys, nanos_each, requests, serve, value};
+use larder_bench_load::{
+    Act, Error, Key, Prepared, keys, nanos_each, requests, serve, value, values_to_set,
+};
 use redb::{Database, Durability, ReadableDatabase as _, TableDefinition};
 
 const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
@@ -18,16 +20,20 @@ fn main() -> Result<(), Error> {
         let file = Path::new(&scene.place).join("entries.redb");
         let database = Database::builder().create(&file)?;
         if scene.fill {
-            put_all(&database, all.iter(), value_bytes)?;
+            put_all(
+                &database,
+                all.iter().map(|key| (key, value(key, value_bytes))),
+            )?;
         }
         let grown_bytes = std::fs::metadata(&file)?.len();
+        let values = values_to_set(scene, &all);
         let round = move || {
             let mut result = Ok(());
             let nanos = nanos_each(requests.len(), || {
-                let asked = requests.iter().map(|request| &all[*request as usize]);
+                let asked = requests.iter().map(|request| *request as usize);
                 result = match act {
-                    Act::Hit => look_up(&database, asked),
-                    Act::Set => put_all(&database, asked, value_bytes),
+                    Act::Hit => look_up(&database, asked.map(|at| &all[at])),
+                    Act::Set => put_all(&database, asked.map(|at| (&all[at], &values[at]))),
                 };
             });
             result.map(|()| nanos)
@@ -38,18 +44,16 @@ fn main() -> Result<(), Error> {
 
 fn put_all<'a>(
     database: &Database,
-    keys: impl Iterator<Item = &'a Key>,
-    value_bytes: usize,
+    entries: impl Iterator<Item = (&'a Key, impl AsRef<[u8]>)>,
 ) -> Result<(), Error> {
-    let value = value(value_bytes);
-    let mut keys = keys.peekable();
-    while keys.peek().is_some() {
+    let mut entries = entries.peekable();
+    while entries.peek().is_some() {
         let mut txn = database.begin_write()?;
         txn.set_durability(Durability::None)?;
         {
-            let mut entries = txn.open_table(ENTRIES)?;
-            for key in keys.by_ref().take(GROUP) {
-                entries.insert(key.as_str().as_bytes(), &*value)?;
+            let mut table = txn.open_table(ENTRIES)?;
+            for (key, value) in entries.by_ref().take(GROUP) {
+                table.insert(key.as_str().as_bytes(), value.as_ref())?;
             }
         }
         txn.commit()?;
