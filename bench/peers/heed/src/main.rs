@@ -13,6 +13,8 @@ const GROUP: usize = 128;
 const MAP_BYTES: usize = 16 << 30;
 
 fn main() -> Result<(), Error> {
+    // As in a service, and as on Larder's side: in a process of one thread glibc's allocator takes no locks.
+    std::thread::spawn(std::thread::park);
     serve(std::env::args().skip(1), |scene| {
         let all = keys(scene.keys)?;
         let requests = requests(scene.keys, scene.operations);
