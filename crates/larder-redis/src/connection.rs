@@ -245,10 +245,6 @@ impl Connection {
         self.lock().is_sending = false;
     }
 
-    fn is_alone(&self) -> bool {
-        self.lock().is_alone()
-    }
-
     fn next_slot(&self) -> Option<Slot> {
         self.lock().slots.pop_front()
     }
@@ -336,9 +332,7 @@ async fn run(
             }
             () = connection.wake.notified(), if batch.is_empty() => {
                 // Others that are ready to send something go first: one batch is cheaper than many.
-                if !connection.is_alone() {
-                    let_others_go_first().await;
-                }
+                let_others_go_first().await;
                 if connection.take(&mut batch, false).is_none() {
                     return Ok("it was ended".to_owned());
                 }
