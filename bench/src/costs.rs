@@ -63,8 +63,7 @@ const ROWS: [Row; 5] = [
         tasks: 1,
         runtime: Runtime::Workers,
         limits: Limits {
-            // Room for the next replies is made while the last is still there: 16 KiB, in two allocations.
-            allocations: 4.1,
+            allocations: 2.2,
             // It waits for its reply.
             wake_ups: Some(1.1),
             instructions: None,
@@ -89,7 +88,7 @@ const ROWS: [Row; 5] = [
         limits: Limits {
             allocations: 2.2,
             wake_ups: Some(0.02),
-            instructions: Some(6_400.0),
+            instructions: Some(6_200.0),
         },
     },
 ];
