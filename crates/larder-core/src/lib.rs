@@ -31,6 +31,7 @@ mod json;
 mod load;
 mod request;
 mod store;
+mod version;
 
 pub use cache::{Answer, Cache, CacheBuilder, LoadError};
 pub use clock::{Clock, CoarseClock};
@@ -45,3 +46,4 @@ pub use store::{
     ClearMode, Cursor, Deleted, Guard, NewEntry, Page, ScannedEntry, Skip, Store, StoreError,
     StoreFuture, StoreStats, Stored, Ttl, Written,
 };
+pub use version::{ENDPOINT_LANES, Stamp, Version, VersionName};

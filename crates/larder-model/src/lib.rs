@@ -4,6 +4,7 @@
 //! - [`Pattern`]: which entries of one service are meant;
 //! - [`Endpoint`]: a method and a route template, and [`Templates`], which finds the most specific one for a path;
 //! - [`Policy`]: whether to cache, and for how long; [`PolicyPatch`] sets some of its fields;
+//! - [`Tag`]: a name that entries can be invalidated by;
 //! - [`Outcome`] and [`Reason`]: what a lookup did, and why;
 //! - [`Window`]: what was measured of an endpoint in a stretch of time;
 //! - [`api`]: the documents that the control plane and its clients exchange;
@@ -21,6 +22,7 @@ mod percent;
 mod policy;
 mod secret;
 mod service;
+mod tag;
 mod variant;
 mod window;
 
@@ -34,5 +36,6 @@ pub use policy::{
 };
 pub use secret::Secret;
 pub use service::Service;
+pub use tag::{MAX_TAG_BYTES, Tag, TagError};
 pub use variant::{KeySecret, Variant};
 pub use window::Window;
