@@ -496,7 +496,7 @@ impl Inner {
                 Written::from(error)
             }
             Ok(written) => {
-                if written == Written::Refused {
+                if matches!(written, Written::Refused | Written::Superseded) {
                     self.counters.add(Count::Refused);
                 }
                 written

@@ -1,19 +1,27 @@
 //! A store in the process alone, bounded in bytes.
 
+mod leases;
+mod versions;
+
 use std::cell::Cell;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder_model::{Key, Pattern};
+use larder_model::{Key, Pattern, Service};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache as QuickCache;
 
 use crate::clock::{Clock, CoarseClock};
+use crate::lease::{Acquired, Lease, Released};
+use crate::proof::Proof;
 use crate::store::{
     ClearMode, Cursor, Deleted, NewEntry, Page, ScannedEntry, Skip, Store, StoreFuture, StoreStats,
     Stored, Ttl, Written,
 };
+use crate::version::{Told, VersionName};
+use leases::Leases;
+use versions::Versions;
 
 /// What an entry costs beside its key's and value's bytes, in bytes, rounded up: resident memory grew by 142 to 150 for
 /// each of 1,000,000 entries, with values of 16, 200 and 1,024 bytes.
@@ -26,6 +34,8 @@ pub struct InProcess {
     entries: QuickCache<Key, Entry, ByBytes>,
     /// Held shared by fills, alone by what deletes: so a fill is wholly before a delete or judged after it.
     fills: RwLock<()>,
+    leases: Leases,
+    versions: Versions,
     clock: Arc<dyn Clock>,
 }
 
@@ -59,6 +69,8 @@ impl InProcess {
         Self {
             entries: QuickCache::with_weighter(expected, max_bytes, ByBytes),
             fills: RwLock::new(()),
+            leases: Leases::new(),
+            versions: Versions::new(),
             clock,
         }
     }
@@ -79,6 +91,8 @@ impl InProcess {
             bytes: entry.bytes,
             ttl: Some(left.min(longest.get())),
             foreign: false,
+            incarnation: 0,
+            proof: None,
         })
     }
 
@@ -101,10 +115,16 @@ impl InProcess {
         if weight > self.entries.shard_capacity() / 2 {
             return Written::Skipped(Skip::TooLarge);
         }
-        let expires_at = self.clock.now().saturating_add(entry.ttl.get());
+        let now = self.clock.now();
+        let expires_at = now.saturating_add(entry.ttl.get());
         let _shared = self.fills.read().unwrap_or_else(PoisonError::into_inner);
         if !entry.guard.allows() {
             return Written::Refused;
+        }
+        match entry.guard.lease() {
+            Some(lease) if !self.leases.end(lease, now, None) => return Written::Refused,
+            Some(_) => {}
+            None => self.leases.end_of(&entry.key),
         }
         let bytes = entry.bytes;
         self.entries.insert(entry.key, Entry { bytes, expires_at });
@@ -140,6 +160,7 @@ impl Store for InProcess {
         let _alone = self.fills.write().unwrap_or_else(PoisonError::into_inner);
         let entries = keys
             .iter()
+            .inspect(|key| self.leases.end_of(key))
             .filter_map(|key| self.entries.remove(key))
             .filter(|(_, entry)| self.is_living(entry))
             .count();
@@ -151,6 +172,10 @@ impl Store for InProcess {
     fn clear(&self, pattern: &Pattern, mode: ClearMode) -> StoreFuture<'_, Deleted> {
         let _alone = self.fills.write().unwrap_or_else(PoisonError::into_inner);
         let entries = Cell::new(0);
+        if mode == ClearMode::Delete {
+            self.leases
+                .end_matching(|key| pattern.matches(key.as_str()));
+        }
         self.entries.retain(|key, entry| {
             let is_meant = pattern.matches(key.as_str());
             entries.set(entries.get() + u64::from(is_meant && self.is_living(entry)));
@@ -159,6 +184,51 @@ impl Store for InProcess {
         StoreFuture::ready(Ok(Deleted {
             entries: entries.get(),
         }))
+    }
+
+    fn acquire(&self, keys: &[Key], time: Duration) -> StoreFuture<'_, Vec<Acquired>> {
+        let at = (self.clock.now(), time);
+        let acquire = |key| self.leases.acquire(key, at, || self.read(key, Ttl::MAX));
+        StoreFuture::ready(Ok(keys.iter().map(acquire).collect()))
+    }
+
+    fn extend(&self, leases: &[Lease], time: Duration) -> StoreFuture<'_, Vec<bool>> {
+        let at = (self.clock.now(), time);
+        let extend = |lease| self.leases.extend(lease, at);
+        StoreFuture::ready(Ok(leases.iter().map(extend).collect()))
+    }
+
+    fn release(&self, leases: &[Lease], released: Released) -> StoreFuture<'_, Vec<bool>> {
+        let now = self.clock.now();
+        let end = |lease| self.leases.end(lease, now, Some(released));
+        StoreFuture::ready(Ok(leases.iter().map(end).collect()))
+    }
+
+    fn versions(&self, service: &Service, names: &[VersionName]) -> StoreFuture<'_, Vec<Told>> {
+        let tell = |name| self.versions.tell(service, name);
+        StoreFuture::ready(Ok(names.iter().map(tell).collect()))
+    }
+
+    fn renew(&self, service: &Service, names: &[VersionName]) -> StoreFuture<'_, ()> {
+        names
+            .iter()
+            .for_each(|name| self.versions.renew(service, name));
+        StoreFuture::ready(Ok(()))
+    }
+
+    fn holds(&self, proof: &Proof) -> bool {
+        self.leases.holds(proof)
+    }
+
+    fn changed(&self, proof: Proof, most: Duration) -> StoreFuture<'_, ()> {
+        StoreFuture::pending(async move {
+            self.leases.changed(proof, most).await;
+            Ok(())
+        })
+    }
+
+    fn incarnation(&self, _key: &Key) -> u64 {
+        0
     }
 
     fn scan(

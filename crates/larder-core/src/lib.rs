@@ -28,7 +28,10 @@ mod form;
 mod governor;
 mod in_process;
 mod json;
+mod lease;
 mod load;
+mod proof;
+mod random;
 mod request;
 mod store;
 mod version;
@@ -41,9 +44,11 @@ pub use governor::{Event, FixedGovernor, Gate, Governor};
 pub use in_process::InProcess;
 pub use json::{Json, NotJson};
 pub use larder_model::*;
+pub use lease::{Acquired, Lease, Released};
+pub use proof::Proof;
 pub use request::RequestScope;
 pub use store::{
     ClearMode, Cursor, Deleted, Guard, NewEntry, Page, ScannedEntry, Skip, Store, StoreError,
     StoreFuture, StoreStats, Stored, Ttl, Written,
 };
-pub use version::{ENDPOINT_LANES, Stamp, Version, VersionName};
+pub use version::{ENDPOINT_LANES, Stamp, Told, Version, VersionName};

@@ -287,5 +287,7 @@ fn just_loaded(json: Bytes) -> Stored {
         bytes: json,
         ttl: None,
         foreign: false,
+        incarnation: 0,
+        proof: None,
     }
 }

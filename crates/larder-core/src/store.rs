@@ -7,9 +7,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder_model::{Key, MAX_DURATION, Pattern};
+use larder_model::{Key, MAX_DURATION, Pattern, Service};
 
 use crate::flight::FillRight;
+use crate::lease::{Acquired, Lease, Released};
+use crate::proof::Proof;
+use crate::version::{Told, VersionName};
 
 /// A store: embedded, Redis, or in the process. Every one passes the contract in `larder-testing`.
 ///
@@ -25,17 +28,45 @@ pub trait Store: Send + Sync + 'static {
     /// [`Store::get`] of many, in their order.
     fn get_many(&self, keys: &[Key], longest: Ttl) -> StoreFuture<'_, Vec<Option<Stored>>>;
 
-    /// Stores an entry, or says why not.
+    /// Stores an entry, or says why not. Ends the lease of its key in the same step.
     fn set(&self, entry: NewEntry) -> StoreFuture<'_, Written>;
 
     /// [`Store::set`] of many: one outcome for each, in their order.
     fn set_many(&self, entries: Vec<NewEntry>) -> StoreFuture<'_, Vec<Written>>;
 
-    /// Deletes entries. No [`Guard::While`] that ended before this call lets a fill through after it.
+    /// Deletes entries, and ends their leases. No [`Guard::While`] that ended before this call lets a fill through after it.
     fn delete(&self, keys: &[Key]) -> StoreFuture<'_, Deleted>;
 
-    /// Deletes, or counts, the entries that a pattern means. What is stored while it runs may stay.
+    /// Deletes, or counts, the entries that a pattern means; their leases end first. What is stored while it runs by others
+    /// than loads may stay.
     fn clear(&self, pattern: &Pattern, mode: ClearMode) -> StoreFuture<'_, Deleted>;
+
+    /// Asks for the leases of keys, each for a time: the right to fill, which one load has in all processes that share the
+    /// store. One answer for each, in their order, each with the entry as it was once the lease was granted or refused.
+    ///
+    /// A lease that was not known to be granted before a load began gives no right to fill.
+    fn acquire(&self, keys: &[Key], time: Duration) -> StoreFuture<'_, Vec<Acquired>>;
+
+    /// Keeps leases for a time from now: those that still hold. A lease that ended is never taken again by this.
+    fn extend(&self, leases: &[Lease], time: Duration) -> StoreFuture<'_, Vec<bool>>;
+
+    /// Gives leases back, those that still hold, and says which did.
+    fn release(&self, leases: &[Lease], released: Released) -> StoreFuture<'_, Vec<bool>>;
+
+    /// The versions of a service that have these names, in their order; those that don't exist are made.
+    fn versions(&self, service: &Service, names: &[VersionName]) -> StoreFuture<'_, Vec<Told>>;
+
+    /// Gives versions new values: every entry that carries an old one is dead.
+    fn renew(&self, service: &Service, names: &[VersionName]) -> StoreFuture<'_, ()>;
+
+    /// Whether what was read with a proof is still so. Takes no lock and does no I/O.
+    fn holds(&self, proof: &Proof) -> bool;
+
+    /// Waits until a proof holds no more, or for so long: a wait that was woken in vain is over, too.
+    fn changed(&self, proof: Proof, most: Duration) -> StoreFuture<'_, ()>;
+
+    /// The life of the server that has a key: see [`Stored::incarnation`].
+    fn incarnation(&self, key: &Key) -> u64;
 
     /// A page of living entries: those a pattern means, or all of all services. Begins at the beginning without
     /// `after`; a page may be shorter than `limit`, even empty, and not be the last.
@@ -134,6 +165,11 @@ pub struct Stored {
     /// Whether a program other than Larder could have written it: then it is not spliced into another document
     /// before its syntax was checked.
     pub foreign: bool,
+    /// The life of the server that told it: another one after a restart or a failover, which may have lost what was
+    /// acknowledged before. 0 where nothing is lost like that.
+    pub incarnation: u64,
+    /// By what it can be known to be still so; `None` if it can't.
+    pub proof: Option<Proof>,
 }
 
 /// An entry to be stored.
@@ -156,6 +192,9 @@ pub enum Guard {
     Always,
     /// While the load that made it has the right to fill; judged in the same order in which deletes take effect.
     While(FillRight),
+    /// [`Guard::While`], and while its lease holds, in the store's life in which it was granted, and the entry is the one that
+    /// was there then. Ends the lease.
+    Lease(FillRight, Lease),
 }
 
 impl Guard {
@@ -164,7 +203,16 @@ impl Guard {
     pub fn allows(&self) -> bool {
         match self {
             Self::Always => true,
-            Self::While(right) => right.holds(),
+            Self::While(right) | Self::Lease(right, _) => right.holds(),
+        }
+    }
+
+    /// The lease that it needs, if it does.
+    #[must_use]
+    pub fn lease(&self) -> Option<&Lease> {
+        match self {
+            Self::Lease(_, lease) => Some(lease),
+            Self::Always | Self::While(_) => None,
         }
     }
 }
@@ -179,6 +227,8 @@ pub enum Written {
     Skipped(Skip),
     /// It is not: the load that made it lost its right to fill, by a `delete`, a `clear` or a `set`.
     Refused,
+    /// It is not: another program stored an entry since the load that made it began.
+    Superseded,
     /// It may be stored, or may be stored yet: the store did not answer in time.
     Unknown,
 }
@@ -322,6 +372,9 @@ impl fmt::Display for Written {
             Self::Stored => f.write_str("stored"),
             Self::Skipped(skip) => write!(f, "not stored: {skip}"),
             Self::Refused => f.write_str("not stored: invalidated while it was being loaded"),
+            Self::Superseded => {
+                f.write_str("not stored: another program stored an entry meanwhile")
+            }
             Self::Unknown => f.write_str("perhaps stored: the store did not answer in time"),
         }
     }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use larder_model::Tag;
 
+use crate::proof::Proof;
+
 /// How many versions the endpoints of a service share. Paths are without number, versions must not be: two endpoints with the
 /// same one are invalidated together, which costs misses and nothing else.
 pub const ENDPOINT_LANES: u16 = 4_096;
@@ -55,4 +57,13 @@ pub struct Stamp {
     pub name: VersionName,
     /// What it was.
     pub version: Version,
+}
+
+/// A version as it was just told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// The version.
+    pub version: Version,
+    /// By what it can be known to be still so; `None` if it can't.
+    pub proof: Option<Proof>,
 }

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use heed::RoTxn;
 use larder_core::{
-    ClearMode, Cursor, Deleted, Key, NewEntry, Page, Pattern, ScannedEntry, Store, StoreError,
-    StoreFuture, StoreStats, Stored, Ttl, Written,
+    Acquired, ClearMode, Cursor, Deleted, Key, Lease, NewEntry, Page, Pattern, Proof, Released,
+    ScannedEntry, Service, Store, StoreError, StoreFuture, StoreStats, Stored, Told, Ttl,
+    VersionName, Written,
 };
 use tokio::sync::oneshot;
 
@@ -100,6 +101,8 @@ impl EmbeddedStore {
             bytes,
             ttl: Some(left.min(longest.get())),
             foreign: false,
+            incarnation: 0,
+            proof: None,
         }))
     }
 
@@ -428,6 +431,47 @@ impl Store for EmbeddedStore {
             let outcome = outcomes.await?.pop();
             outcome.map_or(Ok(Deleted::default()), deleted)
         })
+    }
+
+    fn acquire(&self, keys: &[Key], _time: Duration) -> StoreFuture<'_, Vec<Acquired>> {
+        let grant = |key: &Key| Acquired::Granted {
+            lease: Lease {
+                key: key.clone(),
+                token: 0,
+                incarnation: 0,
+                expected: None,
+            },
+            found: None,
+        };
+        StoreFuture::ready(Ok(keys.iter().map(grant).collect()))
+    }
+
+    fn extend(&self, leases: &[Lease], _time: Duration) -> StoreFuture<'_, Vec<bool>> {
+        StoreFuture::ready(Ok(vec![true; leases.len()]))
+    }
+
+    fn release(&self, leases: &[Lease], _released: Released) -> StoreFuture<'_, Vec<bool>> {
+        StoreFuture::ready(Ok(vec![true; leases.len()]))
+    }
+
+    fn versions(&self, _service: &Service, _names: &[VersionName]) -> StoreFuture<'_, Vec<Told>> {
+        StoreFuture::ready(Err(StoreError::NotBegun))
+    }
+
+    fn renew(&self, _service: &Service, _names: &[VersionName]) -> StoreFuture<'_, ()> {
+        StoreFuture::ready(Err(StoreError::NotBegun))
+    }
+
+    fn holds(&self, _proof: &Proof) -> bool {
+        false
+    }
+
+    fn changed(&self, _proof: Proof, _most: Duration) -> StoreFuture<'_, ()> {
+        StoreFuture::ready(Ok(()))
+    }
+
+    fn incarnation(&self, _key: &Key) -> u64 {
+        0
     }
 
     fn scan(

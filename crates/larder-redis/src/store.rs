@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use larder_core::{
-    ClearMode, Cursor, Deleted, Key, NewEntry, Page, Pattern, Skip, Store, StoreError, StoreFuture,
-    StoreStats, Stored, Ttl, Written,
+    Acquired, ClearMode, Cursor, Deleted, Key, Lease, NewEntry, Page, Pattern, Proof, Released,
+    Service, Skip, Store, StoreError, StoreFuture, StoreStats, Stored, Told, Ttl, VersionName,
+    Written,
 };
 
 use crate::command::{Command, Expect};
@@ -339,6 +340,8 @@ fn stored(value: Option<Value>, ttl: Option<Duration>) -> Result<Option<Stored>,
             bytes,
             ttl,
             foreign: true,
+            incarnation: 0,
+            proof: None,
         })),
         Some(Value::Error(error)) if !error.starts_with(b"WRONGTYPE") => {
             Err(StoreError::Refused(shown_bytes(&error)))
@@ -378,6 +381,47 @@ impl Store for RedisStore {
     fn clear(&self, pattern: &Pattern, mode: ClearMode) -> StoreFuture<'_, Deleted> {
         let pattern = pattern.clone();
         StoreFuture::pending(async move { self.clear_all(&pattern, mode).await })
+    }
+
+    fn acquire(&self, keys: &[Key], _time: Duration) -> StoreFuture<'_, Vec<Acquired>> {
+        let grant = |key: &Key| Acquired::Granted {
+            lease: Lease {
+                key: key.clone(),
+                token: 0,
+                incarnation: 0,
+                expected: None,
+            },
+            found: None,
+        };
+        StoreFuture::ready(Ok(keys.iter().map(grant).collect()))
+    }
+
+    fn extend(&self, leases: &[Lease], _time: Duration) -> StoreFuture<'_, Vec<bool>> {
+        StoreFuture::ready(Ok(vec![true; leases.len()]))
+    }
+
+    fn release(&self, leases: &[Lease], _released: Released) -> StoreFuture<'_, Vec<bool>> {
+        StoreFuture::ready(Ok(vec![true; leases.len()]))
+    }
+
+    fn versions(&self, _service: &Service, _names: &[VersionName]) -> StoreFuture<'_, Vec<Told>> {
+        StoreFuture::ready(Err(StoreError::NotBegun))
+    }
+
+    fn renew(&self, _service: &Service, _names: &[VersionName]) -> StoreFuture<'_, ()> {
+        StoreFuture::ready(Err(StoreError::NotBegun))
+    }
+
+    fn holds(&self, _proof: &Proof) -> bool {
+        false
+    }
+
+    fn changed(&self, _proof: Proof, _most: Duration) -> StoreFuture<'_, ()> {
+        StoreFuture::ready(Ok(()))
+    }
+
+    fn incarnation(&self, _key: &Key) -> u64 {
+        0
     }
 
     fn scan(

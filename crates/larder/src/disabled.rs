@@ -1,8 +1,10 @@
 //! What stands in for a store that can't be used at all: it holds nothing, and says why.
 
+use std::time::Duration;
+
 use larder_core::{
-    ClearMode, Cursor, Deleted, Key, NewEntry, Page, Pattern, Store, StoreError, StoreFuture,
-    StoreStats, Stored, Ttl, Written,
+    Acquired, ClearMode, Cursor, Deleted, Key, Lease, NewEntry, Page, Pattern, Proof, Released,
+    Service, Store, StoreError, StoreFuture, StoreStats, Stored, Told, Ttl, VersionName, Written,
 };
 
 /// A store that holds nothing. Every lookup is a miss; everything else is [`StoreError::Disabled`], with the reason.
@@ -46,6 +48,38 @@ impl Store for Disabled {
 
     fn clear(&self, _pattern: &Pattern, _mode: ClearMode) -> StoreFuture<'_, Deleted> {
         self.refuse()
+    }
+
+    fn acquire(&self, _keys: &[Key], _time: Duration) -> StoreFuture<'_, Vec<Acquired>> {
+        self.refuse()
+    }
+
+    fn extend(&self, _leases: &[Lease], _time: Duration) -> StoreFuture<'_, Vec<bool>> {
+        self.refuse()
+    }
+
+    fn release(&self, _leases: &[Lease], _released: Released) -> StoreFuture<'_, Vec<bool>> {
+        self.refuse()
+    }
+
+    fn versions(&self, _service: &Service, _names: &[VersionName]) -> StoreFuture<'_, Vec<Told>> {
+        self.refuse()
+    }
+
+    fn renew(&self, _service: &Service, _names: &[VersionName]) -> StoreFuture<'_, ()> {
+        self.refuse()
+    }
+
+    fn holds(&self, _proof: &Proof) -> bool {
+        false
+    }
+
+    fn changed(&self, _proof: Proof, _most: Duration) -> StoreFuture<'_, ()> {
+        self.refuse()
+    }
+
+    fn incarnation(&self, _key: &Key) -> u64 {
+        0
     }
 
     fn scan(

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+
 use larder_core::{
-    Cache, ClearMode, Cursor, Deleted, InProcess, Key, NewEntry, Outcome, Page, Pattern, Service,
-    Store, StoreFuture, StoreStats, Stored, Ttl, Written,
+    Acquired, Cache, ClearMode, Cursor, Deleted, InProcess, Key, Lease, NewEntry, Outcome, Page,
+    Pattern, Proof, Released, Service, Store, StoreFuture, StoreStats, Stored, Told, Ttl,
+    VersionName, Written,
 };
 use serde_json::Value;
 
@@ -40,6 +42,30 @@ impl Store for Foreign {
     }
     fn clear(&self, pattern: &Pattern, mode: ClearMode) -> StoreFuture<'_, Deleted> {
         self.0.clear(pattern, mode)
+    }
+    fn acquire(&self, keys: &[Key], time: Duration) -> StoreFuture<'_, Vec<Acquired>> {
+        self.0.acquire(keys, time)
+    }
+    fn extend(&self, leases: &[Lease], time: Duration) -> StoreFuture<'_, Vec<bool>> {
+        self.0.extend(leases, time)
+    }
+    fn release(&self, leases: &[Lease], released: Released) -> StoreFuture<'_, Vec<bool>> {
+        self.0.release(leases, released)
+    }
+    fn versions(&self, service: &Service, names: &[VersionName]) -> StoreFuture<'_, Vec<Told>> {
+        self.0.versions(service, names)
+    }
+    fn renew(&self, service: &Service, names: &[VersionName]) -> StoreFuture<'_, ()> {
+        self.0.renew(service, names)
+    }
+    fn holds(&self, proof: &Proof) -> bool {
+        self.0.holds(proof)
+    }
+    fn changed(&self, proof: Proof, most: Duration) -> StoreFuture<'_, ()> {
+        self.0.changed(proof, most)
+    }
+    fn incarnation(&self, key: &Key) -> u64 {
+        self.0.incarnation(key)
     }
     fn scan(
         &self,

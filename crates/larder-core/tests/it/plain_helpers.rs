@@ -15,6 +15,17 @@ async fn the_in_process_store_keeps_the_contract_of_a_store() {
         .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_store_in_the_process_passes_the_contract_of_leases() {
+    let store: std::sync::Arc<dyn larder_core::Store> =
+        std::sync::Arc::new(InProcess::new(64 << 20));
+    larder_testing::contract::run_leases(|| {
+        let store = std::sync::Arc::clone(&store);
+        async move { store }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn zero_empty_false_and_null_are_values() {
     let cache = Cache::in_process(64 << 20);

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use larder_core::{
-    Cache, ClearMode, Cursor, Deleted, InProcess, Key, NewEntry, Page, Pattern, Service, Store,
-    StoreFuture, StoreStats, Stored, Ttl, Written,
+    Acquired, Cache, ClearMode, Cursor, Deleted, InProcess, Key, Lease, NewEntry, Page, Pattern,
+    Proof, Released, Service, Store, StoreFuture, StoreStats, Stored, Told, Ttl, VersionName,
+    Written,
 };
 use tokio::sync::Semaphore;
 
@@ -105,6 +107,30 @@ impl Store for Slow {
             self.deletes.pass().await;
             self.store.clear(&pattern, mode).await
         })
+    }
+    fn acquire(&self, keys: &[Key], time: Duration) -> StoreFuture<'_, Vec<Acquired>> {
+        self.store.acquire(keys, time)
+    }
+    fn extend(&self, leases: &[Lease], time: Duration) -> StoreFuture<'_, Vec<bool>> {
+        self.store.extend(leases, time)
+    }
+    fn release(&self, leases: &[Lease], released: Released) -> StoreFuture<'_, Vec<bool>> {
+        self.store.release(leases, released)
+    }
+    fn versions(&self, service: &Service, names: &[VersionName]) -> StoreFuture<'_, Vec<Told>> {
+        self.store.versions(service, names)
+    }
+    fn renew(&self, service: &Service, names: &[VersionName]) -> StoreFuture<'_, ()> {
+        self.store.renew(service, names)
+    }
+    fn holds(&self, proof: &Proof) -> bool {
+        self.store.holds(proof)
+    }
+    fn changed(&self, proof: Proof, most: Duration) -> StoreFuture<'_, ()> {
+        self.store.changed(proof, most)
+    }
+    fn incarnation(&self, key: &Key) -> u64 {
+        self.store.incarnation(key)
     }
     fn scan(
         &self,

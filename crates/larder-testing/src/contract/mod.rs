@@ -6,9 +6,12 @@
 
 mod clears;
 mod deletes;
+mod leases;
 mod lives;
+mod proofs;
 mod scans;
 mod values;
+mod versions;
 mod whole;
 
 use std::future::Future;
@@ -54,6 +57,40 @@ where
     whole::figures_are_plausible(&*make().await).await;
     whole::it_has_a_name_without_a_secret(&*make().await);
     whole::it_can_be_closed_twice(&*make().await).await;
+}
+
+/// Runs what all processes that share a store are promised together: leases and versions.
+///
+/// # Panics
+/// Where a promise is not kept.
+pub async fn run_leases<M, F>(make: M)
+where
+    M: Fn() -> F,
+    F: Future<Output = Arc<dyn Store>>,
+{
+    leases::one_of_all_has_a_lease(make().await).await;
+    leases::a_lease_tells_what_is_there(&*make().await).await;
+    leases::deletes_clears_and_sets_end_a_lease(&*make().await).await;
+    leases::a_dry_run_ends_no_lease(&*make().await).await;
+    leases::a_lease_ends_with_its_time_and_is_never_taken_again(&*make().await).await;
+    leases::an_extended_lease_outlives_its_first_time(&*make().await).await;
+    leases::a_released_lease_is_free(&*make().await).await;
+    leases::many_leases_are_asked_for_at_once(&*make().await).await;
+    leases::who_waits_is_woken(make().await).await;
+    leases::no_leased_fill_overtakes_a_delete(make().await).await;
+    versions::a_version_stays_until_it_is_renewed(&*make().await).await;
+    versions::all_who_ask_first_are_told_the_same(make().await).await;
+    versions::a_renewed_version_ends_its_proof(&*make().await).await;
+}
+
+/// Runs what those are promised who keep what they read: of two handles on the same store.
+///
+/// # Panics
+/// Where a promise is not kept.
+pub async fn run_proofs(one: Arc<dyn Store>, other: Arc<dyn Store>) {
+    proofs::a_change_ends_the_proof(&*one).await;
+    proofs::anothers_change_ends_the_proof(Arc::clone(&one), other).await;
+    proofs::no_proof_holds_for_an_old_value(one).await;
 }
 
 /// A service name that no other check has.

@@ -1,10 +1,11 @@
 //! With the store away every request succeeds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder::{
-    ClearMode, Cursor, Deleted, Key, NewEntry, Page, Pattern, Store, StoreError, StoreFuture,
-    StoreStats, Stored, Ttl, Written,
+    Acquired, ClearMode, Cursor, Deleted, Key, Lease, NewEntry, Page, Pattern, Proof, Released,
+    Service, Store, StoreError, StoreFuture, StoreStats, Stored, Told, Ttl, VersionName, Written,
 };
 
 use crate::{QUICK, Running};
@@ -39,6 +40,38 @@ impl Store for Away {
 
     fn clear(&self, _pattern: &Pattern, _mode: ClearMode) -> StoreFuture<'_, Deleted> {
         away()
+    }
+
+    fn acquire(&self, _keys: &[Key], _time: Duration) -> StoreFuture<'_, Vec<Acquired>> {
+        away()
+    }
+
+    fn extend(&self, _leases: &[Lease], _time: Duration) -> StoreFuture<'_, Vec<bool>> {
+        away()
+    }
+
+    fn release(&self, _leases: &[Lease], _released: Released) -> StoreFuture<'_, Vec<bool>> {
+        away()
+    }
+
+    fn versions(&self, _service: &Service, _names: &[VersionName]) -> StoreFuture<'_, Vec<Told>> {
+        away()
+    }
+
+    fn renew(&self, _service: &Service, _names: &[VersionName]) -> StoreFuture<'_, ()> {
+        away()
+    }
+
+    fn holds(&self, _proof: &Proof) -> bool {
+        false
+    }
+
+    fn changed(&self, _proof: Proof, _most: Duration) -> StoreFuture<'_, ()> {
+        away()
+    }
+
+    fn incarnation(&self, _key: &Key) -> u64 {
+        0
     }
 
     fn scan(
