@@ -264,9 +264,21 @@ pub(crate) struct PolicySet {
     #[arg(long, value_parser = number, allow_hyphen_values = true)]
     pub(crate) jitter: Option<f64>,
 
+    /// How long past the TTL an entry may be served while it is loaded anew, in seconds
+    #[arg(long, value_parser = number, allow_hyphen_values = true)]
+    pub(crate) stale_while_revalidate: Option<f64>,
+
+    /// How long past the TTL an entry may be served where a load fails, in seconds
+    #[arg(long, value_parser = number, allow_hyphen_values = true)]
+    pub(crate) stale_if_error: Option<f64>,
+
     /// How long "there is none" is fresh, in seconds
     #[arg(long, value_parser = number, allow_hyphen_values = true)]
     pub(crate) negative_ttl: Option<f64>,
+
+    /// After how many seconds of a load a stale value is served, if there is one; 0: never
+    #[arg(long, value_parser = number, allow_hyphen_values = true)]
+    pub(crate) soft_load_timeout: Option<f64>,
 
     /// After how many seconds a load fails
     #[arg(long, value_parser = number, allow_hyphen_values = true)]
@@ -283,6 +295,10 @@ pub(crate) struct PolicySet {
     /// The request headers that the answer depends on, separated by commas; '' for none
     #[arg(long)]
     pub(crate) vary: Option<String>,
+
+    /// The tags by which the entries can be invalidated, separated by commas; '' for none
+    #[arg(long, value_parser = tags)]
+    pub(crate) tags: Option<Tags>,
 }
 
 #[derive(ClapArgs)]
@@ -326,6 +342,18 @@ fn mode(text: &str) -> Result<Mode, String> {
         "auto" => Ok(Mode::Auto),
         _ => Err("use on, off or auto".to_owned()),
     }
+}
+
+/// The tags of a policy.
+#[derive(Clone)]
+pub(crate) struct Tags(pub(crate) Vec<larder::Tag>);
+
+fn tags(text: &str) -> Result<Tags, String> {
+    let names = text.split(',').map(str::trim);
+    let tags = names.filter(|name| !name.is_empty()).map(larder::Tag::new);
+    tags.collect::<Result<_, _>>()
+        .map(Tags)
+        .map_err(|error| error.to_string())
 }
 
 fn number(text: &str) -> Result<f64, String> {

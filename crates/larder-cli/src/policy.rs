@@ -57,7 +57,12 @@ fn changed(old: PolicyPatch, change: &PolicySet) -> PolicyPatch {
         mode: change.mode.or(old.mode),
         ttl_seconds: change.ttl.or(old.ttl_seconds),
         jitter: change.jitter.or(old.jitter),
+        stale_while_revalidate_seconds: change
+            .stale_while_revalidate
+            .or(old.stale_while_revalidate_seconds),
+        stale_if_error_seconds: change.stale_if_error.or(old.stale_if_error_seconds),
         negative_ttl_seconds: change.negative_ttl.or(old.negative_ttl_seconds),
+        soft_load_timeout_seconds: change.soft_load_timeout.or(old.soft_load_timeout_seconds),
         load_timeout_seconds: change.load_timeout.or(old.load_timeout_seconds),
         max_value_bytes: change.max_value_bytes.or(old.max_value_bytes),
         include_query: change
@@ -66,6 +71,7 @@ fn changed(old: PolicyPatch, change: &PolicySet) -> PolicyPatch {
             .map(|list| QueryRule::Only(names(list)))
             .or(old.include_query),
         vary: change.vary.as_ref().map(names).or(old.vary),
+        tags: change.tags.as_ref().map(|tags| tags.0.clone()).or(old.tags),
     }
 }
 
@@ -96,6 +102,7 @@ fn show(config: &EndpointConfig, output: &Output) -> anyhow::Result<()> {
         QueryRule::Only(names) if names.is_empty() => "no parameter".to_owned(),
         QueryRule::Only(names) => names.join(", "),
     };
+    let tags: Vec<&str> = config.tags.iter().map(larder::Tag::as_str).collect();
     let rows = [
         ("service", config.service_name.clone()),
         ("endpoint", format!("{} {}", config.method, config.endpoint)),
@@ -106,14 +113,27 @@ fn show(config: &EndpointConfig, output: &Output) -> anyhow::Result<()> {
         ("because", config.reason.clone()),
         ("ttl", format!("{} s", config.ttl_seconds)),
         ("jitter", format!("{}", config.jitter)),
+        (
+            "stale while revalidate",
+            format!("{} s", config.stale_while_revalidate_seconds),
+        ),
+        (
+            "stale if error",
+            format!("{} s", config.stale_if_error_seconds),
+        ),
         ("negative ttl", format!("{} s", config.negative_ttl_seconds)),
+        (
+            "soft load timeout",
+            format!("{} s", config.soft_load_timeout_seconds),
+        ),
         ("load timeout", format!("{} s", config.load_timeout_seconds)),
         ("max value", crate::output::bytes(config.max_value_bytes)),
         ("in the key", query),
         ("vary", config.vary.join(", ")),
+        ("tags", tags.join(", ")),
     ];
     for (name, value) in rows {
-        output.line(format!("{name:<13} {}", larder::escape(&value)).trim_end())?;
+        output.line(format!("{name:<23} {}", larder::escape(&value)).trim_end())?;
     }
     Ok(())
 }

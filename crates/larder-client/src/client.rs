@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use larder_core::{Event, Gate, Governor, Key, Policy, Service};
@@ -13,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::fetch::{Remote, UrlError};
 use crate::known_good::KnownGood;
 use crate::policies::{InForce, Policies};
-use crate::recorder::Recorder;
+use crate::recorder::{Noted, Recorder};
 use crate::report::{Backlog, Reporter};
 use crate::{fetch, poll, report};
 
@@ -170,16 +171,24 @@ impl Governor for Client {
     }
 
     fn record(&self, key: &Key, event: Event) {
-        match self.shared.policies.load().counters(key) {
-            Some(counters) => counters.count(event),
-            None => self.shared.recorder.count(key, event),
-        }
+        self.shared.count(key, Noted::Answer(event));
+    }
+
+    fn record_refresh(&self, key: &Key, load: Option<Duration>) {
+        self.shared.count(key, Noted::Refresh(load));
     }
 }
 
 // === impl Shared ===
 
 impl Shared {
+    fn count(&self, key: &Key, noted: Noted) {
+        match self.policies.load().counters(key) {
+            Some(counters) => counters.count(noted),
+            None => self.recorder.count(key, noted),
+        }
+    }
+
     /// Puts what was kept on the disk in force; its tag, if that worked.
     fn recall(&self, known_good: &KnownGood) -> Option<String> {
         let kept = known_good.read()?;

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use larder_core::{Endpoint, Event, Key, Window};
 use larder_decide::collapse;
@@ -30,8 +31,8 @@ pub(crate) struct Counters {
 struct Stripe(Mutex<Window>);
 
 impl Counters {
-    pub(crate) fn count(&self, event: Event) {
-        add(&mut lock(&self.stripes[stripe()].0), event);
+    pub(crate) fn count(&self, noted: Noted) {
+        noted.count(&mut lock(&self.stripes[stripe()].0));
     }
 
     fn add(&self, window: &Window) {
@@ -62,10 +63,10 @@ pub(crate) struct Recorder {
 type Route = Box<str>;
 
 impl Recorder {
-    /// Counts an answer to a request for this key.
-    pub(crate) fn count(&self, key: &Key, event: Event) {
+    /// Counts what happened to a request for this key, or for its sake.
+    pub(crate) fn count(&self, key: &Key, noted: Noted) {
         let mut window = Window::default();
-        add(&mut window, event);
+        noted.count(&mut window);
         let template = collapse(key.path());
         let route = match key.method() {
             "GET" => template,
@@ -105,15 +106,30 @@ impl Recorder {
                 }
             }
         }
-        if other.requests() > 0 {
+        if other != Window::default() {
             all.push(("other".to_owned(), other));
         }
         all
     }
 }
 
-fn add(window: &mut Window, event: Event) {
-    window.count(event.outcome, event.latency, event.is_error, event.bytes);
+/// What is counted.
+#[derive(Clone, Copy)]
+pub(crate) enum Noted {
+    Answer(Event),
+    /// A load in the background: how long it took, if it succeeded.
+    Refresh(Option<Duration>),
+}
+
+impl Noted {
+    fn count(self, window: &mut Window) {
+        match self {
+            Self::Answer(event) => {
+                window.count(event.outcome, event.latency, event.is_error, event.bytes);
+            }
+            Self::Refresh(load) => window.count_refresh(load),
+        }
+    }
 }
 
 /// The stripe of this thread.
@@ -142,7 +158,7 @@ mod tests {
     #[test]
     fn paths_of_one_route_count_together_and_a_flood_is_other() {
         let recorder = Recorder::default();
-        let hit = Event::of(Outcome::Hit, 1);
+        let hit = Noted::Answer(Event::of(Outcome::Hit, 1));
         for index in 0..10_000 {
             recorder.count(&key(&format!("/p/{index}")), hit);
             recorder.count(&key(&format!("/flood-{index}-x")), hit);

@@ -18,6 +18,9 @@ pub trait Governor: Send + Sync + 'static {
 
     /// Takes note of an answer.
     fn record(&self, key: &Key, event: Event);
+
+    /// Takes note of a load in the background, which answered nobody: how long it took, if it succeeded.
+    fn record_refresh(&self, key: &Key, load: Option<Duration>);
 }
 
 /// What a lookup needs to know before it reads: so little that it costs a copy, where a policy would cost a shared
@@ -28,6 +31,10 @@ pub struct Gate {
     pub cache_enabled: bool,
     /// The longest that a value may live; `None` if none is stored.
     pub ttl: Option<Ttl>,
+    /// How long past its TTL an entry may be served while it is loaded anew.
+    pub stale_while_revalidate: Duration,
+    /// How long past its TTL an entry may be served where a load fails.
+    pub stale_if_error: Duration,
     /// The longest that "there is none" may live; `None` if it is not stored.
     pub negative_ttl: Option<Ttl>,
 }
@@ -38,6 +45,8 @@ impl From<&Policy> for Gate {
         Self {
             cache_enabled: policy.mode() == Mode::On,
             ttl: Ttl::new(policy.ttl()),
+            stale_while_revalidate: policy.stale_while_revalidate(),
+            stale_if_error: policy.stale_if_error(),
             negative_ttl: Ttl::new(policy.negative_ttl()),
         }
     }
@@ -103,4 +112,6 @@ impl Governor for FixedGovernor {
     }
 
     fn record(&self, _key: &Key, _event: Event) {}
+
+    fn record_refresh(&self, _key: &Key, _load: Option<Duration>) {}
 }

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Mode, Outcome, Policy, PolicyError, PolicyPatch, QueryRule, Window};
+use crate::{Mode, Outcome, Policy, PolicyError, PolicyPatch, QueryRule, Tag, Window};
 
 /// Where a policy in force came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -40,9 +40,18 @@ pub struct EndpointConfig {
     pub ttl_seconds: f64,
     /// The share of the TTL that chance may take away.
     pub jitter: f64,
+    /// How long past the TTL an entry may be served while it is loaded anew.
+    #[serde(default, serialize_with = "seconds")]
+    pub stale_while_revalidate_seconds: f64,
+    /// How long past the TTL an entry may be served where a load fails.
+    #[serde(default, serialize_with = "seconds")]
+    pub stale_if_error_seconds: f64,
     /// How long "there is none" is fresh.
     #[serde(serialize_with = "seconds")]
     pub negative_ttl_seconds: f64,
+    /// After this time a stale value is served if there is one that may be, and the load goes on; 0: never.
+    #[serde(default, serialize_with = "seconds")]
+    pub soft_load_timeout_seconds: f64,
     /// After this time a load fails.
     #[serde(serialize_with = "seconds")]
     pub load_timeout_seconds: f64,
@@ -53,6 +62,10 @@ pub struct EndpointConfig {
     pub include_query: QueryRule,
     /// The request headers that the answer depends on.
     pub vary: Vec<String>,
+    /// What the entries depend on: names by which they can be invalidated.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub tags: Vec<Tag>,
     /// Whether the origin fails and stale answers stand in for it.
     pub circuit_breaker: bool,
     /// Why, in one sentence.
@@ -73,11 +86,15 @@ impl EndpointConfig {
             mode: Some(self.mode),
             ttl_seconds: Some(self.ttl_seconds),
             jitter: Some(self.jitter),
+            stale_while_revalidate_seconds: Some(self.stale_while_revalidate_seconds),
+            stale_if_error_seconds: Some(self.stale_if_error_seconds),
             negative_ttl_seconds: Some(self.negative_ttl_seconds),
+            soft_load_timeout_seconds: Some(self.soft_load_timeout_seconds),
             load_timeout_seconds: Some(self.load_timeout_seconds),
             max_value_bytes: Some(self.max_value_bytes),
             include_query: Some(self.include_query.clone()),
             vary: Some(self.vary.clone()),
+            tags: Some(self.tags.clone()),
         };
         let policy = patch.apply(&Policy::default())?;
         let enabled = self.cache_enabled && self.mode != Mode::Off;

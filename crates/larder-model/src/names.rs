@@ -2,10 +2,13 @@
 
 use crate::percent;
 use crate::policy::PolicyError;
+use crate::tag::Tag;
 use crate::variant::is_reserved;
 
 /// At most this many names in `include_query` and in `vary`.
 const MAX_NAMES: usize = 64;
+/// At most this many tags: each is compared when an entry is read.
+const MAX_TAGS: usize = 16;
 /// A name in `include_query` or `vary` is at most this long, in bytes.
 const MAX_NAME_BYTES: usize = 128;
 
@@ -26,6 +29,22 @@ pub(crate) fn of_parameters(names: &[String]) -> Result<Vec<String>, PolicyError
         )?;
         Ok(normalised)
     })
+}
+
+/// The tags of a policy, each once.
+pub(crate) fn of_tags(tags: &[Tag]) -> Result<Vec<Tag>, PolicyError> {
+    let field = "tags";
+    if tags.len() > MAX_TAGS {
+        let what = "more than 16 tags";
+        return Err(PolicyError::Names { field, what });
+    }
+    let mut once: Vec<Tag> = Vec::with_capacity(tags.len());
+    for tag in tags {
+        if !once.contains(tag) {
+            once.push(tag.clone());
+        }
+    }
+    Ok(once)
 }
 
 /// The names in `vary`, in lower case, each once.

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum Outcome {
     /// The value was in the cache.
     Hit,
+    /// It was, and past its time: served because it is being loaded anew, or because that failed or takes too long.
+    Stale,
     /// It wasn't, and was loaded for this caller, or for this caller and others at once.
     Miss,
     /// The cache was not asked.
@@ -23,6 +25,7 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hit => "hit",
+            Self::Stale => "stale",
             Self::Miss => "miss",
             Self::Bypass => "bypass",
         }
@@ -31,7 +34,7 @@ impl Outcome {
     /// Whether the value came out of the cache.
     #[must_use]
     pub fn is_cached(self) -> bool {
-        self == Self::Hit
+        matches!(self, Self::Hit | Self::Stale)
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::names;
+use crate::tag::Tag;
 
 /// No duration in a policy is longer: 365 days.
 pub const MAX_DURATION: Duration = Duration::from_secs(31_536_000);
@@ -100,11 +101,15 @@ pub struct Policy {
     mode: Mode,
     ttl: Duration,
     jitter: f64,
+    stale_while_revalidate: Duration,
+    stale_if_error: Duration,
     negative_ttl: Duration,
+    soft_load_timeout: Duration,
     load_timeout: Duration,
     max_value_bytes: u64,
     include_query: QueryRule,
     vary: Vec<String>,
+    tags: Vec<Tag>,
 }
 
 impl Default for Policy {
@@ -113,11 +118,15 @@ impl Default for Policy {
             mode: Mode::On,
             ttl: Duration::from_secs(300),
             jitter: 0.05,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
             negative_ttl: Duration::ZERO,
+            soft_load_timeout: Duration::ZERO,
             load_timeout: Duration::from_secs(30),
             max_value_bytes: 1 << 20,
             include_query: QueryRule::All,
             vary: Vec::new(),
+            tags: Vec::new(),
         }
     }
 }
@@ -141,10 +150,28 @@ impl Policy {
         self.jitter
     }
 
+    /// How long past `ttl` an entry may be served while it is loaded anew in the background.
+    #[must_use]
+    pub fn stale_while_revalidate(&self) -> Duration {
+        self.stale_while_revalidate
+    }
+
+    /// How long past `ttl` an entry may be served where a load fails.
+    #[must_use]
+    pub fn stale_if_error(&self) -> Duration {
+        self.stale_if_error
+    }
+
     /// How long "there is none" is fresh. Nothing is stored for 0.
     #[must_use]
     pub fn negative_ttl(&self) -> Duration {
         self.negative_ttl
+    }
+
+    /// After this time a stale value is served if there is one that may be, and the load goes on; 0: never.
+    #[must_use]
+    pub fn soft_load_timeout(&self) -> Duration {
+        self.soft_load_timeout
     }
 
     /// After this time a load fails; above 0.
@@ -169,6 +196,20 @@ impl Policy {
     #[must_use]
     pub fn vary(&self) -> &[String] {
         &self.vary
+    }
+
+    /// What entries depend on: invalidating one of these tags invalidates them.
+    #[must_use]
+    pub fn tags(&self) -> &[Tag] {
+        &self.tags
+    }
+
+    /// Whether entries need the framed form: what they may be served for past `ttl`, and what they depend on, is kept in it.
+    #[must_use]
+    pub fn is_framed(&self) -> bool {
+        !(self.stale_while_revalidate.is_zero()
+            && self.stale_if_error.is_zero()
+            && self.tags.is_empty())
     }
 
     /// This policy, but off or on: what an automatic decision sets.
@@ -198,6 +239,20 @@ pub struct PolicyPatch {
     /// The share of the TTL that chance may take away, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<f64>,
+    /// How long past the TTL an entry may be served while it is loaded anew.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "crate::api::optional_seconds"
+    )]
+    pub stale_while_revalidate_seconds: Option<f64>,
+    /// How long past the TTL an entry may be served where a load fails.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "crate::api::optional_seconds"
+    )]
+    pub stale_if_error_seconds: Option<f64>,
     /// How long "there is none" is fresh.
     #[serde(
         default,
@@ -205,6 +260,13 @@ pub struct PolicyPatch {
         serialize_with = "crate::api::optional_seconds"
     )]
     pub negative_ttl_seconds: Option<f64>,
+    /// After this time a stale value is served if there is one that may be, and the load goes on; 0: never.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "crate::api::optional_seconds"
+    )]
+    pub soft_load_timeout_seconds: Option<f64>,
     /// After this time a load fails.
     #[serde(
         default,
@@ -222,6 +284,10 @@ pub struct PolicyPatch {
     /// The request headers that the answer depends on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vary: Option<Vec<String>>,
+    /// What the entries depend on: names by which they can be invalidated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<String>>))]
+    pub tags: Option<Vec<Tag>>,
 }
 
 impl PolicyPatch {
@@ -243,8 +309,17 @@ impl PolicyPatch {
             }
             policy.jitter = jitter;
         }
+        if let Some(stale) = self.stale_while_revalidate_seconds {
+            policy.stale_while_revalidate = duration("stale_while_revalidate_seconds", stale)?;
+        }
+        if let Some(stale) = self.stale_if_error_seconds {
+            policy.stale_if_error = duration("stale_if_error_seconds", stale)?;
+        }
         if let Some(ttl) = self.negative_ttl_seconds {
             policy.negative_ttl = duration("negative_ttl_seconds", ttl)?;
+        }
+        if let Some(timeout) = self.soft_load_timeout_seconds {
+            policy.soft_load_timeout = duration("soft_load_timeout_seconds", timeout)?;
         }
         if let Some(timeout) = self.load_timeout_seconds {
             policy.load_timeout = duration("load_timeout_seconds", timeout)?;
@@ -267,6 +342,9 @@ impl PolicyPatch {
         if let Some(names) = &self.vary {
             policy.vary = names::of_headers(names)?;
         }
+        if let Some(tags) = &self.tags {
+            policy.tags = names::of_tags(tags)?;
+        }
         Ok(policy)
     }
 }
@@ -278,11 +356,15 @@ impl From<&Policy> for PolicyPatch {
             mode: Some(policy.mode),
             ttl_seconds: Some(policy.ttl.as_secs_f64()),
             jitter: Some(policy.jitter),
+            stale_while_revalidate_seconds: Some(policy.stale_while_revalidate.as_secs_f64()),
+            stale_if_error_seconds: Some(policy.stale_if_error.as_secs_f64()),
             negative_ttl_seconds: Some(policy.negative_ttl.as_secs_f64()),
+            soft_load_timeout_seconds: Some(policy.soft_load_timeout.as_secs_f64()),
             load_timeout_seconds: Some(policy.load_timeout.as_secs_f64()),
             max_value_bytes: Some(policy.max_value_bytes),
             include_query: Some(policy.include_query.clone()),
             vary: Some(policy.vary.clone()),
+            tags: Some(policy.tags.clone()),
         }
     }
 }

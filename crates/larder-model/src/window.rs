@@ -16,10 +16,14 @@ const MAX_COUNT: u64 = 1_000_000_000;
 pub struct Window {
     /// Answers from the cache.
     pub hits: u64,
+    /// Those among the hits that were stale.
+    pub stales: u64,
     /// Answers that the cache did not have.
     pub misses: u64,
     /// Answers for which the cache was not asked.
     pub bypasses: u64,
+    /// Loads in the background: answers of the origin that answered no request.
+    pub refreshes: u64,
     /// Answers that were errors of the origin (5xx, time-outs).
     pub errors: u64,
     /// Successful answers of the origin whose latency is in the sum.
@@ -45,6 +49,10 @@ impl Window {
     ) {
         match outcome {
             Outcome::Hit => self.hits = self.hits.saturating_add(1),
+            Outcome::Stale => {
+                self.hits = self.hits.saturating_add(1);
+                self.stales = self.stales.saturating_add(1);
+            }
             Outcome::Miss => self.misses = self.misses.saturating_add(1),
             Outcome::Bypass => self.bypasses = self.bypasses.saturating_add(1),
         }
@@ -55,20 +63,35 @@ impl Window {
         }
         let Some(latency) = latency else { return };
         let ms = latency.as_secs_f64() * 1_000.0;
-        if outcome == Outcome::Hit {
+        if outcome.is_cached() {
             self.hit_ms_sum += ms;
         } else {
-            self.origin_count = self.origin_count.saturating_add(1);
-            self.origin_ms_sum += ms;
-            self.origin_ms_max = self.origin_ms_max.max(ms);
+            self.count_origin(ms);
         }
+    }
+
+    /// Counts a load in the background; `latency` is the origin's, if it succeeded.
+    pub fn count_refresh(&mut self, latency: Option<Duration>) {
+        self.refreshes = self.refreshes.saturating_add(1);
+        match latency {
+            Some(latency) => self.count_origin(latency.as_secs_f64() * 1_000.0),
+            None => self.errors = self.errors.saturating_add(1),
+        }
+    }
+
+    fn count_origin(&mut self, ms: f64) {
+        self.origin_count = self.origin_count.saturating_add(1);
+        self.origin_ms_sum += ms;
+        self.origin_ms_max = self.origin_ms_max.max(ms);
     }
 
     /// Adds another window to this one.
     pub fn merge(&mut self, other: &Self) {
         self.hits = self.hits.saturating_add(other.hits);
+        self.stales = self.stales.saturating_add(other.stales);
         self.misses = self.misses.saturating_add(other.misses);
         self.bypasses = self.bypasses.saturating_add(other.bypasses);
+        self.refreshes = self.refreshes.saturating_add(other.refreshes);
         self.errors = self.errors.saturating_add(other.errors);
         self.origin_count = self.origin_count.saturating_add(other.origin_count);
         self.origin_ms_sum += other.origin_ms_sum;
@@ -103,15 +126,19 @@ impl Window {
     pub fn is_plausible(&self) -> bool {
         let counts = [
             self.hits,
+            self.stales,
             self.misses,
             self.bypasses,
+            self.refreshes,
             self.errors,
             self.origin_count,
         ];
         let sums = [self.origin_ms_sum, self.origin_ms_max, self.hit_ms_sum];
+        let loads = self.requests().saturating_add(self.refreshes);
         counts.iter().all(|count| *count <= MAX_COUNT)
             && sums.iter().all(|sum| sum.is_finite() && *sum >= 0.0)
-            && self.origin_count <= self.requests()
-            && self.errors <= self.requests()
+            && self.stales <= self.hits
+            && self.origin_count <= loads
+            && self.errors <= loads
     }
 }

@@ -73,4 +73,6 @@ impl Governor for Recorder {
         figures.endpoints[endpoint].note(&event);
         figures.series.at(now_ms).tally.note(&event);
     }
+
+    fn record_refresh(&self, _key: &Key, _load: Option<std::time::Duration>) {}
 }

@@ -45,6 +45,7 @@ struct Steered {
     /// For these keys, in place of `policy`.
     policies: Mutex<HashMap<Key, Policy>>,
     events: Mutex<HashMap<Key, Vec<Event>>>,
+    refreshes: Mutex<Vec<(Key, Option<Duration>)>>,
 }
 
 impl Steered {
@@ -84,6 +85,10 @@ impl Governor for Steered {
             .entry(key.clone())
             .or_default()
             .push(event);
+    }
+
+    fn record_refresh(&self, key: &Key, load: Option<Duration>) {
+        self.refreshes.lock().unwrap().push((key.clone(), load));
     }
 }
 

@@ -239,7 +239,7 @@ fn event(noted: Option<Event>, response: &Response, whole: Duration) -> Event {
         // another's load has none of his own.
         latency: match noted.outcome {
             Outcome::Miss => noted.latency,
-            Outcome::Hit => Some(whole),
+            Outcome::Hit | Outcome::Stale => Some(whole),
             Outcome::Bypass => noted.latency.or(Some(whole)),
         },
         // A load that failed with "there is none" is no error of the origin: the answer's status tells.

@@ -76,6 +76,8 @@ impl Governor for Recorder {
         let key = key.as_str().to_owned();
         self.events.lock().unwrap().push((key, event));
     }
+
+    fn record_refresh(&self, _key: &Key, _load: Option<Duration>) {}
 }
 
 impl Watched {
