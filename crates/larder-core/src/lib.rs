@@ -25,6 +25,7 @@ mod counters;
 mod departure;
 mod flight;
 mod form;
+mod frame;
 mod governor;
 mod in_process;
 mod json;
@@ -40,6 +41,10 @@ pub use cache::{Answer, Cache, CacheBuilder, LoadError};
 pub use clock::{Clock, CoarseClock};
 pub use counters::Counts;
 pub use flight::FillRight;
+pub use frame::{
+    Content, EncodeError, Frame, FrameError, Frames, Freshness, MAX_STAMPS, SealingKeys,
+    SealingKeysError,
+};
 pub use governor::{Event, FixedGovernor, Gate, Governor};
 pub use in_process::InProcess;
 pub use json::{Json, NotJson};

@@ -39,6 +39,7 @@ mod cache;
 mod disabled;
 mod dotenv;
 mod redis_tls;
+mod secret_file;
 mod settings;
 
 pub use cache::{Builder, Cache, StartError, cache_key, open_embedded, open_redis, open_store};

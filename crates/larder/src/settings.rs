@@ -5,15 +5,16 @@ use std::env::VarError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use larder_core::Secret;
+use larder_core::{SealingKeys, Secret};
 
 use crate::dotenv::{self, DotEnvError, Owner};
+use crate::secret_file;
 
 /// The least that an embedded store may be given, in bytes: 1 MiB.
 const MIN_MAX_BYTES: u64 = 1 << 20;
 
 /// What is read from the environment.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 16] = [
     "LARDER_ENV_FILE",
     "REDIS_URL",
     "REDIS_TLS_CA",
@@ -23,6 +24,8 @@ const NAMES: [&str; 14] = [
     "LARDER_DIR",
     "LARDER_MAX_BYTES",
     "LARDER_KEY_SECRET",
+    "LARDER_SEAL_KEYS",
+    "LARDER_SEAL_KEYS_FILE",
     "LARDER_ALLOWED_HOSTS",
     "PORT",
     "CONTROL_PORT",
@@ -113,6 +116,11 @@ pub struct Settings {
     pub max_bytes: u64,
     /// `LARDER_KEY_SECRET`: hides identities in keys; unset: routes that need it say so at start.
     pub key_secret: Option<Secret>,
+    /// `LARDER_SEAL_KEYS`, or what the file holds that `LARDER_SEAL_KEYS_FILE` names: seals entries, so that who can read or
+    /// write the store can't read or change them; unset: nothing is sealed.
+    pub seal_keys: Option<SealingKeys>,
+    /// `LARDER_SEAL_KEYS_FILE`: the file that they were read from.
+    pub seal_keys_file: Option<PathBuf>,
     /// `LARDER_ALLOWED_HOSTS`: names by which the control plane may be reached, besides this machine's own.
     pub allowed_hosts: Vec<String>,
     /// `PORT`: where the service listens; 3000.
@@ -164,6 +172,8 @@ impl Settings {
             path,
             origins: HashMap::new(),
         };
+        let seal_keys_file = source.parsed("LARDER_SEAL_KEYS_FILE", read_path)?;
+        let seal_keys = read_seal_keys(&mut source, seal_keys_file.as_deref(), working_directory)?;
         Ok(Self {
             redis_url: source.text("REDIS_URL").map(Secret::new),
             redis_tls_ca: source.parsed("REDIS_TLS_CA", read_path)?,
@@ -177,6 +187,8 @@ impl Settings {
                 .parsed("LARDER_MAX_BYTES", read_bytes)?
                 .unwrap_or(256 << 20),
             key_secret: source.parsed("LARDER_KEY_SECRET", read_key_secret)?,
+            seal_keys,
+            seal_keys_file,
             allowed_hosts: source
                 .parsed("LARDER_ALLOWED_HOSTS", read_list)?
                 .unwrap_or_default(),
@@ -205,6 +217,11 @@ impl Settings {
             .key_secret
             .as_ref()
             .map(|_| "(set, not shown)".to_owned());
+        // Those of the file stand there.
+        let seal_keys = match (&self.seal_keys, &self.seal_keys_file) {
+            (Some(keys), None) => Some(format!("({} set, not shown)", keys.len())),
+            _ => None,
+        };
         let unset = |value: Option<String>| value.unwrap_or_else(|| "(unset)".to_owned());
         let path =
             |path: &Option<PathBuf>| unset(path.as_ref().map(|path| path.display().to_string()));
@@ -217,6 +234,8 @@ impl Settings {
             ("LARDER_DIR", self.dir.display().to_string()),
             ("LARDER_MAX_BYTES", self.max_bytes.to_string()),
             ("LARDER_KEY_SECRET", unset(key_secret)),
+            ("LARDER_SEAL_KEYS", unset(seal_keys)),
+            ("LARDER_SEAL_KEYS_FILE", path(&self.seal_keys_file)),
             (
                 "LARDER_ALLOWED_HOSTS",
                 unset(Some(self.allowed_hosts.join(",")).filter(|hosts| !hosts.is_empty())),
@@ -301,13 +320,38 @@ impl Source<'_> {
         };
         match read(text) {
             Ok(value) => Ok(Some(value)),
-            Err(why) => Err(SettingsError::Value {
-                name,
-                origin: self.origins.get(name).cloned().unwrap_or(Origin::Default),
-                why,
-            }),
+            Err(why) => Err(self.error(name, why)),
         }
     }
+
+    fn error(&self, name: &'static str, why: String) -> SettingsError {
+        SettingsError::Value {
+            name,
+            origin: self.origins.get(name).cloned().unwrap_or(Origin::Default),
+            why,
+        }
+    }
+}
+
+/// The keys of the variable, or those of the file.
+fn read_seal_keys(
+    source: &mut Source<'_>,
+    file: Option<&Path>,
+    working_directory: &Path,
+) -> Result<Option<SealingKeys>, SettingsError> {
+    let parse = |text: &Secret| SealingKeys::parse(text).map_err(|error| error.to_string());
+    let keys = source.parsed("LARDER_SEAL_KEYS", |text| parse(&Secret::new(text)))?;
+    let Some(file) = file else {
+        return Ok(keys);
+    };
+    let read = match keys {
+        Some(_) => Err("is set beside LARDER_SEAL_KEYS: unset one of them".to_owned()),
+        None => secret_file::read(&working_directory.join(file))
+            .and_then(|text| parse(&text))
+            .map_err(|why| format!("{} {why}", file.display())),
+    };
+    let of_file = |why| source.error("LARDER_SEAL_KEYS_FILE", why);
+    read.map(Some).map_err(of_file)
 }
 
 /// Without anything that could be a secret, so that it may be shown.
@@ -435,11 +479,36 @@ mod tests {
     fn no_secret_is_listed() {
         let secret = "canary-0123456789abcdef";
         let url = format!("redis://user:{secret}@127.0.0.1:6379/0");
-        let settings =
-            settings(&[("REDIS_URL", url.as_str()), ("LARDER_KEY_SECRET", secret)]).unwrap();
+        let seal_key = "5ea1".repeat(16);
+        let settings = settings(&[
+            ("REDIS_URL", url.as_str()),
+            ("LARDER_KEY_SECRET", secret),
+            ("LARDER_SEAL_KEYS", &seal_key),
+        ])
+        .unwrap();
         let listed = format!("{:?}", settings.list());
-        assert!(!listed.contains(secret), "{listed}");
+        assert!(
+            !listed.contains(secret) && !listed.contains(&seal_key),
+            "{listed}"
+        );
+        assert!(listed.contains("1 set, not shown"));
         assert!(listed.contains("127.0.0.1:6379"));
+    }
+
+    #[test]
+    fn seal_keys_are_keys_or_an_error_that_says_how_to_make_one() {
+        let key = "0f".repeat(32);
+        let both = format!("{key},{}", key.replace('0', "1"));
+        let read = settings(&[("LARDER_SEAL_KEYS", &both)]).unwrap();
+        assert_eq!(read.seal_keys.map(|keys| keys.len()), Some(2));
+        assert!(settings(&[]).unwrap().seal_keys.is_none());
+        for no_keys in [&key[1..], "hunter2", ",", &format!("{key}hunter2")] {
+            let error = settings(&[("LARDER_SEAL_KEYS", no_keys)]).err().unwrap();
+            let said = error.to_string();
+            assert!(said.starts_with("LARDER_SEAL_KEYS (from the environment): "));
+            assert!(said.contains("openssl rand -hex 32"), "{said}");
+            assert!(!said.contains("hunter2"), "{said}");
+        }
     }
 
     #[test]

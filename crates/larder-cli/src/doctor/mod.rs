@@ -6,6 +6,9 @@ mod embedded;
 mod holes;
 mod redis;
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
 use larder::Settings;
 use serde_json::json;
 
@@ -71,10 +74,13 @@ struct Report {
 }
 
 pub(crate) async fn run(settings: &Settings, output: &Output) -> anyhow::Result<Done> {
-    let report = match larder::open_redis(settings)? {
+    let mut report = match larder::open_redis(settings)? {
         Some(store) => redis::examine(&store, settings).await,
         None => embedded::examine(settings).await,
     };
+    let seal_keys = settings.seal_keys_file.as_deref();
+    let seal_keys = seal_keys.and_then(|path| secret_file("seal keys file", path));
+    report.checks.extend(seal_keys);
     let is_warning = |(_, verdict): &&Checked| matches!(verdict, Verdict::Warning { .. });
     let warnings = report.checks.iter().filter(is_warning).count();
     if output.is_json() {
@@ -86,6 +92,20 @@ pub(crate) async fn run(settings: &Settings, output: &Output) -> anyhow::Result<
         0 => Done::Yes,
         _ => Done::Warned,
     })
+}
+
+/// Who may read a file that holds a secret; nothing if there is none, of which the settings tell.
+fn secret_file(check: &'static str, path: &Path) -> Option<Checked> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    let path = path.display();
+    let verdict = match mode & 0o004 {
+        0 => Verdict::fine(format!("{path} is not for everybody to read")),
+        _ => Verdict::warning(
+            format!("{path}, which holds a key, may be read by every user"),
+            format!("chmod o-r {path}"),
+        ),
+    };
+    Some((check, verdict))
 }
 
 fn print_json(report: &Report, warnings: usize, output: &Output) -> anyhow::Result<()> {

@@ -1,11 +1,10 @@
 //! The checks of a Redis or Valkey server.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use larder::{Product, RedisStore, Settings, Store as _, StoreError, Survey};
 
-use super::{Checked, Report, Verdict, holes};
+use super::{Checked, Report, Verdict, holes, secret_file};
 use crate::output::bytes;
 
 /// How long the server is waited for.
@@ -28,7 +27,8 @@ pub(crate) async fn examine(store: &RedisStore, settings: &Settings) -> Report {
         }
         Err(error) => vec![("connection", unreached(&error))],
     };
-    checks.extend(key_file(settings));
+    let key = settings.redis_tls_key.as_deref();
+    checks.extend(key.and_then(|path| secret_file("key file", path)));
     Report {
         store: store.name(),
         checks,
@@ -208,18 +208,4 @@ fn sharing(survey: &Survey) -> Verdict {
             "give the cache a server of its own: it is filled, and evicted from, as one; at least a database of its own (…/1)",
         ),
     }
-}
-
-fn key_file(settings: &Settings) -> Option<Checked> {
-    let path = settings.redis_tls_key.as_ref()?;
-    let mode = std::fs::metadata(path).ok()?.permissions().mode();
-    let path = path.display();
-    let verdict = match mode & 0o004 {
-        0 => Verdict::fine(format!("{path} is not for everybody to read")),
-        _ => Verdict::warning(
-            format!("{path}, which holds a key, may be read by every user"),
-            format!("chmod o-r {path}"),
-        ),
-    };
-    Some(("key file", verdict))
 }

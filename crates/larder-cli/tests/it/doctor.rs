@@ -198,6 +198,21 @@ fn a_well_kept_valkey_is_not_warned_of() {
 }
 
 #[test]
+fn the_file_of_seal_keys_is_not_for_everybody() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys");
+    std::fs::write(&path, "5ea1".repeat(16)).unwrap();
+    let said = |mode| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let mut command = larder(folder.path());
+        command.env("LARDER_SEAL_KEYS_FILE", "keys");
+        Said::of(command)
+    };
+    said(0o600).is_fine("seal keys file");
+    said(0o644).warns("seal keys file", "read by every user", "chmod o-r keys");
+}
+
+#[test]
 fn tls_is_examined_with_the_files_that_are_named() {
     let authority = Authority::new();
     let own = authority.sign("server", "IP:127.0.0.1,IP:0.0.0.0");

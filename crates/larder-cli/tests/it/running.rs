@@ -22,6 +22,8 @@ pub(crate) fn larder(folder: &Path) -> Command {
         "LARDER_DIR",
         "LARDER_MAX_BYTES",
         "LARDER_KEY_SECRET",
+        "LARDER_SEAL_KEYS",
+        "LARDER_SEAL_KEYS_FILE",
         "LARDER_ENV_FILE",
         "PORT",
         "CONTROL_PORT",

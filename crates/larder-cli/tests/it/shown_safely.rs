@@ -54,6 +54,7 @@ fn values_keys_and_arguments_are_escaped() {
 fn no_secret_is_shown() {
     let folder = tempfile::tempdir().unwrap();
     let secret = "canary-hunter2-0123456789";
+    let seal_key = "5ea1".repeat(16);
     let redis = RedisServer::start_with(&["--requirepass", secret]);
     let url = redis
         .url()
@@ -70,6 +71,7 @@ fn no_secret_is_shown() {
             .args(args)
             .env("REDIS_URL", &url)
             .env("LARDER_KEY_SECRET", secret)
+            .env("LARDER_SEAL_KEYS", &seal_key)
             .env("RUST_LOG", "trace");
         let answer: Answer = command.output().unwrap().into();
         assert_eq!(answer.code, 0, "{}", answer.err);
@@ -77,6 +79,7 @@ fn no_secret_is_shown() {
             !answer.out.contains("hunter2") && !answer.err.contains("hunter2"),
             "{args:?}"
         );
+        assert!(!answer.out.contains("5ea1") && !answer.err.contains("5ea1"));
     }
     let wrong = url.replace(secret, "wrong-hunter2-password");
     let answer = run(folder.path(), &["stats", "--store", &wrong]);

@@ -4,6 +4,9 @@
 mod batches;
 mod deletes_under_way;
 mod found_by_the_pilot;
+mod frames;
+#[path = "../../../../fuzz/frame_checks.rs"]
+mod fuzz_checks;
 mod governed;
 mod hostile_entries;
 mod invalidation;
