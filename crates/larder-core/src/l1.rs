@@ -1,0 +1,118 @@
+//! The L1: values that this process read, kept for as long as they are known to be what the store has.
+//!
+//! Every hit asks the store whether the proofs hold that the value was read with; nothing is pushed in here, and nothing is
+//! taken out but to make room. So there is no order of events in which a value stays that should have gone.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_model::Key;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache as QuickCache;
+
+use crate::proof::Proof;
+use crate::raw::Raw;
+use crate::store::Store;
+
+/// What an entry costs beside its key and value, in bytes, about.
+const OVERHEAD: u64 = 320;
+/// A decoded value takes about as much as its JSON, twice.
+const DECODED: u64 = 2;
+/// What an entry is expected to weigh: the number of places reserved at first follows from it.
+const EXPECTED_BYTES: u64 = 2_048;
+/// After this time a value is read from the store again, which so learns that it is still used.
+const RESIDENCE: Duration = Duration::from_secs(10);
+
+/// A value that was read.
+pub(crate) struct Kept {
+    pub(crate) raw: Raw,
+    /// The decoded value, of the type that was asked for when it was kept.
+    pub(crate) value: Box<dyn Any + Send + Sync>,
+    /// Until when it is fresh, by the coarse clock.
+    pub(crate) fresh_until: Duration,
+    /// Until when it is used without being read again.
+    leaves_at: Duration,
+    /// How long its load took; zero if that is not known.
+    pub(crate) load_cost: Duration,
+    /// Of the entry.
+    proof: Proof,
+    /// Of the versions that it depends on.
+    versions: Box<[Proof]>,
+}
+
+impl Kept {
+    pub(crate) fn new(
+        raw: Raw,
+        value: Box<dyn Any + Send + Sync>,
+        (read_at, left): (Duration, Duration),
+        load_cost: Duration,
+        (proof, versions): (Proof, Box<[Proof]>),
+    ) -> Self {
+        let fresh_until = read_at.saturating_add(left);
+        Self {
+            raw,
+            value,
+            fresh_until,
+            leaves_at: fresh_until.min(read_at + RESIDENCE),
+            load_cost,
+            proof,
+            versions,
+        }
+    }
+
+    /// How long it is fresh yet, if it can be used now.
+    #[inline]
+    pub(crate) fn left(&self, now: Duration, store: &dyn Store) -> Option<Duration> {
+        let holds = now < self.leaves_at
+            && store.holds(&self.proof)
+            && self.versions.iter().all(|proof| store.holds(proof));
+        holds.then(|| self.fresh_until - now)
+    }
+
+    /// Whether it depends on versions, and so ends with them.
+    pub(crate) fn is_stamped(&self) -> bool {
+        !self.versions.is_empty()
+    }
+}
+
+/// Values of this process, bounded in bytes.
+pub(crate) struct L1 {
+    entries: QuickCache<Key, Arc<Kept>, ByBytes>,
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<Key, Arc<Kept>> for ByBytes {
+    fn weight(&self, key: &Key, kept: &Arc<Kept>) -> u64 {
+        key.as_str().len() as u64 + (1 + DECODED) * kept.raw.bytes.len() as u64 + OVERHEAD
+    }
+}
+
+impl L1 {
+    pub(crate) fn new(max_bytes: u64) -> Self {
+        let expected = usize::try_from(max_bytes / EXPECTED_BYTES).unwrap_or(usize::MAX);
+        Self {
+            entries: QuickCache::with_weighter(expected, max_bytes, ByBytes),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, key: &Key) -> Option<Arc<Kept>> {
+        self.entries.get(key)
+    }
+
+    pub(crate) fn keep(&self, key: &Key, kept: Kept) {
+        self.entries.insert(key.clone(), Arc::new(kept));
+    }
+
+    pub(crate) fn forget(&self, key: &Key) {
+        self.entries.remove(key);
+    }
+
+    /// How many values there are, and how many bytes they are counted as.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        (self.entries.len() as u64, self.entries.weight())
+    }
+}

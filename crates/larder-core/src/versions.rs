@@ -1,0 +1,107 @@
+//! The versions that entries depend on, kept for as long as they are known to be what the store has: a lookup of an entry with
+//! tags costs no round trip more.
+
+use larder_model::{Key, Policy, Service};
+use quick_cache::sync::Cache as QuickCache;
+
+use crate::cache::Inner;
+use crate::proof::Proof;
+use crate::store::StoreError;
+use crate::version::{Stamp, Told, VersionName};
+
+/// So many versions are kept.
+const MOST: usize = 10_000;
+
+/// Versions that were told.
+pub(crate) struct Versions(QuickCache<(Service, VersionName), Told>);
+
+impl Versions {
+    pub(crate) fn new() -> Self {
+        Self(QuickCache::new(MOST))
+    }
+}
+
+impl Inner {
+    /// The service that a key is of.
+    pub(crate) fn service_of(&self, key: &Key) -> Service {
+        match key.service() == self.service.as_str() {
+            true => self.service.clone(),
+            false => Service::from(key),
+        }
+    }
+
+    /// What an entry of this key depends on, by the policy in force.
+    pub(crate) fn depends_on(&self, key: &Key, policy: &Policy) -> Vec<VersionName> {
+        let mut names = vec![VersionName::Service, VersionName::of_endpoint(key.path())];
+        if let Some(template) = self.governor.template(key)
+            && template != key.path()
+        {
+            names.push(VersionName::of_endpoint(&template));
+        }
+        names.extend(policy.tags().iter().cloned().map(VersionName::Tag));
+        names
+    }
+
+    /// Versions as they are now: those that are known to be so, and those that the store tells.
+    pub(crate) async fn versions(
+        &self,
+        service: &Service,
+        names: &[VersionName],
+    ) -> Result<Vec<Told>, StoreError> {
+        let mut told = Vec::with_capacity(names.len());
+        let mut missing = Vec::new();
+        for name in names {
+            let known = self.versions.0.get(&(service.clone(), name.clone()));
+            let known = known.filter(|known| {
+                known
+                    .proof
+                    .is_some_and(|proof| self.store.holds(&proof))
+            });
+            if known.is_none() {
+                missing.push(name.clone());
+            }
+            told.push(known);
+        }
+        if missing.is_empty() {
+            return Ok(told.into_iter().flatten().collect());
+        }
+        let mut asked = self.store.versions(service, &missing).await?.into_iter();
+        let mut all = Vec::with_capacity(names.len());
+        for (name, known) in names.iter().zip(told) {
+            let Some(told) = known.or_else(|| asked.next()) else {
+                return Err(StoreError::Refused("not all versions were told".to_owned()));
+            };
+            if known.is_none() && told.proof.is_some() {
+                self.versions.0.insert((service.clone(), name.clone()), told);
+            }
+            all.push(told);
+        }
+        Ok(all)
+    }
+
+    /// Whether what an entry depends on is as it was when its load began, with the proofs that it is; `None` for an entry that
+    /// is dead, or of which that can't be told.
+    pub(crate) async fn holds_up(&self, service: &Service, stamps: &[Stamp]) -> Option<Proven> {
+        let names: Vec<VersionName> = stamps.iter().map(|stamp| stamp.name.clone()).collect();
+        let hides = |name| self.outbox.hides_version(service, name);
+        if !self.outbox.is_empty() && names.iter().any(hides) {
+            return None;
+        }
+        let told = match self.versions(service, &names).await {
+            Ok(told) => told,
+            Err(error) => {
+                self.note_error(&error);
+                return None;
+            }
+        };
+        let is_same = |(stamp, told): (&Stamp, &Told)| stamp.version == told.version;
+        if !stamps.iter().zip(&told).all(is_same) {
+            return None;
+        }
+        let proofs: Option<Vec<Proof>> = told.iter().map(|told| told.proof).collect();
+        Some(Proven(proofs.map(Vec::into_boxed_slice)))
+    }
+}
+
+/// An entry's versions are what they were; with their proofs, if all have one.
+pub(crate) struct Proven(pub(crate) Option<Box<[Proof]>>);
