@@ -55,8 +55,8 @@ pub(super) fn unpack(packed: &[u8], max_bytes: usize) -> Result<Vec<u8>, FrameEr
         loop {
             room = room.min(size);
             let mut value = Vec::with_capacity(room);
-            let unpacked = unpacker.decompress_to_buffer(packed, &mut value);
-            if unpacked.is_ok() && value.len() == size {
+            // It fails where there is more, or less, than what it says.
+            if unpacker.decompress_to_buffer(packed, &mut value).is_ok() {
                 return Ok(value);
             }
             // Too little room, or damage, of which zstd tells by a text alone: either ends where there is room for all.

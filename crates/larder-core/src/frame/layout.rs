@@ -203,7 +203,7 @@ fn checksum(key: &str, bytes: &[u8]) -> u64 {
 
 impl Wrapping {
     fn flags(self) -> u8 {
-        u8::from(self.is_compressed) * COMPRESSED | u8::from(self.is_sealed) * SEALED
+        (u8::from(self.is_compressed) * COMPRESSED) | (u8::from(self.is_sealed) * SEALED)
     }
 
     fn read(flags: u8) -> Option<Self> {
