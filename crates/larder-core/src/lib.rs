@@ -29,6 +29,8 @@ mod governor;
 mod in_process;
 mod json;
 mod load;
+mod outbox;
+mod private_folder;
 mod request;
 mod store;
 mod version;
@@ -41,6 +43,11 @@ pub use governor::{Event, FixedGovernor, Gate, Governor};
 pub use in_process::InProcess;
 pub use json::{Json, NotJson};
 pub use larder_model::*;
+pub use outbox::{
+    Applied, Apply, Invalidation, Kept, Limits as OutboxLimits, Moment, Outbox, OutboxCounts,
+    Volatile,
+};
+pub use private_folder::PrivateFolder;
 pub use request::RequestScope;
 pub use store::{
     ClearMode, Cursor, Deleted, Guard, NewEntry, Page, ScannedEntry, Skip, Store, StoreError,
