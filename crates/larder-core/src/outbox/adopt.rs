@@ -68,8 +68,9 @@ impl Outbox {
             journal.keep(folder, name.to_owned(), file);
         }
         self.adopted.fetch_add(1, Ordering::Relaxed);
+        let name = larder_model::escape(name);
         tracing::info!(
-            journal = name,
+            journal = %name,
             pending = count,
             "adopted what a process left that ended before the store could confirm it"
         );
@@ -85,8 +86,9 @@ impl Outbox {
         }
         self.unreadable
             .fetch_add(replay.unreadable as u64, Ordering::Relaxed);
+        let name = larder_model::escape(name);
         tracing::warn!(
-            journal = name,
+            journal = %name,
             unreadable = replay.unreadable,
             too_large = replay.is_cut,
             "a journal is damaged: all of its services is invalidated"

@@ -191,3 +191,17 @@ pub(super) fn chance() -> f64 {
     // Every `RandomState` has other keys: chance enough for this.
     RandomState::new().hash_one(0_u8) as f64 / u64::MAX as f64
 }
+
+impl<A: Apply + ?Sized> Apply for std::sync::Arc<A> {
+    fn delete<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, ()> {
+        (**self).delete(keys)
+    }
+
+    fn clear<'a>(&'a self, pattern: &'a Pattern) -> StoreFuture<'a, ()> {
+        (**self).clear(pattern)
+    }
+
+    fn renew<'a>(&'a self, service: &'a Service, names: &'a [VersionName]) -> StoreFuture<'a, ()> {
+        (**self).renew(service, names)
+    }
+}

@@ -118,6 +118,13 @@ impl Held {
     }
 }
 
+impl Drop for Held {
+    /// Closing it would do, but for a process that is just being started and has not closed its copy yet.
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Journal {
     /// `None`: nothing is written down.
