@@ -1,5 +1,6 @@
 //! Takes over the journals that dead processes left: those whose lock can be taken.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -48,6 +49,10 @@ impl Outbox {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             opened => opened?,
         };
+        self.take_over(folder, name, file)
+    }
+
+    fn take_over(&self, folder: PrivateFolder, name: &str, file: File) -> io::Result<bool> {
         // Who removed it meanwhile had its lock, and has taken what was in it.
         if !journal::lock(&file)? || !folder.leads_to(name, &file) {
             return Ok(false);
@@ -55,17 +60,8 @@ impl Outbox {
         let replay = record::replay(&file, MAX_BYTES)?;
         let pending = self.judge(name, replay);
         let count = pending.len();
-        let mut journal = self.journal();
-        if self.add_items(&mut journal, &pending) == Kept::Pending {
-            let copy = journal.to_sync();
-            // Nobody who adds something waits for the disk.
-            drop(journal);
-            if let Some(copy) = copy {
-                copy.sync();
-            }
-            folder.remove(name)?;
-        } else {
-            journal.keep(folder, name.to_owned(), file);
+        if !self.copy(&pending) || folder.remove(name).is_err() {
+            self.journal().keep(folder, name.to_owned(), file);
         }
         self.adopted.fetch_add(1, Ordering::Relaxed);
         let name = larder_model::escape(name);
@@ -75,6 +71,19 @@ impl Outbox {
             "adopted what a process left that ended before the store could confirm it"
         );
         Ok(true)
+    }
+
+    /// Whether it stands in this process's own journal now.
+    fn copy(&self, pending: &[Item]) -> bool {
+        let mut journal = self.journal();
+        let kept = self.add_items(&mut journal, pending);
+        let copy = journal.take_unsynced();
+        // Nobody who adds something waits for the disk.
+        drop(journal);
+        if let Some(copy) = copy {
+            copy.sync();
+        }
+        kept == Kept::Pending
     }
 
     /// What must be applied. What a line that can't be read named is not known: then it is taken to be everything of the
@@ -97,5 +106,35 @@ impl Outbox {
             pending.extend(Item::all_of(service));
         }
         pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_model::{Key, Service};
+
+    use super::*;
+    use crate::outbox::{Invalidation, Limits};
+
+    #[test]
+    fn a_journal_that_another_took_over_after_it_was_opened_is_not_taken_twice() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("journal");
+        let open = || {
+            let service = Service::new("svc").unwrap();
+            Outbox::open(&path, "store", service, Limits::default())
+        };
+        let (slow, quick, dead) = (open(), open(), open());
+        let key = Key::new("svc", "/a").unwrap();
+        let kept = dead.add(Invalidation::Keys(vec![key.clone()]));
+        assert_eq!(kept, Kept::Pending);
+        drop(dead);
+        let folder = PrivateFolder::open(&path).unwrap();
+        let name = folder.names().unwrap();
+        let name = name.iter().find(|name| name.ends_with(".journal")).unwrap();
+        let file = folder.read(name).unwrap();
+        assert_eq!(quick.adopt(), 1);
+        assert!(!slow.take_over(folder, name, file).unwrap());
+        assert!(quick.hides(&key) && !slow.hides(&key));
     }
 }

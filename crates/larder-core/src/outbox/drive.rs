@@ -99,7 +99,7 @@ impl Drive {
     /// Forces the journal to the disk, beside all else: a disk that hangs must not keep the store waiting.
     fn sync(&mut self, outbox: &Outbox) {
         let is_free = self.syncing.as_ref().is_none_or(JoinHandle::is_finished);
-        if is_free && let Some(journal) = outbox.journal().to_sync() {
+        if is_free && let Some(journal) = outbox.journal().take_unsynced() {
             self.syncing = Some(tokio::task::spawn_blocking(|| journal.sync()));
         }
     }

@@ -112,9 +112,9 @@ impl Held {
         written
     }
 
-    /// Removed before the lock is given back, so that nobody takes it for a dead process's.
-    fn remove(self) {
-        let _ = self.folder.remove(&self.name);
+    /// Whether it could be removed. It is before the lock is given back, so that nobody takes it for a dead process's.
+    fn remove(&self) -> bool {
+        self.folder.remove(&self.name).is_ok()
     }
 }
 
@@ -130,8 +130,9 @@ pub(super) struct Journal {
     /// `None`: nothing is written down.
     place: Option<Place>,
     own: Option<Held>,
-    /// Those of dead processes that could not be copied into this one: they stay until all was applied.
-    adopted: Vec<Held>,
+    /// Those that stay until all was applied: of dead processes, which could not be copied into this one; and what could
+    /// not be removed, which would be adopted again and again.
+    kept: Vec<Held>,
     /// Why not all that is pending stands in it, and since when.
     failed: Option<(Volatile, Instant)>,
     warned: Option<Instant>,
@@ -143,7 +144,7 @@ impl Journal {
         Self {
             place,
             own: None,
-            adopted: Vec::new(),
+            kept: Vec::new(),
             failed: None,
             warned: None,
             is_synced: true,
@@ -157,7 +158,7 @@ impl Journal {
     /// Writes down what was added. `pending` is all that is pending, for when the journal is written anew.
     ///
     /// When this returns, the system has it: it survives the process, however that ends. A power cut it survives after
-    /// the next [`Journal::to_sync`]: forcing it to the disk takes too long for a request.
+    /// the next [`Journal::take_unsynced`]: forcing it to the disk takes too long for a request.
     pub(super) fn add(
         &mut self,
         added: &[Pending],
@@ -191,9 +192,8 @@ impl Journal {
         }
         let made = Self::make(&place, &pending());
         let new = made.map_err(|error| self.fail(&error))?;
-        if let Some(old) = self.own.replace(new) {
-            old.remove();
-        }
+        let old = self.own.replace(new);
+        self.kept.extend(old.filter(|old| !old.remove()));
         self.failed = None;
         self.is_synced = false;
         Ok(())
@@ -214,7 +214,7 @@ impl Journal {
         match held.append(&text) {
             Ok(()) => Ok(held),
             Err(error) => {
-                held.remove();
+                let _ = held.remove();
                 Err(error)
             }
         }
@@ -233,15 +233,15 @@ impl Journal {
 
     /// Removes the journal: nothing is pending any more.
     pub(super) fn remove(&mut self) {
-        self.own.take().into_iter().for_each(Held::remove);
-        self.adopted.drain(..).for_each(Held::remove);
+        self.kept.extend(self.own.take());
+        self.kept.retain(|held| !held.remove());
         self.failed = None;
         self.is_synced = true;
     }
 
-    /// Keeps a dead process's journal until all was applied.
+    /// Keeps a dead process's journal, and its lock, until all was applied.
     pub(super) fn keep(&mut self, folder: PrivateFolder, name: String, file: File) {
-        self.adopted.push(Held {
+        self.kept.push(Held {
             folder,
             name,
             file,
@@ -254,13 +254,13 @@ impl Journal {
     }
 
     /// What must be forced to the disk, if anything must; after that it is taken to be.
-    pub(super) fn to_sync(&mut self) -> Option<ToSync> {
+    pub(super) fn take_unsynced(&mut self) -> Option<Unsynced> {
         if std::mem::replace(&mut self.is_synced, true) {
             return None;
         }
         let own = self.own.as_ref()?;
         let (file, folder) = (own.file.try_clone(), own.folder.try_clone());
-        Some(ToSync {
+        Some(Unsynced {
             file: file.ok()?,
             folder: folder.ok()?,
         })
@@ -305,12 +305,12 @@ fn say(error: &io::Error) -> String {
 }
 
 /// A journal that is to be forced to the disk.
-pub(super) struct ToSync {
+pub(super) struct Unsynced {
     file: File,
     folder: PrivateFolder,
 }
 
-impl ToSync {
+impl Unsynced {
     /// Takes as long as the disk takes.
     pub(super) fn sync(self) {
         // What can't be forced to the disk still survives the process.

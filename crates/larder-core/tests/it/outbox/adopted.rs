@@ -55,3 +55,26 @@ fn what_collapsed_is_adopted_as_all_of_the_service() {
     assert_eq!(next.counts().pending, 2);
     assert!(hides(&next, "/0") && hides(&next, "/never-named"));
 }
+
+#[test]
+fn nothing_is_lost_between_those_who_add_and_adopt_and_end() {
+    const EACH: usize = 400;
+    let place = Place::new();
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            let place = &place;
+            scope.spawn(move || {
+                for index in 0..EACH {
+                    let outbox = place.open();
+                    let path = format!("/{thread}/{index}");
+                    assert_eq!(outbox.add(keys(&[&path])), Kept::Pending);
+                }
+            });
+        }
+    });
+    let last = place.open();
+    let paths = (0..3).flat_map(|thread| (0..EACH).map(move |index| format!("/{thread}/{index}")));
+    let lost: Vec<_> = paths.filter(|path| !hides(&last, path)).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+    assert_eq!(place.names().len(), 1);
+}

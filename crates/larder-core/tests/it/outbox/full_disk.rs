@@ -1,4 +1,4 @@
-//! On a full disk it is kept in memory, says so, and is written down once there is room.
+//! On a disk that can't be written it is kept in memory, says so, and is written down once there is room.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use larder_core::{Kept, Volatile};
 
 use super::applied::Steerable;
-use super::{hides, keys, names, open};
+use super::{hides, keys, names, open, pattern};
 
 /// A small file system of its own; unmounted when it is dropped.
 struct Disk {
@@ -40,6 +40,14 @@ impl Disk {
     fn fill(&self) {
         let mut file = std::fs::File::create(self.path.join("others")).unwrap();
         while file.write_all(&[0; 512]).is_ok() {}
+    }
+
+    fn make_read_only(&self) {
+        let status = Command::new("mount")
+            .args(["-o", "remount,ro"])
+            .arg(&self.path)
+            .status();
+        assert!(status.unwrap().success());
     }
 
     fn make_room(&self) {
@@ -122,4 +130,21 @@ async fn what_is_adopted_on_a_full_disk_stays_there_until_it_is_applied() {
     let outbox = open(&folder);
     let _ = outbox.apply(&Steerable::default()).await;
     assert!(outbox.is_empty() && names(&folder).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_removed_is_applied_once() {
+    let Some(disk) = Disk::mount() else { return };
+    let folder = disk.path.join("journal");
+    let dead = open(&folder);
+    assert_eq!(dead.add(pattern("cache:svc:*")), Kept::Pending);
+    drop(dead);
+    disk.make_read_only();
+    let (outbox, store) = (open(&folder), Steerable::default());
+    assert!(hides(&outbox, "/a"));
+    assert_eq!(outbox.apply(&store).await.left, 0);
+    assert_eq!(names(&folder).len(), 1);
+    assert_eq!(outbox.adopt(), 0);
+    assert!(outbox.is_empty());
+    assert_eq!(store.successes("cache:svc:*"), 1);
 }
