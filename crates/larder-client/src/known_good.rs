@@ -3,17 +3,13 @@
 //! A new version is written beside the old one, forced to the disk, and put in its place by one rename, so that the
 //! file is whole at any instant. It is read only if nobody else could have written it.
 
-use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use larder_core::Service;
 use larder_core::api::ServiceConfig;
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use larder_core::{PrivateFolder, Service};
 use serde::{Deserialize, Serialize};
 
 /// No file is larger, in bytes: an answer of the largest size, and its frame.
@@ -54,13 +50,9 @@ impl KnownGood {
 
     fn try_read(&self) -> io::Result<Kept> {
         let folder = self.open_folder()?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = fs::openat(&folder, self.name(), flags, Mode::empty())?;
-        check(&file, FileType::RegularFile)?;
+        let file = folder.read(&self.name())?;
         let mut bytes = Vec::new();
-        File::from(file)
-            .take(MAX_FILE + 1)
-            .read_to_end(&mut bytes)?;
+        file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_FILE {
             return Err(io::Error::other("it is larger than 8 MiB"));
         }
@@ -69,51 +61,31 @@ impl KnownGood {
 
     /// Puts this in place of what was kept.
     pub(crate) fn write(&self, kept: &Kept) -> io::Result<()> {
-        self.make_folder()?;
+        PrivateFolder::make(&self.state_dir.join(FOLDER))?;
         let folder = self.open_folder()?;
         self.remove_leftovers(&folder);
         let random = getrandom::u64().map_err(io::Error::other)?;
         let beside = format!("{}{random:016x}", self.leftover_prefix());
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = fs::openat(&folder, &beside, flags, Mode::RUSR | Mode::WUSR)?;
-        let written = fill(File::from(file), kept)
-            .and_then(|()| Ok(fs::renameat(&folder, &beside, &folder, self.name())?));
+        let written =
+            fill(folder.create(&beside)?, kept).and_then(|()| folder.rename(&beside, &self.name()));
         if written.is_err() {
             // It would be in nobody's way, but it would be there.
-            let _ = fs::unlinkat(&folder, &beside, AtFlags::empty());
+            let _ = folder.remove(&beside);
         }
         written?;
-        Ok(fs::fsync(&folder)?)
+        folder.sync()
     }
 
-    fn make_folder(&self) -> io::Result<()> {
-        let mut private = std::fs::DirBuilder::new();
-        private.recursive(true).mode(0o700);
-        private.create(self.state_dir.join(FOLDER))
-    }
-
-    /// What was checked is what is used: by descriptor.
-    fn open_folder(&self) -> io::Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let state = fs::open(&self.state_dir, flags, Mode::empty())?;
-        check(&state, FileType::Directory)?;
-        check_parents(&self.state_dir)?;
-        let folder = fs::openat(&state, FOLDER, flags, Mode::empty())?;
-        check(&folder, FileType::Directory)?;
-        Ok(folder)
+    fn open_folder(&self) -> io::Result<PrivateFolder> {
+        PrivateFolder::open(&self.state_dir)?.folder(FOLDER)
     }
 
     /// Removes what a process that died in mid-write left beside the file. One that lives needs no minute to write.
-    fn remove_leftovers(&self, folder: &OwnedFd) {
+    fn remove_leftovers(&self, folder: &PrivateFolder) {
         let prefix = self.leftover_prefix();
-        let Ok(entries) = fs::Dir::read_from(folder) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            if name.to_bytes().starts_with(prefix.as_bytes()) && is_old(folder, name) {
-                let _ = fs::unlinkat(folder, name, AtFlags::empty());
+        for name in folder.names().unwrap_or_default() {
+            if name.starts_with(&prefix) && is_old(folder, &name) {
+                let _ = folder.remove(&name);
             }
         }
     }
@@ -135,52 +107,13 @@ fn fill(mut file: File, kept: &Kept) -> io::Result<()> {
 }
 
 /// Whether it was last written more than a minute ago.
-fn is_old(folder: &OwnedFd, name: &CStr) -> bool {
+fn is_old(folder: &PrivateFolder, name: &str) -> bool {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs();
-    let Ok(stat) = fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else {
-        return false;
-    };
-    now.saturating_sub(u64::try_from(stat.st_mtime).unwrap_or(0)) > 60
-}
-
-/// Of this type, ours, and nobody else's to read or write; a file under one name only.
-fn check(file: &OwnedFd, expected: FileType) -> io::Result<()> {
-    let wrong = |what: &'static str| Err(io::Error::other(what));
-    let stat = fs::fstat(file)?;
-    let is_file = expected == FileType::RegularFile;
-    if FileType::from_raw_mode(stat.st_mode) != expected {
-        return wrong("it is not a regular file, or its folder is none");
-    }
-    if stat.st_uid != rustix::process::geteuid().as_raw() {
-        return wrong("it, or its folder, belongs to another user");
-    }
-    if stat.st_mode & 0o077 != 0 {
-        return wrong(
-            "others may read or write it, or its folder: take these rights away (chmod go-rwx)",
-        );
-    }
-    if is_file && stat.st_nlink != 1 {
-        return wrong("it has a second name (a hard link)");
-    }
-    Ok(())
-}
-
-/// Who may write a folder may put another one in the place of what is in it.
-fn check_parents(folder: &Path) -> io::Result<()> {
-    // Symbolic links among them are followed: what counts is where the folder lies.
-    for parent in folder.canonicalize()?.ancestors().skip(1) {
-        let mode = fs::stat(parent)?.st_mode;
-        let is_sticky = mode & 0o1000 != 0;
-        if mode & 0o002 != 0 && !is_sticky {
-            return Err(io::Error::other(
-                "everybody may write a folder above it: take that right away (chmod o-w)",
-            ));
-        }
-    }
-    Ok(())
+    let modified = folder.modified(name);
+    modified.is_some_and(|modified| now.saturating_sub(modified) > 60)
 }
 
 #[cfg(test)]
@@ -189,6 +122,8 @@ mod killed;
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use rustix::fs::{self, FileType, Mode};
 
     use super::*;
 

@@ -29,13 +29,18 @@ mod frame;
 mod governor;
 mod in_process;
 mod json;
+mod l1;
 mod lease;
 mod load;
+mod outbox;
+mod private_folder;
 mod proof;
 mod random;
+mod raw;
 mod request;
 mod store;
 mod version;
+mod versions;
 
 pub use cache::{Answer, Cache, CacheBuilder, LoadError};
 pub use clock::{Clock, CoarseClock};
@@ -51,6 +56,11 @@ pub use json::{Json, NotJson};
 pub use larder_model::*;
 pub use lease::{Acquired, Lease, Released};
 pub use proof::Proof;
+pub use outbox::{
+    Applied, Apply, Invalidation, Kept, Limits as OutboxLimits, Moment, Outbox, OutboxCounts,
+    Volatile,
+};
+pub use private_folder::PrivateFolder;
 pub use request::RequestScope;
 pub use store::{
     ClearMode, Cursor, Deleted, Guard, NewEntry, Page, ScannedEntry, Skip, Store, StoreError,

@@ -1,9 +1,11 @@
 //! Whose entries they are.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::key::{KeyError, shorten};
+use crate::key::{Key, KeyError, shorten};
+use crate::pattern::Pattern;
 
 const MAX_SERVICE_BYTES: usize = 64;
 
@@ -40,6 +42,24 @@ impl Service {
 impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl From<&Key> for Service {
+    fn from(key: &Key) -> Self {
+        Self(key.service().into())
+    }
+}
+
+impl From<&Pattern> for Service {
+    fn from(pattern: &Pattern) -> Self {
+        Self(pattern.service().into())
+    }
+}
+
+impl Borrow<str> for Service {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -49,7 +49,7 @@ pub use larder_core::*;
 pub use larder_embedded::{EmbeddedStore, OpenError};
 pub use larder_http as http;
 pub use larder_redis::{Access, Product, RedisStore, RedisUrl, Sample, Survey};
-pub use settings::{ChosenStore, Origin, Setting, Settings, SettingsError};
+pub use settings::{ChosenStore, JournalSetting, Origin, Setting, Settings, SettingsError};
 
 /// How long an entry is fresh if nothing else is said: 300 seconds.
 pub const DEFAULT_TTL: std::time::Duration = std::time::Duration::from_secs(300);

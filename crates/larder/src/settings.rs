@@ -14,7 +14,7 @@ use crate::secret_file;
 const MIN_MAX_BYTES: u64 = 1 << 20;
 
 /// What is read from the environment.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "LARDER_ENV_FILE",
     "REDIS_URL",
     "REDIS_TLS_CA",
@@ -23,6 +23,7 @@ const NAMES: [&str; 16] = [
     "CONTROL_PLANE_URL",
     "LARDER_DIR",
     "LARDER_MAX_BYTES",
+    "LARDER_JOURNAL",
     "LARDER_KEY_SECRET",
     "LARDER_SEAL_KEYS",
     "LARDER_SEAL_KEYS_FILE",
@@ -76,6 +77,18 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Where what the store could not confirm is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum JournalSetting {
+    /// In `journal` in [`Settings::dir`].
+    #[default]
+    InDir,
+    /// In this folder.
+    Folder(PathBuf),
+    /// In memory alone (`off`).
+    Off,
+}
+
 /// A store that a program's command line names.
 pub enum ChosenStore {
     /// The server of this URL.
@@ -114,6 +127,8 @@ pub struct Settings {
     pub dir: PathBuf,
     /// `LARDER_MAX_BYTES`: how much the embedded store may take on the disk, in bytes; 256 MiB.
     pub max_bytes: u64,
+    /// `LARDER_JOURNAL`: where what the store could not confirm is kept; `journal` in `dir`.
+    pub journal: JournalSetting,
     /// `LARDER_KEY_SECRET`: hides identities in keys; unset: routes that need it say so at start.
     pub key_secret: Option<Secret>,
     /// `LARDER_SEAL_KEYS`, or what the file holds that `LARDER_SEAL_KEYS_FILE` names: seals entries, so that who can read or
@@ -186,6 +201,9 @@ impl Settings {
             max_bytes: source
                 .parsed("LARDER_MAX_BYTES", read_bytes)?
                 .unwrap_or(256 << 20),
+            journal: source
+                .parsed("LARDER_JOURNAL", read_journal)?
+                .unwrap_or_default(),
             key_secret: source.parsed("LARDER_KEY_SECRET", read_key_secret)?,
             seal_keys,
             seal_keys_file,
@@ -222,6 +240,9 @@ impl Settings {
             (Some(keys), None) => Some(format!("({} set, not shown)", keys.len())),
             _ => None,
         };
+        let journal = self
+            .journal_folder()
+            .map_or_else(|| "off".to_owned(), |folder| folder.display().to_string());
         let unset = |value: Option<String>| value.unwrap_or_else(|| "(unset)".to_owned());
         let path =
             |path: &Option<PathBuf>| unset(path.as_ref().map(|path| path.display().to_string()));
@@ -233,6 +254,7 @@ impl Settings {
             ("CONTROL_PLANE_URL", unset(self.control_plane_url.clone())),
             ("LARDER_DIR", self.dir.display().to_string()),
             ("LARDER_MAX_BYTES", self.max_bytes.to_string()),
+            ("LARDER_JOURNAL", journal),
             ("LARDER_KEY_SECRET", unset(key_secret)),
             ("LARDER_SEAL_KEYS", unset(seal_keys)),
             ("LARDER_SEAL_KEYS_FILE", path(&self.seal_keys_file)),
@@ -270,6 +292,16 @@ impl Settings {
             }
         };
         self.origins.insert(name, Origin::CommandLine);
+    }
+
+    /// The folder of the journal; `None` if none is kept.
+    #[must_use]
+    pub fn journal_folder(&self) -> Option<PathBuf> {
+        match &self.journal {
+            JournalSetting::InDir => Some(self.dir.join("journal")),
+            JournalSetting::Folder(folder) => Some(folder.clone()),
+            JournalSetting::Off => None,
+        }
     }
 
     /// Where a variable's value came from.
@@ -368,6 +400,13 @@ fn read_path(text: String) -> Result<PathBuf, String> {
     Ok(text.into())
 }
 
+fn read_journal(text: String) -> Result<JournalSetting, String> {
+    Ok(match text.as_str() {
+        "off" => JournalSetting::Off,
+        _ => JournalSetting::Folder(text.into()),
+    })
+}
+
 fn read_port(text: String) -> Result<u16, String> {
     text.parse()
         .map_err(|_| "is not a port: use a number from 0 to 65535 (0: any free one)".to_owned())
@@ -438,6 +477,17 @@ mod tests {
             (settings.port, settings.origin("PORT")),
             (3000, Origin::Default)
         );
+    }
+
+    #[test]
+    fn the_journal_lies_with_what_is_kept_on_this_machine_unless_it_is_said_where() {
+        let folder = |values: &[(&str, &str)]| settings(values).unwrap().journal_folder();
+        let in_dir = Some(PathBuf::from(".larder/journal"));
+        assert_eq!(folder(&[]), in_dir);
+        assert_eq!(folder(&[("LARDER_JOURNAL", "")]), in_dir);
+        assert_eq!(folder(&[("LARDER_DIR", "/a")]), Some("/a/journal".into()));
+        assert_eq!(folder(&[("LARDER_JOURNAL", "/b")]), Some("/b".into()));
+        assert_eq!(folder(&[("LARDER_JOURNAL", "off")]), None);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(crate) fn larder(folder: &Path) -> Command {
         "CONTROL_PLANE_URL",
         "LARDER_DIR",
         "LARDER_MAX_BYTES",
+        "LARDER_JOURNAL",
         "LARDER_KEY_SECRET",
         "LARDER_SEAL_KEYS",
         "LARDER_SEAL_KEYS_FILE",

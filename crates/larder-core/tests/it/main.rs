@@ -11,6 +11,7 @@ mod governed;
 mod hostile_entries;
 mod invalidation;
 mod lives;
+mod outbox;
 mod plain_helpers;
 mod recorded;
 mod single_flight;

@@ -1,0 +1,140 @@
+//! Takes over the journals that dead processes left: those whose lock can be taken.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use super::invalidation::Item;
+use super::journal::{self, MAX_BYTES};
+use super::record::{self, Replay};
+use super::{Kept, Outbox};
+use crate::private_folder::PrivateFolder;
+
+impl Outbox {
+    /// Takes over what dead processes of the same store left; answers how many journals that were. Reads and writes
+    /// files.
+    pub fn adopt(&self) -> usize {
+        let Some(place) = self.journal().place().cloned() else {
+            return 0;
+        };
+        let names = PrivateFolder::make(&place.folder)
+            .and_then(|()| PrivateFolder::open(&place.folder)?.names());
+        let names = match names {
+            Ok(names) => names,
+            Err(error) => {
+                self.journal().warn(&error);
+                return 0;
+            }
+        };
+        let mut adopted = 0;
+        for name in names.iter().filter(|name| place.is_journal(name)) {
+            match self.adopt_one(&place.folder, name) {
+                Ok(is_adopted) => adopted += usize::from(is_adopted),
+                Err(error) => {
+                    self.refused.fetch_add(1, Ordering::Relaxed);
+                    self.journal().warn_of(name, &error);
+                }
+            }
+        }
+        if adopted > 0 {
+            self.wake.notify_one();
+        }
+        adopted
+    }
+
+    fn adopt_one(&self, folder: &Path, name: &str) -> io::Result<bool> {
+        let folder = PrivateFolder::open(folder)?;
+        let file = match folder.read(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened?,
+        };
+        self.take_over(folder, name, file)
+    }
+
+    fn take_over(&self, folder: PrivateFolder, name: &str, file: File) -> io::Result<bool> {
+        // Who removed it meanwhile had its lock, and has taken what was in it.
+        if !journal::lock(&file)? || !folder.leads_to(name, &file) {
+            return Ok(false);
+        }
+        let replay = record::replay(&file, MAX_BYTES)?;
+        let pending = self.judge(name, replay);
+        let count = pending.len();
+        if !self.copy(&pending) || folder.remove(name).is_err() {
+            self.journal().keep(folder, name.to_owned(), file);
+        }
+        self.adopted.fetch_add(1, Ordering::Relaxed);
+        let name = larder_model::escape(name);
+        tracing::info!(
+            journal = %name,
+            pending = count,
+            "adopted what a process left that ended before the store could confirm it"
+        );
+        Ok(true)
+    }
+
+    /// Whether it stands in this process's own journal now.
+    fn copy(&self, pending: &[Item]) -> bool {
+        let mut journal = self.journal();
+        let kept = self.add_items(&mut journal, pending);
+        let copy = journal.take_unsynced();
+        // Nobody who adds something waits for the disk.
+        drop(journal);
+        if let Some(copy) = copy {
+            copy.sync();
+        }
+        kept == Kept::Pending
+    }
+
+    /// What must be applied. What a line that can't be read named is not known: then it is taken to be everything of the
+    /// services that are known, since a lost invalidation is worse than misses.
+    fn judge(&self, name: &str, replay: Replay) -> Vec<Item> {
+        let mut pending = replay.pending;
+        if replay.unreadable == 0 && !replay.is_cut {
+            return pending;
+        }
+        self.unreadable
+            .fetch_add(replay.unreadable as u64, Ordering::Relaxed);
+        let name = larder_model::escape(name);
+        tracing::warn!(
+            journal = %name,
+            unreadable = replay.unreadable,
+            too_large = replay.is_cut,
+            "a journal is damaged: all of its services is invalidated"
+        );
+        for service in replay.services.iter().chain([&self.service]) {
+            pending.extend(Item::all_of(service));
+        }
+        pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_model::{Key, Service};
+
+    use super::*;
+    use crate::outbox::{Invalidation, Limits};
+
+    #[test]
+    fn a_journal_that_another_took_over_after_it_was_opened_is_not_taken_twice() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("journal");
+        let open = || {
+            let service = Service::new("svc").unwrap();
+            Outbox::open(&path, "store", service, Limits::default())
+        };
+        let (slow, quick, dead) = (open(), open(), open());
+        let key = Key::new("svc", "/a").unwrap();
+        let kept = dead.add(Invalidation::Keys(vec![key.clone()]));
+        assert_eq!(kept, Kept::Pending);
+        drop(dead);
+        let folder = PrivateFolder::open(&path).unwrap();
+        let name = folder.names().unwrap();
+        let name = name.iter().find(|name| name.ends_with(".journal")).unwrap();
+        let file = folder.read(name).unwrap();
+        assert_eq!(quick.adopt(), 1);
+        assert!(!slow.take_over(folder, name, file).unwrap());
+        assert!(quick.hides(&key) && !slow.hides(&key));
+    }
+}
