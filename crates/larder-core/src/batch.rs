@@ -1,9 +1,10 @@
-//! Lookups of many keys at once: one read, one call of the loader for all that is missing.
+//! Lookups of many keys at once: one round trip to the store, one call of the loader for all that is missing.
 
 mod read;
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,18 +12,23 @@ use larder_model::{Key, Outcome};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cache::{Answer, Cache, Inner, LoadError};
+use crate::answer::{Answer, LoadError};
+use crate::cache::{Cache, Inner};
 use crate::counters::Count;
-use crate::departure::{Departure, call, spawn};
-use crate::flight::{Boarding, Flight, Landing, Seen};
+use crate::departure::{Departure, call, load_one, spawn};
+use crate::flight::{Boarding, Flight, Landing};
 use crate::form::{Form, Optional};
+use crate::frame::Freshness;
 use crate::governor::Event;
-use crate::load::Lookup;
-use read::{Asked, find_each};
+use crate::hold::{self, Hold, Many};
+use crate::load::{Lookup, StandIn};
+use crate::read::Look;
+use read::{Asked, Sight, look_each};
 
 impl Cache {
     /// The values under keys, in their order. All that is missing, and that nobody is loading yet, is loaded by one
     /// call of the loader; what it leaves out of its answer is absent, and stored so for the policy's `negative_ttl`.
+    /// What another process was loading, and then did not store, is asked of the loader by itself.
     ///
     /// # Errors
     /// A [`LoadError`], if any load that was needed gave no answer.
@@ -34,20 +40,22 @@ impl Cache {
     where
         T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
         E: Send + Sync + 'static,
-        F: FnOnce(Vec<Key>) -> L + Send + 'static,
+        F: Fn(Vec<Key>) -> L + Send + Sync + 'static,
         L: Future<Output = Result<HashMap<Key, T>, E>> + Send + 'static,
     {
-        let mut batch = Batch::of(&self.inner, keys.len());
+        let mut batch = Batch::of(&self.inner, keys.len(), loader);
         let missing = batch.find(keys).await;
-        let joined = batch.load(missing, loader).await;
+        let joined = batch.load(missing).await;
         batch.join(joined).await;
         batch.answers_of(keys)
     }
 }
 
 /// One lookup of many keys: what is known of them by now.
-struct Batch<'a, T, E> {
+struct Batch<'a, T, E, F> {
     inner: &'a Arc<Inner>,
+    loader: Arc<F>,
+    joined_at: Instant,
     answers: HashMap<Key, Answer<Option<T>>>,
     /// The first one.
     error: Option<LoadError<E>>,
@@ -57,27 +65,51 @@ struct Batch<'a, T, E> {
 #[derive(Default)]
 struct Missing {
     /// For these nobody is loading: this lookup does.
-    departures: Vec<Departure>,
+    departures: Vec<(Departure, StandIn)>,
     /// These are being loaded by others.
-    joined: Vec<(Key, Arc<Flight>)>,
+    joined: Vec<(Key, Arc<Flight>, StandIn)>,
     /// These are loaded for this lookup only.
     alone: Vec<(Key, Outcome)>,
 }
 
-impl<'a, T, E> Batch<'a, T, E>
+/// A loader of many, asked for one.
+fn of_one<T, E, F, L>(
+    loader: &Arc<F>,
+    key: &Key,
+) -> impl FnOnce() -> Pin<Box<dyn Future<Output = Result<Option<T>, E>> + Send>> + Send + use<T, E, F, L>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+    F: Fn(Vec<Key>) -> L + Send + Sync + 'static,
+    L: Future<Output = Result<HashMap<Key, T>, E>> + Send + 'static,
+{
+    let (loader, key) = (Arc::clone(loader), key.clone());
+    move || {
+        Box::pin(async move {
+            let mut made = loader(vec![key.clone()]).await?;
+            Ok(made.remove(&key))
+        })
+    }
+}
+
+impl<'a, T, E, F, L> Batch<'a, T, E, F>
 where
     T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
+    F: Fn(Vec<Key>) -> L + Send + Sync + 'static,
+    L: Future<Output = Result<HashMap<Key, T>, E>> + Send + 'static,
 {
-    fn of(inner: &'a Arc<Inner>, count: usize) -> Self {
+    fn of(inner: &'a Arc<Inner>, count: usize, loader: F) -> Self {
         Self {
             inner,
+            loader: Arc::new(loader),
+            joined_at: Instant::now(),
             answers: HashMap::with_capacity(count),
             error: None,
         }
     }
 
-    /// Takes what the store has. Boards the loads of what it has not.
+    /// Takes what may be served. Boards the loads of what may not.
     async fn find(&mut self, keys: &[Key]) -> Missing {
         let inner = self.inner;
         let mut missing = Missing::default();
@@ -85,40 +117,44 @@ where
         for key in unique(keys) {
             let gate = inner.governor.gate(key);
             if gate.cache_enabled {
-                let (key, seen) = (key.clone(), inner.flights.seen(key));
-                asked.push(Asked { key, gate, seen });
+                let key = key.clone();
+                asked.push(Asked { key, gate });
             } else {
                 inner.counters.add(Count::Bypasses);
                 missing.alone.push((key.clone(), Outcome::Bypass));
             }
         }
-        let found = find_each::<T>(inner, &asked).await;
-        for (asked, found) in asked.into_iter().zip(found) {
-            match found {
-                Some((value, bytes)) => self.take_hit(asked.key, value, bytes),
-                None => {
-                    inner.counters.add(Count::Misses);
-                    missing.board(inner, asked.key, asked.seen);
+        let looks = look_each::<T>(inner, &asked).await;
+        self.joined_at = Instant::now();
+        for (asked, sight) in asked.into_iter().zip(looks) {
+            let lookup = Lookup::<Optional<T>>::of(inner, &asked.key);
+            let answer = match sight {
+                Sight::Near(near) => lookup.hit(near.value, near.bytes),
+                Sight::Far(Look::Fresh(found)) => {
+                    lookup.hit(found.value, found.json.len() as u64)
                 }
-            }
+                Sight::Far(Look::Stale(found, Freshness::StaleWhileRevalidate)) => {
+                    lookup.refresh(Duration::ZERO, of_one(&self.loader, &asked.key));
+                    inner.counters.add(Count::StaleWhileRevalidate);
+                    lookup.stale(found)
+                }
+                Sight::Far(Look::Stale(..)) => {
+                    missing.board(inner, asked.key, StandIn::Stale);
+                    continue;
+                }
+                Sight::Far(Look::Nothing) => {
+                    missing.board(inner, asked.key, StandIn::Nothing);
+                    continue;
+                }
+            };
+            self.answers.insert(asked.key, answer);
         }
         missing
     }
 
-    fn take_hit(&mut self, key: Key, value: Option<T>, bytes: u64) {
-        let outcome = Outcome::Hit;
-        self.inner.counters.add(Count::Hits);
-        self.inner.report(&key, Event::of(outcome, bytes));
-        self.answers.insert(key, Answer { value, outcome });
-    }
-
     /// One call of the loader for what nobody else loads. Hands back what others load: that is waited for later, so
     /// that two lookups can't wait for each other.
-    async fn load<F, L>(&mut self, missing: Missing, loader: F) -> Vec<(Key, Arc<Flight>)>
-    where
-        F: FnOnce(Vec<Key>) -> L + Send + 'static,
-        L: Future<Output = Result<HashMap<Key, T>, E>> + Send + 'static,
-    {
+    async fn load(&mut self, missing: Missing) -> Vec<(Key, Arc<Flight>, StandIn)> {
         let Missing {
             departures,
             joined,
@@ -127,13 +163,16 @@ where
         if departures.is_empty() && alone.is_empty() {
             return joined;
         }
-        let own: Vec<(Key, Arc<Flight>)> = departures
-            .iter()
-            .map(|departure| (departure.key.clone(), Arc::clone(&departure.flight)))
-            .collect();
+        let (departures, own): (Vec<Departure>, Vec<_>) = departures
+            .into_iter()
+            .map(|(departure, stand_in)| {
+                let own = (departure.key.clone(), Arc::clone(&departure.flight), stand_in);
+                (departure, own)
+            })
+            .unzip();
         let (send, receive) = tokio::sync::oneshot::channel();
         let keys = alone.iter().map(|(key, _)| key.clone()).collect();
-        let inner = Arc::clone(self.inner);
+        let (inner, loader) = (Arc::clone(self.inner), Arc::clone(&self.loader));
         spawn(load_many::<T, E, F, L>(
             inner, departures, keys, loader, send,
         ))
@@ -143,8 +182,9 @@ where
             load: None,
         });
         self.take_loaded(alone, loaded);
-        for (key, flight) in own {
-            self.arrive(key, &flight).await;
+        for (key, flight, stand_in) in own {
+            let landing = flight.wait().await;
+            self.arrive(key, &flight, &landing, stand_in).await;
         }
         joined
     }
@@ -168,19 +208,33 @@ where
 
     /// Waits for what others load. After an error there is nothing to wait for: what is left is reported as a miss that
     /// nobody judged.
-    async fn join(&mut self, joined: Vec<(Key, Arc<Flight>)>) {
-        for (key, flight) in joined {
+    async fn join(&mut self, joined: Vec<(Key, Arc<Flight>, StandIn)>) {
+        for (key, flight, stand_in) in joined {
             if self.error.is_some() {
                 self.inner.report(&key, Event::of(Outcome::Miss, 0));
-            } else {
-                self.arrive(key, &flight).await;
+                continue;
             }
+            let landing = flight.wait().await;
+            let is_for_us = match &landing {
+                Landing::Value { shared, .. } => flight.is_for(*shared, self.joined_at),
+                Landing::Nothing => false,
+                _ => true,
+            };
+            if is_for_us {
+                self.arrive(key, &flight, &landing, stand_in).await;
+                continue;
+            }
+            self.inner.counters.add(Count::Unshared);
+            let loader = of_one(&self.loader, &key);
+            let lookup = Lookup::<Optional<T>>::of(self.inner, &key);
+            let answer = lookup.board(stand_in, loader).await;
+            self.take(key, answer);
         }
     }
 
-    async fn arrive(&mut self, key: Key, flight: &Flight) {
-        let landing = flight.wait().await;
-        let answer = Lookup::<Optional<T>>::of(self.inner, &key).arrive(flight, &landing);
+    async fn arrive(&mut self, key: Key, flight: &Flight, landing: &Landing, stand_in: StandIn) {
+        let lookup = Lookup::<Optional<T>>::of(self.inner, &key);
+        let answer = lookup.arrive(flight, landing, stand_in).await;
         self.take(key, answer);
     }
 
@@ -206,18 +260,16 @@ where
 }
 
 impl Missing {
-    fn board(&mut self, inner: &Arc<Inner>, key: Key, seen: Seen) {
-        match inner.flights.board(&key, seen) {
-            Boarding::Pilot {
-                flight,
-                landed_since,
-            } => {
-                let departure = Departure::new(inner, &key, &flight, landed_since);
-                self.departures.push(departure);
+    fn board(&mut self, inner: &Arc<Inner>, key: Key, stand_in: StandIn) {
+        inner.counters.add(Count::Misses);
+        match inner.flights.board(&key) {
+            Boarding::Pilot(flight) => {
+                let departure = Departure::new(inner, &key, &flight);
+                self.departures.push((departure, stand_in));
             }
             Boarding::Passenger(flight) => {
                 inner.counters.add(Count::Joined);
-                self.joined.push((key, flight));
+                self.joined.push((key, flight, stand_in));
             }
             Boarding::Full => self.alone.push((key, Outcome::Miss)),
         }
@@ -227,25 +279,6 @@ impl Missing {
 fn unique(keys: &[Key]) -> impl Iterator<Item = &Key> {
     let mut met = std::collections::HashSet::with_capacity(keys.len());
     keys.iter().filter(move |key| met.insert(key.as_str()))
-}
-
-/// Lands those whose key another load has filled since it was read, and hands back the others.
-async fn still_missing<T>(departures: Vec<Departure>) -> Vec<Departure>
-where
-    T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
-{
-    let finds = departures
-        .iter()
-        .map(|departure| departure.find::<Optional<T>>());
-    let found = futures_util::future::join_all(finds).await;
-    let mut missing = Vec::with_capacity(departures.len());
-    for (departure, found) in departures.into_iter().zip(found) {
-        match found {
-            Some(found) => departure.land_found::<Optional<T>>(found),
-            None => missing.push(departure),
-        }
-    }
-    missing
 }
 
 /// What was made for the keys that only the one caller wanted.
@@ -259,28 +292,57 @@ async fn load_many<T, E, F, L>(
     inner: Arc<Inner>,
     departures: Vec<Departure>,
     alone: Vec<Key>,
-    loader: F,
+    loader: Arc<F>,
     caller: tokio::sync::oneshot::Sender<LoadedAlone<T, E>>,
 ) where
     T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
-    F: FnOnce(Vec<Key>) -> L + Send + 'static,
+    F: Fn(Vec<Key>) -> L + Send + Sync + 'static,
     L: Future<Output = Result<HashMap<Key, T>, E>> + Send + 'static,
 {
-    let departures = still_missing::<T>(departures).await;
-    let own = departures.iter().map(|departure| departure.key.clone());
-    let keys: Vec<Key> = own.chain(alone.iter().cloned()).collect();
+    let Many { own, held } = hold::clear_many::<Optional<T>>(&inner, departures).await;
+    // Those that other processes load are waited for once the own ones are filled, so that nobody waits for somebody who waits
+    // for him.
+    let elsewhere = held.into_iter().map(|departure| {
+        let loader = of_one(&loader, &departure.key);
+        load_one::<Optional<T>, E, _, _>(departure, loader)
+    });
+    let elsewhere: Vec<_> = elsewhere.collect();
+    let loaded = load_own(&inner, own, alone, &loader).await;
+    // The caller may be gone; the others have their landing.
+    let _ = caller.send(loaded);
+    futures_util::future::join_all(elsewhere).await;
+}
+
+/// One call of the loader.
+async fn load_own<T, E, F, L>(
+    inner: &Arc<Inner>,
+    own: Vec<(Departure, Hold)>,
+    alone: Vec<Key>,
+    loader: &Arc<F>,
+) -> LoadedAlone<T, E>
+where
+    T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+    F: Fn(Vec<Key>) -> L + Send + Sync + 'static,
+    L: Future<Output = Result<HashMap<Key, T>, E>> + Send + 'static,
+{
+    let keys = own.iter().map(|(departure, _)| departure.key.clone());
+    let keys: Vec<Key> = keys.chain(alone.iter().cloned()).collect();
     if keys.is_empty() {
         let made = Ok(HashMap::new());
-        let _ = caller.send(LoadedAlone { made, load: None });
-        return;
+        return LoadedAlone { made, load: None };
     }
     inner.counters.add(Count::Loads);
-    let time = longest_load(&inner, &keys);
+    let time = longest_load(inner, &keys);
     let begin = Instant::now();
-    let made = call(time, || loader(keys)).await;
+    for (departure, _) in &own {
+        departure.flight.begin(begin);
+    }
+    let holds: Vec<&Hold> = own.iter().map(|(_, hold)| hold).collect();
+    let made = hold::while_held(inner, &holds, call(time, || loader(keys))).await;
     let load = begin.elapsed();
-    for departure in &departures {
+    for (departure, _) in &own {
         departure.flight.took(load);
     }
     let made = match made {
@@ -289,20 +351,21 @@ async fn load_many<T, E, F, L>(
                 .into_iter()
                 .filter_map(|key| made.remove_entry(&key))
                 .collect();
-            fill::<T>(departures, made).await;
+            fill::<T>(own, made, load).await;
             Ok(only_here)
         }
         Err(error) => {
             inner.counters.add(Count::LoadErrors);
-            for departure in departures {
-                departure.land(Landing::from(error.clone()));
+            for (departure, hold) in own {
+                departure.fail(Landing::from(error.clone()), hold).await;
             }
             Err(error)
         }
     };
-    // The caller may be gone; the others have their landing.
-    let load = Some(load);
-    let _ = caller.send(LoadedAlone { made, load });
+    LoadedAlone {
+        made,
+        load: Some(load),
+    }
 }
 
 /// The longest `load_timeout` of the policies of some keys.
@@ -314,16 +377,20 @@ fn longest_load(inner: &Inner, keys: &[Key]) -> Duration {
 }
 
 /// Stores what was loaded, and lands. What the loader left out is absent.
-async fn fill<T>(departures: Vec<Departure>, mut made: HashMap<Key, T>)
+async fn fill<T>(own: Vec<(Departure, Hold)>, mut made: HashMap<Key, T>, load: Duration)
 where
     T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
 {
-    let fills = departures.into_iter().map(|departure| {
+    let fills = own.into_iter().map(|(departure, hold)| {
         let value = made.remove(&departure.key);
         async move {
             match Optional::<T>::finish(value) {
-                Ok((value, json)) => departure.finish::<Optional<T>>(value, json).await,
-                Err(message) => departure.land(Landing::NotJson(message)),
+                Ok((value, json)) => {
+                    departure
+                        .finish::<Optional<T>>(value, json, load, hold)
+                        .await;
+                }
+                Err(message) => departure.fail(Landing::NotJson(message), hold).await,
             }
         }
     });

@@ -6,85 +6,39 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder_model::{Key, KeyError, Outcome, Pattern, Policy, Service};
+use larder_model::{Key, KeyError, Policy, Service};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use crate::checked::CheckedTexts;
 use crate::clock::{Clock, CoarseClock};
+use crate::costs::LoadCosts;
 use crate::counters::{Count, Counters, Counts};
 use crate::flight::Flights;
+use crate::frame::Frames;
 use crate::governor::{Event, FixedGovernor, Governor};
 use crate::in_process::InProcess;
 use crate::json::Json;
+use crate::l1::L1;
+use crate::invalidate::Telling;
+use crate::outbox::{Invalidation, Limits as OutboxLimits, Moment, Outbox};
+use crate::raw::Raw;
 use crate::request::RequestScope;
 use crate::store::{
-    ClearMode, Deleted, Guard, NewEntry, Skip, Store, StoreError, StoreFuture, StoreStats, Stored,
-    Ttl, Written,
+    Guard, NewEntry, Skip, Store, StoreError, StoreStats, Ttl, Written,
 };
+use crate::sweeps::Sweeps;
+use crate::versions::Versions;
 
 /// What an in-process store may take if nothing else is said: 64 MiB.
 const IN_PROCESS_BYTES: u64 = 64 << 20;
+/// What the L1 may take if nothing else is said: 32 MiB.
+pub const L1_BYTES: u64 = 32 << 20;
+/// So many loads run in the background at the same time.
+const BACKGROUND_LOADS: usize = 64;
 /// An error that is swallowed is logged at most once in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
-
-/// A value, and where it came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer<T> {
-    /// The value.
-    pub value: T,
-    /// Whether the cache had it.
-    pub outcome: Outcome,
-}
-
-/// Why a load gave no value. Everybody who waited for it gets the same.
-#[derive(Debug)]
-pub enum LoadError<E> {
-    /// The loader's own error.
-    Loader(Arc<E>),
-    /// The loader panicked, with this message.
-    Panicked(Arc<str>),
-    /// The load took longer than the policy's `load_timeout`.
-    TimedOut,
-    /// The value can't be written as JSON, which was asked for.
-    NotJson(Arc<str>),
-    /// Another load of the same key makes a value, or an error, of another type.
-    OtherType,
-    /// The runtime that the load ran on ended.
-    Abandoned,
-}
-
-impl<E> Clone for LoadError<E> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Loader(error) => Self::Loader(Arc::clone(error)),
-            Self::Panicked(message) => Self::Panicked(Arc::clone(message)),
-            Self::TimedOut => Self::TimedOut,
-            Self::NotJson(message) => Self::NotJson(Arc::clone(message)),
-            Self::OtherType => Self::OtherType,
-            Self::Abandoned => Self::Abandoned,
-        }
-    }
-}
-
-impl<E: fmt::Display> fmt::Display for LoadError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Loader(error) => error.fmt(f),
-            Self::Panicked(message) => write!(f, "the loader panicked: {message}"),
-            Self::TimedOut => {
-                f.write_str("the load took longer than the policy's load_timeout_seconds")
-            }
-            Self::NotJson(message) => write!(f, "the loaded value is not JSON: {message}"),
-            Self::OtherType => f.write_str(
-                "another load of the same key makes a value of another type: use one type per key",
-            ),
-            Self::Abandoned => f.write_str("the runtime that the load ran on ended"),
-        }
-    }
-}
-
-impl<E: fmt::Debug + fmt::Display> std::error::Error for LoadError<E> {}
 
 /// A cache: a store, a governor, and the loads under way. Cheap to clone; the clones are one cache.
 #[derive(Clone)]
@@ -93,12 +47,23 @@ pub struct Cache {
 }
 
 pub(crate) struct Inner {
-    service: Service,
+    pub(crate) service: Service,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) governor: Arc<dyn Governor>,
     pub(crate) flights: Flights,
     pub(crate) counters: Counters,
     pub(crate) checked: CheckedTexts,
+    /// `None` where values are not kept in this process.
+    pub(crate) l1: Option<L1>,
+    pub(crate) versions: Versions,
+    pub(crate) frames: Frames,
+    /// What the store could not be told.
+    pub(crate) outbox: Arc<Outbox>,
+    /// What is being removed behind an invalidation.
+    pub(crate) sweeps: Sweeps,
+    pub(crate) load_costs: LoadCosts,
+    /// One for each load that may run in the background.
+    pub(crate) background: Arc<Semaphore>,
     /// When a swallowed error was last logged, in milliseconds of the coarse clock; 0: never.
     logged_at: AtomicU64,
 }
@@ -108,6 +73,9 @@ pub struct CacheBuilder {
     service: Service,
     store: Option<Arc<dyn Store>>,
     governor: Option<Arc<dyn Governor>>,
+    l1_bytes: u64,
+    frames: Frames,
+    outbox: Option<Arc<Outbox>>,
 }
 
 impl CacheBuilder {
@@ -125,15 +93,43 @@ impl CacheBuilder {
         self
     }
 
-    /// The cache.
+    /// Keeps values of the store in this process too, in at most this much memory (bytes): by default in 32 MiB, with 0 none.
+    #[must_use]
+    pub fn l1_bytes(mut self, bytes: u64) -> Self {
+        self.l1_bytes = bytes;
+        self
+    }
+
+    /// Writes and reads framed entries with these: sealed, if they have keys.
+    #[must_use]
+    pub fn frames(mut self, frames: Frames) -> Self {
+        self.frames = frames;
+        self
+    }
+
+    /// Keeps here what the store could not be told. Without one that is kept in memory alone.
+    #[must_use]
+    pub fn outbox(mut self, outbox: Arc<Outbox>) -> Self {
+        self.outbox = Some(outbox);
+        self
+    }
+
+    /// The cache. Within a Tokio runtime, what the store could not be told is told to it from there as soon as it can be.
     #[must_use]
     pub fn build(self) -> Cache {
+        let limits = OutboxLimits::default();
+        let outbox = self
+            .outbox
+            .unwrap_or_else(|| Arc::new(Outbox::new(self.service.clone(), limits)));
         let store = self
             .store
             .unwrap_or_else(|| Arc::new(InProcess::new(IN_PROCESS_BYTES)));
         let governor = self
             .governor
             .unwrap_or_else(|| Arc::new(FixedGovernor::default()));
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(outbox.run(Telling(Arc::clone(&store))));
+        }
         Cache {
             inner: Arc::new(Inner {
                 service: self.service,
@@ -142,6 +138,13 @@ impl CacheBuilder {
                 flights: Flights::new(),
                 counters: Counters::new(),
                 checked: CheckedTexts::new(),
+                l1: (self.l1_bytes > 0).then(|| L1::new(self.l1_bytes)),
+                versions: Versions::new(),
+                frames: self.frames,
+                outbox,
+                sweeps: Sweeps::default(),
+                load_costs: LoadCosts::new(),
+                background: Arc::new(Semaphore::new(BACKGROUND_LOADS)),
                 logged_at: AtomicU64::new(0),
             }),
         }
@@ -156,6 +159,9 @@ impl Cache {
             service,
             store: None,
             governor: None,
+            l1_bytes: L1_BYTES,
+            frames: Frames::new(None),
+            outbox: None,
         }
     }
 
@@ -202,33 +208,13 @@ impl Cache {
 
     /// [`Cache::get`], as JSON text that nobody parsed.
     pub async fn get_json(&self, key: &Key) -> Option<Json> {
-        self.inner
-            .get(key, |stored| self.inner.read_json(stored))
-            .await
+        let inner = &*self.inner;
+        inner.get(key, |raw| inner.read_json(raw)).await
     }
 
     /// The values under keys, in their order.
     pub async fn get_many<T: DeserializeOwned>(&self, keys: &[Key]) -> Vec<Option<T>> {
-        let inner = &*self.inner;
-        let is_enabled: Vec<bool> = keys
-            .iter()
-            .map(|key| inner.governor.gate(key).cache_enabled)
-            .collect();
-        let asked: Vec<Key> = std::iter::zip(keys, &is_enabled)
-            .filter(|(_, is_enabled)| **is_enabled)
-            .map(|(key, _)| key.clone())
-            .collect();
-        let mut found = inner.read_many(&asked, Ttl::MAX).await.into_iter();
-        std::iter::zip(keys, is_enabled)
-            .map(|(key, is_enabled)| {
-                if is_enabled {
-                    inner.settle_read(key, found.next().flatten(), read_typed)
-                } else {
-                    inner.bypass(key);
-                    None
-                }
-            })
-            .collect()
+        self.inner.get_many(keys, read_typed).await
     }
 
     /// Stores a value for a time, whatever the policy's `ttl`, but not where its `mode` is `off`. Ends the right to
@@ -242,14 +228,16 @@ impl Cache {
 
     /// [`Cache::set`], with JSON text.
     pub async fn set_json(&self, key: &Key, json: Json, ttl: Duration) -> Written {
+        let inner = &*self.inner;
         // Whatever becomes of it: what a load that began before makes is older.
-        self.inner.flights.end(key);
-        let entry = match self.inner.new_entry(key, json.into_bytes(), ttl) {
+        inner.flights.end(key);
+        let moment = inner.outbox.moment();
+        let entry = match inner.new_entry(key, json.into_bytes(), ttl) {
             Ok(entry) => entry,
             Err(skip) => return Written::Skipped(skip),
         };
-        let written = self.inner.store.set(entry).await;
-        self.inner.settle_write(written)
+        let written = inner.store.set(entry).await;
+        inner.settle_set(key, moment, written)
     }
 
     /// Stores values, each for the same time: one outcome for each, in their order.
@@ -271,61 +259,19 @@ impl Cache {
             }
         }
         let count = entries.len();
+        let moment = inner.outbox.moment();
         let mut written = match inner.store.set_many(entries).await {
             Ok(written) => written.into_iter(),
             // Each is counted below.
             Err(error) => vec![Written::Skipped(Skip::Store(error)); count].into_iter(),
         };
-        outcomes
-            .into_iter()
-            .map(|outcome| {
+        std::iter::zip(values, outcomes)
+            .map(|((key, _), outcome)| {
                 outcome
-                    .or_else(|| Some(inner.settle_write(Ok(written.next()?))))
+                    .or_else(|| Some(inner.settle_set(key, moment, Ok(written.next()?))))
                     .unwrap_or(Written::Unknown)
             })
             .collect()
-    }
-
-    /// Deletes the entry under a key, and ends the right to fill of a load of it that is under way: no lookup that
-    /// begins after this returned finds a value whose load began before. Whatever the policy says.
-    ///
-    /// # Errors
-    /// A [`StoreError`] if the store could not be told: then the entry may still be there.
-    pub async fn delete(&self, key: &Key) -> Result<Deleted, StoreError> {
-        self.delete_many(std::slice::from_ref(key)).await
-    }
-
-    /// [`Cache::delete`] of several keys.
-    ///
-    /// # Errors
-    /// A [`StoreError`] if the store could not be told: then some of the entries may still be there.
-    pub async fn delete_many(&self, keys: &[Key]) -> Result<Deleted, StoreError> {
-        let end = || keys.iter().for_each(|key| self.inner.flights.end(key));
-        end();
-        let deleted = self.inner.store.delete(keys).await;
-        // What boarded in between may have found the old value: nobody joins it any more.
-        end();
-        self.inner.settle_delete(deleted)
-    }
-
-    /// Deletes all entries that a pattern means, answers how many there were, and ends the right to fill of loads of
-    /// them that are under way.
-    ///
-    /// # Errors
-    /// A [`StoreError`] if the store could not be told all of it: then some of the entries may still be there.
-    pub async fn clear(&self, pattern: &Pattern) -> Result<Deleted, StoreError> {
-        self.inner.flights.end_matching(pattern);
-        let deleted = self.inner.store.clear(pattern, ClearMode::Delete).await;
-        self.inner.flights.end_matching(pattern);
-        self.inner.settle_delete(deleted)
-    }
-
-    /// How many entries [`Cache::clear`] would delete.
-    ///
-    /// # Errors
-    /// A [`StoreError`] if the store could not be asked.
-    pub async fn count(&self, pattern: &Pattern) -> Result<Deleted, StoreError> {
-        self.inner.store.clear(pattern, ClearMode::DryRun).await
     }
 
     /// What happened in this cache, in this process.
@@ -361,101 +307,17 @@ impl fmt::Debug for Cache {
 }
 
 /// Decodes what a store had.
-pub(crate) fn read_typed<T: DeserializeOwned>(stored: Stored) -> Option<T> {
-    serde_json::from_slice(&stored.bytes).ok()
+pub(crate) fn read_typed<T: DeserializeOwned>(raw: Raw) -> Option<T> {
+    serde_json::from_slice(&raw.bytes).ok()
 }
 
 impl Inner {
     #[inline]
-    pub(crate) fn read_json(&self, stored: Stored) -> Option<Json> {
-        if stored.foreign {
-            self.checked.check(stored.bytes)
+    pub(crate) fn read_json(&self, raw: Raw) -> Option<Json> {
+        if raw.is_foreign {
+            self.checked.check(raw.bytes)
         } else {
-            Some(Json::trusted(stored.bytes))
-        }
-    }
-
-    async fn get<T>(&self, key: &Key, decode: impl FnOnce(Stored) -> Option<T>) -> Option<T> {
-        if !self.governor.gate(key).cache_enabled {
-            self.bypass(key);
-            return None;
-        }
-        let stored = self.read(key, Ttl::MAX).await;
-        self.settle_read(key, stored, decode)
-    }
-
-    /// Counts and reports that the cache was not asked.
-    fn bypass(&self, key: &Key) {
-        self.counters.add(Count::Bypasses);
-        self.report(key, Event::of(Outcome::Bypass, 0));
-    }
-
-    /// Counts and reports what a plain read found.
-    // What a hit goes through is inlined: a value that was just written and is moved on by other widths makes the processor
-    // wait, 5 to 8 ns each time.
-    #[inline]
-    fn settle_read<T>(
-        &self,
-        key: &Key,
-        stored: Option<Stored>,
-        decode: impl FnOnce(Stored) -> Option<T>,
-    ) -> Option<T> {
-        match self.decode(stored, decode) {
-            Some((value, bytes)) => {
-                self.counters.add(Count::Hits);
-                self.report(key, Event::of(Outcome::Hit, bytes));
-                Some(value)
-            }
-            None => {
-                self.counters.add(Count::Misses);
-                self.report(key, Event::of(Outcome::Miss, 0));
-                None
-            }
-        }
-    }
-
-    /// The value of an entry, with its size in bytes; an entry that does not decode is counted.
-    #[inline]
-    pub(crate) fn decode<T>(
-        &self,
-        stored: Option<Stored>,
-        decode: impl FnOnce(Stored) -> Option<T>,
-    ) -> Option<(T, u64)> {
-        let stored = stored?;
-        let bytes = stored.bytes.len() as u64;
-        let value = decode(stored);
-        if value.is_none() {
-            self.counters.add(Count::Undecodable);
-        }
-        Some((value?, bytes))
-    }
-
-    /// What the store has under a key; nothing if it is slow or away.
-    pub(crate) async fn read(&self, key: &Key, longest: Ttl) -> Option<Stored> {
-        let answer = match self.store.get(key, longest) {
-            // Not awaited: to be moved into the caller's future and out again costs more than what there is to wait for.
-            StoreFuture::Ready(Some(answer)) => answer,
-            pending => pending.await,
-        };
-        match answer {
-            Ok(stored) => stored,
-            Err(error) => {
-                self.note_error(&error);
-                None
-            }
-        }
-    }
-
-    pub(crate) async fn read_many(&self, keys: &[Key], longest: Ttl) -> Vec<Option<Stored>> {
-        if keys.is_empty() {
-            return Vec::new();
-        }
-        match self.store.get_many(keys, longest).await {
-            Ok(stored) => stored,
-            Err(error) => {
-                self.note_error(&error);
-                vec![None; keys.len()]
-            }
+            Some(Json::trusted(raw.bytes))
         }
     }
 
@@ -464,29 +326,45 @@ impl Inner {
         if !self.governor.gate(key).cache_enabled {
             return Err(Skip::PolicyOff);
         }
-        self.entry(key, bytes, ttl, &policy, Guard::Always)
-    }
-
-    /// An entry within what a policy allows.
-    pub(crate) fn entry(
-        &self,
-        key: &Key,
-        bytes: Bytes,
-        ttl: Duration,
-        policy: &Policy,
-        guard: Guard,
-    ) -> Result<NewEntry, Skip> {
         let ttl = Ttl::new(ttl).ok_or(Skip::NoTtl)?;
-        if bytes.len() as u64 > policy.max_value_bytes() {
-            self.counters.add(Count::TooLarge);
-            return Err(Skip::TooLarge);
-        }
+        let bytes = match self.frames.is_sealing() {
+            true => self.seal(key, bytes, ttl, &policy)?,
+            false => self.fitting(bytes, &policy)?,
+        };
         Ok(NewEntry {
             key: key.clone(),
             bytes,
             ttl,
-            guard,
+            guard: Guard::Always,
         })
+    }
+
+    /// A value that is no larger than a policy allows.
+    pub(crate) fn fitting(&self, bytes: Bytes, policy: &Policy) -> Result<Bytes, Skip> {
+        if bytes.len() as u64 > policy.max_value_bytes() {
+            self.counters.add(Count::TooLarge);
+            return Err(Skip::TooLarge);
+        }
+        Ok(bytes)
+    }
+
+    /// Keeps in mind what a `set` did not reach: the old value must not be served after it.
+    fn settle_set(
+        &self,
+        key: &Key,
+        moment: Moment,
+        written: Result<Written, StoreError>,
+    ) -> Written {
+        let written = self.settle_write(written);
+        match &written {
+            Written::Stored => self.outbox.supersede(key, moment),
+            Written::Unknown | Written::Skipped(Skip::Store(_)) => {
+                let invalidation = Invalidation::Keys(vec![key.clone()]);
+                let _kept = self.postpone(invalidation);
+            }
+            Written::Skipped(_) | Written::Refused | Written::Superseded => {}
+        }
+        written
     }
 
     pub(crate) fn settle_write(&self, written: Result<Written, StoreError>) -> Written {
@@ -506,13 +384,6 @@ impl Inner {
                 Written::from(error)
             }
         }
-    }
-
-    fn settle_delete(&self, deleted: Result<Deleted, StoreError>) -> Result<Deleted, StoreError> {
-        if let Err(error) = &deleted {
-            self.note_error(error);
-        }
-        deleted
     }
 
     /// Reports an answer: to the request it belongs to, or to the governor.

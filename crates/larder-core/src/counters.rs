@@ -20,6 +20,18 @@ pub(crate) enum Count {
     Undecodable,
     TooLarge,
     Refused,
+    HitsNear,
+    Stales,
+    StaleWhileRevalidate,
+    StaleIfError,
+    StaleSlow,
+    BackgroundLoads,
+    BackgroundFull,
+    Unshared,
+    LeaseWaits,
+    Hidden,
+    Dead,
+    Unsealed,
     StoreErrors,
 }
 
@@ -46,6 +58,30 @@ pub struct Counts {
     pub too_large: u64,
     /// Fills refused because of a `delete`, a `clear` or a `set` during the load.
     pub refused: u64,
+    /// Those hits that the L1 answered: the store was not asked.
+    pub hits_near: u64,
+    /// Lookups answered with a stale value; each for one of the three reasons that follow.
+    pub stales: u64,
+    /// It is being loaded anew.
+    pub stale_while_revalidate: u64,
+    /// Loading it anew failed.
+    pub stale_if_error: u64,
+    /// Loading it anew takes longer than the policy's `soft_load_timeout`.
+    pub stale_slow: u64,
+    /// Loads that began in the background.
+    pub background_loads: u64,
+    /// Loads that did not, since too many ran.
+    pub background_full: u64,
+    /// Lookups that joined a load and then could not have its value: something may have been invalidated meanwhile.
+    pub unshared: u64,
+    /// Waits for a load of another process.
+    pub lease_waits: u64,
+    /// Lookups of what an invalidation names that the store does not know of yet.
+    pub hidden: u64,
+    /// Entries that were dead: a version that they depend on was renewed, or their server has lost writes.
+    pub dead: u64,
+    /// Entries that were not sealed, or not with one of our keys, where they have to be.
+    pub unsealed: u64,
     /// Operations that the store did not do.
     pub store_errors: u64,
 }
@@ -97,6 +133,18 @@ impl Counters {
             undecodable: sum(Count::Undecodable),
             too_large: sum(Count::TooLarge),
             refused: sum(Count::Refused),
+            hits_near: sum(Count::HitsNear),
+            stales: sum(Count::Stales),
+            stale_while_revalidate: sum(Count::StaleWhileRevalidate),
+            stale_if_error: sum(Count::StaleIfError),
+            stale_slow: sum(Count::StaleSlow),
+            background_loads: sum(Count::BackgroundLoads),
+            background_full: sum(Count::BackgroundFull),
+            unshared: sum(Count::Unshared),
+            lease_waits: sum(Count::LeaseWaits),
+            hidden: sum(Count::Hidden),
+            dead: sum(Count::Dead),
+            unsealed: sum(Count::Unsealed),
             store_errors: sum(Count::StoreErrors),
         }
     }

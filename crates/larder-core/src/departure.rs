@@ -2,21 +2,28 @@
 
 use std::any::Any;
 use std::future::Future;
-use std::hash::{BuildHasher, RandomState};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use larder_model::Key;
+use larder_model::{Key, Policy};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
-use crate::cache::{Inner, LoadError};
+use crate::answer::LoadError;
+use crate::cache::Inner;
 use crate::counters::Count;
-use crate::flight::{Flight, Landing};
+use crate::flight::{Flight, Landing, Shared};
 use crate::form::Form;
-use crate::store::{Guard, NewEntry};
+use crate::frame::{Content, EncodeError, Frame};
+use crate::hold::{Clearance, Hold};
+use crate::lease::Released;
+use crate::random;
+use crate::read::Found;
+use crate::store::{Guard, NewEntry, Skip, StoreError, Ttl, Written};
+use crate::version::Stamp;
 
 /// Calls a loader: within its time, and with a panic caught.
 pub(crate) async fn call<T, E, F, L>(time: Duration, loader: F) -> Result<T, LoadError<E>>
@@ -53,41 +60,46 @@ pub(crate) async fn spawn(load: impl Future<Output = ()> + Send + 'static) {
 
 /// A load that has a flight to land. However it ends, the flight lands.
 pub(crate) struct Departure {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     pub(crate) key: Key,
     pub(crate) flight: Arc<Flight>,
-    /// Whether another load of the key may have filled since it was read.
-    landed_since: bool,
+    /// Of a load in the background.
+    background: Option<Background>,
+}
+
+/// What a load in the background has besides.
+pub(crate) struct Background {
+    /// How long the entry was fresh yet that it loads anew: only one that is fresh for longer is another.
+    pub(crate) left: Duration,
+    /// Held until it has landed.
+    pub(crate) _place: OwnedSemaphorePermit,
 }
 
 impl Departure {
-    pub(crate) fn new(
-        inner: &Arc<Inner>,
-        key: &Key,
-        flight: &Arc<Flight>,
-        landed_since: bool,
-    ) -> Self {
+    pub(crate) fn new(inner: &Arc<Inner>, key: &Key, flight: &Arc<Flight>) -> Self {
         Self {
             inner: Arc::clone(inner),
             key: key.clone(),
             flight: Arc::clone(flight),
-            landed_since,
+            background: None,
         }
     }
 
-    /// The value that another load has filled since the key was read, and its JSON.
-    pub(crate) async fn find<M: Form>(&self) -> Option<(M::Value, Bytes)> {
-        if !self.landed_since {
-            return None;
+    pub(crate) fn in_background(mut self, background: Background) -> Self {
+        self.background = Some(background);
+        self
+    }
+
+    pub(crate) fn is_in_background(&self) -> bool {
+        self.background.is_some()
+    }
+
+    /// Whether what is in the store is what this load was to make.
+    pub(crate) fn is_done_by<V>(&self, found: &Found<V>) -> bool {
+        match &self.background {
+            None => true,
+            Some(background) => found.left.is_some_and(|left| left > background.left),
         }
-        let gate = self.inner.governor.gate(&self.key);
-        if !gate.cache_enabled {
-            return None;
-        }
-        let stored = self.inner.read(&self.key, M::longest(gate)?).await?;
-        let json = stored.bytes.clone();
-        let (value, _) = self.inner.accept::<M>(&self.key, gate, stored).await?;
-        Some((value, json))
     }
 
     pub(crate) fn land(self, landing: Landing) {
@@ -96,38 +108,110 @@ impl Departure {
     }
 
     /// Lands with what another load has filled. Those who wait may want it in another form.
-    pub(crate) fn land_found<M: Form>(self, (value, json): (M::Value, Bytes)) {
-        let (value, json) = (Arc::new(value), Some(json));
-        self.land(Landing::Value { value, json });
+    pub(crate) fn land_found<M: Form>(self, found: Found<M::Value>) {
+        self.land(Landing::Value {
+            value: Arc::new(found.value),
+            json: Some(found.json),
+            shared: Shared::ByEarly,
+        });
+    }
+
+    /// Lands with a failure, and gives the lease back.
+    pub(crate) async fn fail(self, error: Landing, hold: Hold) {
+        let inner = Arc::clone(&self.inner);
+        if self.is_in_background() {
+            inner.governor.record_refresh(&self.key, None);
+        }
+        self.land(error);
+        hold.release(&inner, Released::Failed).await;
     }
 
     /// Stores what was loaded, and lands.
-    pub(crate) async fn finish<M: Form>(self, value: M::Value, json: Option<Bytes>) {
-        if let Some(json) = &json
-            && let Some(entry) = self.entry::<M>(&value, json.clone())
-        {
-            let ttl = entry.ttl.get();
-            let written = self.inner.store.set(entry).await;
-            let written = self.inner.settle_write(written);
-            tracing::debug!(key = %self.key, %written, ?ttl, "loaded");
+    pub(crate) async fn finish<M: Form>(
+        self,
+        value: M::Value,
+        json: Option<Bytes>,
+        load: Duration,
+        hold: Hold,
+    ) {
+        if self.is_in_background() {
+            self.inner.governor.record_refresh(&self.key, Some(load));
         }
+        self.inner.load_costs.note(&self.key, load);
+        // Who comes from now on begins anew. One who joined while the fill is on its way could have asked after an invalidation
+        // that came after the fill.
+        self.inner.flights.remove(&self.key, &self.flight);
+        let shared = match self.entry::<M>(&value, json.clone(), load, &hold) {
+            Ok(entry) => self.fill(entry, hold).await,
+            Err(_) => self.unfilled(hold).await,
+        };
         let value = Arc::new(value);
-        self.land(Landing::Value { value, json });
+        self.land(Landing::Value {
+            value,
+            json,
+            shared,
+        });
+    }
+
+    async fn fill(&self, entry: NewEntry, hold: Hold) -> Shared {
+        let ttl = entry.ttl.get();
+        let written = self.inner.store.set(entry).await;
+        let written = self.inner.settle_write(written);
+        tracing::debug!(key = %self.key, %written, ?ttl, "loaded");
+        match written {
+            Written::Stored => Shared::ByAll,
+            Written::Skipped(_) => self.unfilled(hold).await,
+            Written::Refused | Written::Superseded | Written::Unknown => Shared::ByEarly,
+        }
+    }
+
+    /// Gives the lease back of what is not stored. If it still held, nothing was invalidated.
+    async fn unfilled(&self, hold: Hold) -> Shared {
+        match hold.release(&self.inner, Released::Uncached).await {
+            true => Shared::ByAll,
+            false => Shared::ByEarly,
+        }
     }
 
     /// What is stored of a loaded value, if anything: by the policy in force now, which may have changed while the load
     /// ran.
-    fn entry<M: Form>(&self, value: &M::Value, json: Bytes) -> Option<NewEntry> {
-        let gate = self.inner.governor.gate(&self.key);
+    fn entry<M: Form>(
+        &self,
+        value: &M::Value,
+        json: Option<Bytes>,
+        load: Duration,
+        hold: &Hold,
+    ) -> Result<NewEntry, Skip> {
+        let inner = &*self.inner;
+        let gate = inner.governor.gate(&self.key);
         if !gate.cache_enabled {
-            return None;
+            return Err(Skip::PolicyOff);
         }
-        let ttl = M::ttl(value, gate)?;
-        let policy = self.inner.governor.policy(&self.key);
-        let ttl = shortened(ttl.get(), policy.jitter());
-        let guard = Guard::While(self.flight.right().clone());
-        let entry = self.inner.entry(&self.key, json, ttl, &policy, guard);
-        entry.ok()
+        let json = json.ok_or(Skip::NotSerialisable)?;
+        let ttl = M::ttl(value, gate).ok_or(Skip::NoTtl)?;
+        let policy = inner.governor.policy(&self.key);
+        let fresh = shortened(ttl.get(), policy.jitter());
+        let fresh = Ttl::new(fresh).ok_or(Skip::NoTtl)?;
+        let lease = hold.lease().ok_or(Skip::Store(StoreError::NotBegun))?;
+        let (bytes, ttl) = if policy.is_framed() || inner.frames.is_sealing() {
+            let stamps = hold.stamps(&policy).ok_or(Skip::Store(StoreError::NotBegun))?;
+            let life = Life {
+                fresh,
+                stale_while_revalidate: policy.stale_while_revalidate(),
+                stale_if_error: policy.stale_if_error(),
+                load_cost: load,
+            };
+            let stamped = (lease.incarnation, stamps);
+            inner.framed(&self.key, json, life, policy.max_value_bytes(), stamped)?
+        } else {
+            (inner.fitting(json, &policy)?, fresh)
+        };
+        Ok(NewEntry {
+            key: self.key.clone(),
+            bytes,
+            ttl,
+            guard: Guard::Lease(self.flight.right().clone(), lease.clone()),
+        })
     }
 }
 
@@ -135,6 +219,74 @@ impl Drop for Departure {
     fn drop(&mut self) {
         self.inner.flights.remove(&self.key, &self.flight);
         self.flight.land(Landing::Abandoned);
+    }
+}
+
+/// How long a value may be served for what, and how long its load took.
+struct Life {
+    fresh: Ttl,
+    stale_while_revalidate: Duration,
+    stale_if_error: Duration,
+    load_cost: Duration,
+}
+
+impl Inner {
+    /// A value in the framed form, and how long it is stored for: as long as it may be served for anything.
+    fn framed(
+        &self,
+        key: &Key,
+        json: Bytes,
+        life: Life,
+        max_value_bytes: u64,
+        (incarnation, stamps): (u64, Vec<Stamp>),
+    ) -> Result<(Bytes, Ttl), Skip> {
+        let stale = life.stale_while_revalidate.max(life.stale_if_error);
+        let total = life.fresh.get().saturating_add(stale);
+        let total = Ttl::new(total).ok_or(Skip::NoTtl)?;
+        let frame = Frame {
+            id: random::u128() as u64,
+            incarnation,
+            total: total.get(),
+            fresh: life.fresh.get(),
+            stale_while_revalidate: life.stale_while_revalidate,
+            stale_if_error: life.stale_if_error,
+            load_cost: life.load_cost,
+            stamps,
+            content: Content::Json,
+            payload: json,
+        };
+        let encoded = self.frames.encode(key, &frame, max_value_bytes);
+        match encoded {
+            Ok(bytes) => Ok((bytes, total)),
+            Err(error) => {
+                if matches!(error, EncodeError::TooLarge { .. }) {
+                    self.counters.add(Count::TooLarge);
+                    return Err(Skip::TooLarge);
+                }
+                tracing::warn!(%key, %error, "a value can't be framed, so it is not stored");
+                Err(Skip::NotSerialisable)
+            }
+        }
+    }
+
+    /// The value of a plain `set`, sealed.
+    pub(crate) fn seal(
+        &self,
+        key: &Key,
+        json: Bytes,
+        ttl: Ttl,
+        policy: &Policy,
+    ) -> Result<Bytes, Skip> {
+        // It is the caller's word: fresh for as long as he said, and nothing more.
+        let life = Life {
+            fresh: ttl,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            load_cost: Duration::ZERO,
+        };
+        let stamped = (self.store.incarnation(key), Vec::new());
+        let (bytes, _) = self.framed(key, json, life, policy.max_value_bytes(), stamped)?;
+        Ok(bytes)
     }
 }
 
@@ -146,20 +298,31 @@ where
     F: FnOnce() -> L + Send + 'static,
     L: Future<Output = Result<M::Made, E>> + Send + 'static,
 {
-    if let Some(found) = departure.find::<M>().await {
-        return departure.land_found::<M>(found);
-    }
+    let hold = match departure.clear::<M>().await {
+        Clearance::Load(hold) => hold,
+        Clearance::Found(found, hold) => {
+            let inner = Arc::clone(&departure.inner);
+            departure.land_found::<M>(found);
+            if let Some(hold) = hold {
+                hold.release(&inner, Released::Failed).await;
+            }
+            return;
+        }
+        Clearance::Nothing => return departure.land(Landing::Nothing),
+    };
     let inner = Arc::clone(&departure.inner);
     let time = inner.governor.policy(&departure.key).load_timeout();
     inner.counters.add(Count::Loads);
     let begin = Instant::now();
-    let made = call(time, loader).await;
-    departure.flight.took(begin.elapsed());
+    departure.flight.begin(begin);
+    let made = hold.while_held(&inner, call(time, loader)).await;
+    let load = begin.elapsed();
+    departure.flight.took(load);
     match made.and_then(|made| M::finish(made).map_err(LoadError::NotJson)) {
-        Ok((value, json)) => departure.finish::<M>(value, json).await,
+        Ok((value, json)) => departure.finish::<M>(value, json, load, hold).await,
         Err(error) => {
             inner.counters.add(Count::LoadErrors);
-            departure.land(Landing::from(error));
+            departure.fail(Landing::from(error), hold).await;
         }
     }
 }
@@ -181,7 +344,5 @@ fn shortened(ttl: Duration, jitter: f64) -> Duration {
     if jitter <= 0.0 {
         return ttl;
     }
-    // Every `RandomState` has other keys: chance enough for this.
-    let chance = RandomState::new().hash_one(0_u8) as f64 / u64::MAX as f64;
-    ttl.mul_f64((1.0 - jitter * chance).clamp(0.0, 1.0))
+    ttl.mul_f64((1.0 - jitter * random::chance()).clamp(0.0, 1.0))
 }

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use larder_model::{Key, Pattern};
+use larder_model::Key;
 use tokio::sync::Notify;
 
 /// A load's right to fill: it holds until a `delete`, a `clear` or a `set` of its key ends it, and never again.
@@ -47,7 +47,10 @@ pub(crate) enum Landing {
     Value {
         value: Arc<dyn Any + Send + Sync>,
         json: Option<Bytes>,
+        shared: Shared,
     },
+    /// With nothing: another process loads it, or there was no need to. Only of loads in the background.
+    Nothing,
     /// With the loader's own error.
     Error(Arc<dyn Any + Send + Sync>),
     /// With a panic.
@@ -60,9 +63,21 @@ pub(crate) enum Landing {
     Abandoned,
 }
 
+/// Who may have a load's value besides the one who began it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shared {
+    /// All who joined it: nothing invalidated it until nobody could join it any more, or the store, which would know, can't
+    /// be asked.
+    ByAll,
+    /// Those who asked before its loader was called: no invalidation that they must heed came before that.
+    ByEarly,
+}
+
 /// A load under way.
 pub(crate) struct Flight {
     landing: OnceLock<Landing>,
+    /// When what it lands with began to be made: the loader was called, or the store was asked.
+    began: Mutex<Option<Instant>>,
     landed: Notify,
     right: FillRight,
     /// How long the loader took, in microseconds and one more; 0 when it is not known, or was reported.
@@ -73,6 +88,7 @@ impl Flight {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             landing: OnceLock::new(),
+            began: Mutex::new(None),
             landed: Notify::new(),
             right: FillRight::new(),
             load_micros: AtomicU64::new(0),
@@ -89,6 +105,16 @@ impl Flight {
     pub(crate) fn report_load(&self) -> Option<Duration> {
         let micros = self.load_micros.swap(0, Ordering::Relaxed);
         micros.checked_sub(1).map(Duration::from_micros)
+    }
+
+    /// Notes when what it lands with begins to be made. The last word counts.
+    pub(crate) fn begin(&self, at: Instant) {
+        *lock(&self.began) = Some(at);
+    }
+
+    /// Whether one who joined at an instant may have its value.
+    pub(crate) fn is_for(&self, shared: Shared, joined_at: Instant) -> bool {
+        shared == Shared::ByAll || lock(&self.began).is_some_and(|began| joined_at <= began)
     }
 
     pub(crate) fn right(&self) -> &FillRight {
@@ -115,11 +141,8 @@ impl Flight {
 
 /// What a caller is to a load.
 pub(crate) enum Boarding {
-    /// The one who has to load. Where loads landed since, one of them may have been of this key: read again first.
-    Pilot {
-        flight: Arc<Flight>,
-        landed_since: bool,
-    },
+    /// The one who has to load.
+    Pilot(Arc<Flight>),
     /// One of those who wait.
     Passenger(Arc<Flight>),
     /// There are too many loads under way to keep track of: load, alone.
@@ -128,22 +151,15 @@ pub(crate) enum Boarding {
 
 type Shard = HashMap<Key, Arc<Flight>>;
 
-/// How many loads had landed when a lookup began to read.
-#[derive(Clone, Copy)]
-pub(crate) struct Seen(u64);
-
 /// The loads under way in this process, by key.
 pub(crate) struct Flights {
     shards: Box<[Mutex<Shard>]>,
     /// Seeded per process: whoever chooses keys can't choose shards.
     hasher: RandomState,
     under_way: AtomicUsize,
-    /// How many loads have landed, by [`stripe`] of their keys.
-    landings: [AtomicU64; STRIPES],
 }
 
 const SHARDS: usize = 64;
-const STRIPES: usize = 256;
 /// More keys than this are not loaded once, but by each caller.
 const MAX_UNDER_WAY: usize = 100_000;
 
@@ -153,7 +169,6 @@ impl Flights {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             under_way: AtomicUsize::new(0),
-            landings: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 
@@ -162,13 +177,8 @@ impl Flights {
         lock(&self.shards[index])
     }
 
-    /// To be asked before the read that may lead to [`Flights::board`].
-    pub(crate) fn seen(&self, key: &Key) -> Seen {
-        Seen(self.landings[stripe(key)].load(Ordering::Acquire))
-    }
-
     /// Joins the load of a key that is under way, or begins one.
-    pub(crate) fn board(&self, key: &Key, seen: Seen) -> Boarding {
+    pub(crate) fn board(&self, key: &Key) -> Boarding {
         let mut shard = self.shard(key);
         if let Some(flight) = shard.get(key) {
             return Boarding::Passenger(Arc::clone(flight));
@@ -179,16 +189,12 @@ impl Flights {
         let flight = Flight::new();
         shard.insert(key.clone(), Arc::clone(&flight));
         self.under_way.fetch_add(1, Ordering::Relaxed);
-        Boarding::Pilot {
-            flight,
-            landed_since: self.seen(key).0 != seen.0,
-        }
+        Boarding::Pilot(flight)
     }
 
     /// Takes a load off the list, if it is still on it. Whoever comes later begins a new one.
     pub(crate) fn remove(&self, key: &Key, flight: &Arc<Flight>) {
         let mut shard = self.shard(key);
-        self.landings[stripe(key)].fetch_add(1, Ordering::Release);
         if shard
             .get(key)
             .is_some_and(|current| Arc::ptr_eq(current, flight))
@@ -207,11 +213,11 @@ impl Flights {
         }
     }
 
-    /// [`Flights::end`] for every load that a pattern means.
-    pub(crate) fn end_matching(&self, pattern: &Pattern) {
+    /// [`Flights::end`] for every load of a key that is meant.
+    pub(crate) fn end_matching(&self, is_meant: impl Fn(&Key) -> bool) {
         for shard in &self.shards {
             lock(shard).retain(|key, flight| {
-                let is_meant = pattern.matches(key.as_str());
+                let is_meant = is_meant(key);
                 if is_meant {
                     flight.right.end();
                     self.under_way.fetch_sub(1, Ordering::Relaxed);
@@ -220,16 +226,6 @@ impl Flights {
             });
         }
     }
-}
-
-/// Cheap, for it is asked at every lookup; two keys that share one cost a second read at the most.
-fn stripe(key: &Key) -> usize {
-    let text = key.as_str().as_bytes();
-    let tail = text.iter().rev().take(8);
-    let mixed = tail.fold(text.len(), |mixed, byte| {
-        mixed.wrapping_mul(31).wrapping_add(usize::from(*byte))
-    });
-    mixed % STRIPES
 }
 
 /// A map of loads is whole between any two statements, so a panic elsewhere leaves nothing half done.

@@ -10,20 +10,16 @@ use serde::de::DeserializeOwned;
 use crate::cache::{Inner, read_typed};
 use crate::governor::Gate;
 use crate::json::Json;
-use crate::store::{Stored, Ttl};
+use crate::raw::Raw;
+use crate::store::Ttl;
 
-/// In which form a caller wants values: as its own type, as one that may be absent, or as JSON text.
-pub(crate) trait Form: 'static {
-    /// What the loader makes.
-    type Made: Send + 'static;
+/// In which form a caller reads values.
+pub(crate) trait Readable: 'static {
     /// What the caller gets.
     type Value: Clone + Send + Sync + 'static;
 
-    /// The value of what was loaded, and its JSON if it can be written so.
-    fn finish(made: Self::Made) -> Result<(Self::Value, Option<Bytes>), Arc<str>>;
-
     /// The value of an entry.
-    fn read(inner: &Inner, stored: Stored) -> Option<Self::Value>;
+    fn read(inner: &Inner, raw: Raw) -> Option<Self::Value>;
 
     /// How long a value may live; `None` if it is not stored.
     fn ttl(_value: &Self::Value, gate: Gate) -> Option<Ttl> {
@@ -36,6 +32,26 @@ pub(crate) trait Form: 'static {
     }
 }
 
+/// In which form a caller wants values that may have to be loaded: as its own type, as one that may be absent, or as JSON text.
+pub(crate) trait Form: Readable {
+    /// What the loader makes.
+    type Made: Send + 'static;
+
+    /// The value of what was loaded, and its JSON if it can be written so.
+    fn finish(made: Self::Made) -> Result<(Self::Value, Option<Bytes>), Arc<str>>;
+}
+
+/// As it is: decoded by the caller, if at all.
+pub(crate) struct Undecoded;
+
+impl Readable for Undecoded {
+    type Value = Raw;
+
+    fn read(_inner: &Inner, raw: Raw) -> Option<Raw> {
+        Some(raw)
+    }
+}
+
 pub(crate) struct Typed<T>(PhantomData<fn() -> T>);
 
 impl<T> Form for Typed<T>
@@ -43,15 +59,21 @@ where
     T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
 {
     type Made = T;
-    type Value = T;
 
     fn finish(made: T) -> Result<(T, Option<Bytes>), Arc<str>> {
         let json = Json::of(&made).ok().map(Json::into_bytes);
         Ok((made, json))
     }
+}
 
-    fn read(_inner: &Inner, stored: Stored) -> Option<T> {
-        read_typed(stored)
+impl<T> Readable for Typed<T>
+where
+    T: DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    type Value = T;
+
+    fn read(_inner: &Inner, raw: Raw) -> Option<T> {
+        read_typed(raw)
     }
 }
 
@@ -62,15 +84,21 @@ where
     T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
 {
     type Made = Option<T>;
-    type Value = Option<T>;
 
     fn finish(made: Option<T>) -> Result<(Option<T>, Option<Bytes>), Arc<str>> {
         let json = Json::of(&made).ok().map(Json::into_bytes);
         Ok((made, json))
     }
+}
 
-    fn read(_inner: &Inner, stored: Stored) -> Option<Option<T>> {
-        read_typed(stored)
+impl<T> Readable for Optional<T>
+where
+    T: DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    type Value = Option<T>;
+
+    fn read(_inner: &Inner, raw: Raw) -> Option<Option<T>> {
+        read_typed(raw)
     }
 
     fn ttl(value: &Option<T>, gate: Gate) -> Option<Ttl> {
@@ -89,15 +117,18 @@ pub(crate) struct Text<V>(PhantomData<fn() -> V>);
 
 impl<V: Serialize + Send + 'static> Form for Text<V> {
     type Made = V;
-    type Value = Json;
 
     fn finish(made: V) -> Result<(Json, Option<Bytes>), Arc<str>> {
         let json = Json::of(&made).map_err(|error| Arc::from(error.to_string()))?;
         let bytes = json.as_bytes().clone();
         Ok((json, Some(bytes)))
     }
+}
 
-    fn read(inner: &Inner, stored: Stored) -> Option<Json> {
-        inner.read_json(stored)
+impl<V: 'static> Readable for Text<V> {
+    type Value = Json;
+
+    fn read(inner: &Inner, raw: Raw) -> Option<Json> {
+        inner.read_json(raw)
     }
 }

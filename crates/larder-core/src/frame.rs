@@ -52,6 +52,12 @@ pub struct Frame {
     pub payload: Bytes,
 }
 
+/// Whether bytes begin as a frame does, and as no JSON text can.
+#[inline]
+pub(crate) fn is_framed(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&layout::MAGIC)
+}
+
 /// What the payload of a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

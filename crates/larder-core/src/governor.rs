@@ -16,6 +16,9 @@ pub trait Governor: Send + Sync + 'static {
     /// The whole policy in force for a key.
     fn policy(&self, key: &Key) -> Arc<Policy>;
 
+    /// The route template whose policy holds for a key, if one does: by it the key's entries can be invalidated.
+    fn template(&self, key: &Key) -> Option<Box<str>>;
+
     /// Takes note of an answer.
     fn record(&self, key: &Key, event: Event);
 
@@ -37,6 +40,20 @@ pub struct Gate {
     pub stale_if_error: Duration,
     /// The longest that "there is none" may live; `None` if it is not stored.
     pub negative_ttl: Option<Ttl>,
+}
+
+impl Gate {
+    /// Lets everything live that is fresh by its own word: what plain reads go by.
+    #[must_use]
+    pub(crate) fn plain(self) -> Self {
+        Self {
+            ttl: Some(Ttl::MAX),
+            negative_ttl: Some(Ttl::MAX),
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            ..self
+        }
+    }
 }
 
 impl From<&Policy> for Gate {
@@ -109,6 +126,10 @@ impl Governor for FixedGovernor {
 
     fn policy(&self, _key: &Key) -> Arc<Policy> {
         Arc::clone(&self.policy)
+    }
+
+    fn template(&self, _key: &Key) -> Option<Box<str>> {
+        None
     }
 
     fn record(&self, _key: &Key, _event: Event) {}

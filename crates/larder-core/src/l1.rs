@@ -25,7 +25,7 @@ const EXPECTED_BYTES: u64 = 2_048;
 const RESIDENCE: Duration = Duration::from_secs(10);
 
 /// A value that was read.
-pub(crate) struct Kept {
+pub(crate) struct Resident {
     pub(crate) raw: Raw,
     /// The decoded value, of the type that was asked for when it was kept.
     pub(crate) value: Box<dyn Any + Send + Sync>,
@@ -41,7 +41,7 @@ pub(crate) struct Kept {
     versions: Box<[Proof]>,
 }
 
-impl Kept {
+impl Resident {
     pub(crate) fn new(
         raw: Raw,
         value: Box<dyn Any + Send + Sync>,
@@ -78,14 +78,14 @@ impl Kept {
 
 /// Values of this process, bounded in bytes.
 pub(crate) struct L1 {
-    entries: QuickCache<Key, Arc<Kept>, ByBytes>,
+    entries: QuickCache<Key, Arc<Resident>, ByBytes>,
 }
 
 #[derive(Clone)]
 struct ByBytes;
 
-impl Weighter<Key, Arc<Kept>> for ByBytes {
-    fn weight(&self, key: &Key, kept: &Arc<Kept>) -> u64 {
+impl Weighter<Key, Arc<Resident>> for ByBytes {
+    fn weight(&self, key: &Key, kept: &Arc<Resident>) -> u64 {
         key.as_str().len() as u64 + (1 + DECODED) * kept.raw.bytes.len() as u64 + OVERHEAD
     }
 }
@@ -99,11 +99,11 @@ impl L1 {
     }
 
     #[inline]
-    pub(crate) fn get(&self, key: &Key) -> Option<Arc<Kept>> {
+    pub(crate) fn get(&self, key: &Key) -> Option<Arc<Resident>> {
         self.entries.get(key)
     }
 
-    pub(crate) fn keep(&self, key: &Key, kept: Kept) {
+    pub(crate) fn keep(&self, key: &Key, kept: Resident) {
         self.entries.insert(key.clone(), Arc::new(kept));
     }
 

@@ -17,32 +17,40 @@
 //! # });
 //! ```
 
+mod answer;
 mod batch;
 mod cache;
 mod checked;
 mod clock;
+mod costs;
 mod counters;
 mod departure;
 mod flight;
 mod form;
 mod frame;
 mod governor;
+mod hold;
 mod in_process;
+mod invalidate;
 mod json;
 mod l1;
 mod lease;
 mod load;
 mod outbox;
+mod plain;
 mod private_folder;
 mod proof;
 mod random;
 mod raw;
+mod read;
 mod request;
 mod store;
+mod sweeps;
 mod version;
 mod versions;
 
-pub use cache::{Answer, Cache, CacheBuilder, LoadError};
+pub use answer::{Answer, LoadError};
+pub use cache::{Cache, CacheBuilder, L1_BYTES};
 pub use clock::{Clock, CoarseClock};
 pub use counters::Counts;
 pub use flight::FillRight;
@@ -52,6 +60,7 @@ pub use frame::{
 };
 pub use governor::{Event, FixedGovernor, Gate, Governor};
 pub use in_process::InProcess;
+pub use invalidate::{Invalidated, Sweep};
 pub use json::{Json, NotJson};
 pub use larder_model::*;
 pub use lease::{Acquired, Lease, Released};

@@ -10,14 +10,17 @@ use larder_model::{Key, Outcome};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cache::{Answer, Cache, Inner, LoadError};
+use crate::answer::{Answer, LoadError};
+use crate::cache::{Cache, Inner};
 use crate::counters::Count;
-use crate::departure::{Departure, call, load_one, spawn};
-use crate::flight::{Boarding, Flight, Landing, Seen};
+use crate::departure::{Background, Departure, call, load_one, spawn};
+use crate::flight::{Boarding, Flight, Landing};
 use crate::form::{Form, Optional, Text, Typed};
-use crate::governor::{Event, Gate};
+use crate::frame::Freshness;
+use crate::governor::Event;
 use crate::json::Json;
-use crate::store::{Stored, Ttl};
+use crate::raw::Raw;
+use crate::read::{Found, Look};
 
 impl Cache {
     /// The value under a key; loaded, and stored as the policy in force says, if there is none.
@@ -80,6 +83,24 @@ impl Cache {
     }
 }
 
+/// So often a lookup boards at the most: the second load that it joins begins after it asked.
+const MOST_BOARDINGS: usize = 3;
+
+/// What may take the place of a load that fails or is slow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StandIn {
+    /// A stale value, if it is still there then.
+    Stale,
+    Nothing,
+}
+
+/// What a wait for a load ended with.
+enum Waited<V> {
+    Landed(Landing),
+    /// It is slow, and a stale value stands in.
+    Stale(Answer<V>),
+}
+
 /// One lookup of one key.
 pub(crate) struct Lookup<'a, M: Form> {
     inner: &'a Arc<Inner>,
@@ -108,62 +129,170 @@ impl<'a, M: Form> Lookup<'a, M> {
             inner.counters.add(Count::Bypasses);
             return self.load_alone(Outcome::Bypass, loader).await;
         }
-        let seen = inner.flights.seen(self.key);
-        if let Some(answer) = self.find(gate).await {
-            return Ok(answer);
+        if let Some(near) = inner.near::<M>(self.key, gate) {
+            inner.counters.add(Count::HitsNear);
+            if near.is_due_early {
+                self.refresh(near.left, loader);
+            }
+            return Ok(self.hit(near.value, near.bytes));
         }
-        inner.counters.add(Count::Misses);
-        self.board(seen, loader).await
+        match inner.look::<M>(self.key, gate).await {
+            Look::Fresh(found) => {
+                if found.is_due_early {
+                    self.refresh(found.left.unwrap_or_default(), loader);
+                }
+                Ok(self.hit(found.value, found.json.len() as u64))
+            }
+            Look::Stale(found, Freshness::StaleWhileRevalidate) => {
+                self.refresh(Duration::ZERO, loader);
+                inner.counters.add(Count::StaleWhileRevalidate);
+                Ok(self.stale(found))
+            }
+            Look::Stale(..) => {
+                inner.counters.add(Count::Misses);
+                self.board(StandIn::Stale, loader).await
+            }
+            Look::Nothing => {
+                inner.counters.add(Count::Misses);
+                self.board(StandIn::Nothing, loader).await
+            }
+        }
     }
 
-    /// The value, if the store has it.
-    async fn find(&self, gate: Gate) -> Option<Answer<M::Value>> {
-        let inner = self.inner;
-        let (value, bytes) = inner.find::<M>(self.key, gate).await?;
-        inner.counters.add(Count::Hits);
-        inner.report(self.key, Event::of(Outcome::Hit, bytes));
-        Some(Answer {
+    pub(crate) fn hit(&self, value: M::Value, bytes: u64) -> Answer<M::Value> {
+        self.inner.counters.add(Count::Hits);
+        self.inner.report(self.key, Event::of(Outcome::Hit, bytes));
+        Answer {
             value,
             outcome: Outcome::Hit,
-        })
+        }
     }
 
-    async fn board<E, F, L>(self, seen: Seen, loader: F) -> Result<Answer<M::Value>, LoadError<E>>
+    pub(crate) fn stale(&self, found: Found<M::Value>) -> Answer<M::Value> {
+        let outcome = Outcome::Stale;
+        self.inner.counters.add(Count::Stales);
+        let bytes = found.json.len() as u64;
+        self.inner.report(self.key, Event::of(outcome, bytes));
+        Answer {
+            value: found.value,
+            outcome,
+        }
+    }
+
+    /// Loads in the background what is fresh for so long yet, unless that is under way, or too much is.
+    pub(crate) fn refresh<E, F, L>(&self, left: Duration, loader: F)
     where
         E: Send + Sync + 'static,
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<M::Made, E>> + Send + 'static,
     {
         let inner = self.inner;
-        match inner.flights.board(self.key, seen) {
-            Boarding::Pilot {
-                flight,
-                landed_since,
-            } => {
-                let departure = Departure::new(inner, self.key, &flight, landed_since);
-                spawn(load_one::<M, E, _, _>(departure, loader)).await;
-                let landing = flight.wait().await;
-                self.arrive(&flight, &landing)
-            }
-            Boarding::Passenger(flight) => {
-                inner.counters.add(Count::Joined);
-                let landing = flight.wait().await;
-                match self.read(&landing) {
-                    // Another type under the same key, or its runtime ended: this one's own loader can do it.
-                    Err(LoadError::OtherType | LoadError::Abandoned) => {
-                        self.load_alone(Outcome::Miss, loader).await
-                    }
-                    value => self.settle(&flight, &landing, value),
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let Ok(place) = Arc::clone(&inner.background).try_acquire_owned() else {
+            inner.counters.add(Count::BackgroundFull);
+            return;
+        };
+        if let Boarding::Pilot(flight) = inner.flights.board(self.key) {
+            inner.counters.add(Count::BackgroundLoads);
+            let background = Background {
+                left,
+                _place: place,
+            };
+            let departure = Departure::new(inner, self.key, &flight).in_background(background);
+            runtime.spawn(load_one::<M, E, _, _>(departure, loader));
+        }
+    }
+
+    pub(crate) async fn board<E, F, L>(
+        self,
+        stand_in: StandIn,
+        loader: F,
+    ) -> Result<Answer<M::Value>, LoadError<E>>
+    where
+        E: Send + Sync + 'static,
+        F: FnOnce() -> L + Send + 'static,
+        L: Future<Output = Result<M::Made, E>> + Send + 'static,
+    {
+        let inner = self.inner;
+        let joined_at = Instant::now();
+        // One who waits for a load that he may not share boards once more: that load begins after he asked, or was begun by one
+        // who did.
+        for _ in 0..MOST_BOARDINGS {
+            match inner.flights.board(self.key) {
+                Boarding::Pilot(flight) => {
+                    let departure = Departure::new(inner, self.key, &flight);
+                    spawn(load_one::<M, E, _, _>(departure, loader)).await;
+                    return match self.wait(&flight, stand_in).await {
+                        Waited::Landed(landing) => self.arrive(&flight, &landing, stand_in).await,
+                        Waited::Stale(answer) => Ok(answer),
+                    };
                 }
+                Boarding::Passenger(flight) => {
+                    inner.counters.add(Count::Joined);
+                    let landing = match self.wait(&flight, stand_in).await {
+                        Waited::Landed(landing) => landing,
+                        Waited::Stale(answer) => return Ok(answer),
+                    };
+                    match &landing {
+                        Landing::Value { shared, .. } if !flight.is_for(*shared, joined_at) => {
+                            inner.counters.add(Count::Unshared);
+                            continue;
+                        }
+                        // A load in the background that was not needed.
+                        Landing::Nothing => continue,
+                        _ => {}
+                    }
+                    return match self.read::<E>(&landing) {
+                        // Another type under the same key, or its runtime ended: this one's own loader can do it.
+                        Err(LoadError::OtherType | LoadError::Abandoned) => {
+                            self.load_alone(Outcome::Miss, loader).await
+                        }
+                        _ => self.arrive(&flight, &landing, stand_in).await,
+                    };
+                }
+                Boarding::Full => break,
             }
-            Boarding::Full => self.load_alone(Outcome::Miss, loader).await,
+        }
+        self.load_alone(Outcome::Miss, loader).await
+    }
+
+    /// Waits for a load; for no longer than the policy lets it take before a stale value stands in, if there is one.
+    async fn wait(&self, flight: &Flight, stand_in: StandIn) -> Waited<M::Value> {
+        let soft = match stand_in {
+            StandIn::Stale => self.inner.governor.policy(self.key).soft_load_timeout(),
+            StandIn::Nothing => Duration::ZERO,
+        };
+        if soft.is_zero() {
+            return Waited::Landed(flight.wait().await);
+        }
+        if let Ok(landing) = tokio::time::timeout(soft, flight.wait()).await {
+            return Waited::Landed(landing);
+        }
+        match self.stand_in(Count::StaleSlow).await {
+            Some(answer) => Waited::Stale(answer),
+            None => Waited::Landed(flight.wait().await),
+        }
+    }
+
+    /// The stale value, read again: it may have been invalidated since this lookup began.
+    async fn stand_in(&self, count: Count) -> Option<Answer<M::Value>> {
+        let gate = self.inner.governor.gate(self.key);
+        match self.inner.look::<M>(self.key, gate).await {
+            Look::Fresh(found) => Some(self.hit(found.value, found.json.len() as u64)),
+            Look::Stale(found, _) => {
+                self.inner.counters.add(count);
+                Some(self.stale(found))
+            }
+            Look::Nothing => None,
         }
     }
 
     /// What a landing means to this caller.
     fn read<E: Send + Sync + 'static>(&self, landing: &Landing) -> Result<M::Value, LoadError<E>> {
         match landing {
-            Landing::Value { value, json } => {
+            Landing::Value { value, json, .. } => {
                 let value = value.downcast_ref::<M::Value>().cloned();
                 let from_json = || M::read(self.inner, just_loaded(json.clone()?));
                 value.or_else(from_json).ok_or(LoadError::OtherType)
@@ -174,17 +303,29 @@ impl<'a, M: Form> Lookup<'a, M> {
             Landing::Panicked(message) => Err(LoadError::Panicked(Arc::clone(message))),
             Landing::TimedOut => Err(LoadError::TimedOut),
             Landing::NotJson(message) => Err(LoadError::NotJson(Arc::clone(message))),
-            Landing::Abandoned => Err(LoadError::Abandoned),
+            Landing::Nothing | Landing::Abandoned => Err(LoadError::Abandoned),
         }
     }
 
-    /// This caller's answer from a load that landed, reported.
-    pub(crate) fn arrive<E: Send + Sync + 'static>(
+    /// This caller's answer from a load that landed, reported; where that failed, a stale value if there is one.
+    pub(crate) async fn arrive<E: Send + Sync + 'static>(
         &self,
         flight: &Flight,
         landing: &Landing,
+        stand_in: StandIn,
     ) -> Result<Answer<M::Value>, LoadError<E>> {
-        self.settle(flight, landing, self.read(landing))
+        let value = self.read(landing);
+        let has_failed = matches!(
+            value,
+            Err(LoadError::Loader(_) | LoadError::Panicked(_) | LoadError::TimedOut)
+        );
+        if has_failed
+            && stand_in == StandIn::Stale
+            && let Some(answer) = self.stand_in(Count::StaleIfError).await
+        {
+            return Ok(answer);
+        }
+        self.settle(flight, landing, value)
     }
 
     fn settle<E>(
@@ -251,43 +392,9 @@ impl Landing {
     }
 }
 
-impl Inner {
-    /// The value of an entry that the policy lets live, with its size in bytes.
-    pub(crate) async fn find<M: Form>(&self, key: &Key, gate: Gate) -> Option<(M::Value, u64)> {
-        let stored = self.read(key, M::longest(gate)?).await?;
-        self.accept::<M>(key, gate, stored).await
-    }
-
-    /// The value of an entry that was read for this form, if the policy lets it live, with its size in bytes.
-    pub(crate) async fn accept<M: Form>(
-        &self,
-        key: &Key,
-        gate: Gate,
-        stored: Stored,
-    ) -> Option<(M::Value, u64)> {
-        let (longest, left) = (M::longest(gate)?, stored.ttl);
-        let read = |stored| M::read(self, stored);
-        let (value, bytes) = self.decode(Some(stored), read)?;
-        let ttl = M::ttl(&value, gate)?;
-        if outlives(left, longest, ttl) {
-            // A read cuts.
-            self.read(key, ttl).await;
-        }
-        Some((value, bytes))
-    }
-}
-
-/// Whether an entry that was read with `longest`, and has `left` to live if that was told, may live longer than `ttl`.
-pub(crate) fn outlives(left: Option<Duration>, longest: Ttl, ttl: Ttl) -> bool {
-    longest > ttl && left.is_none_or(|left| left > ttl.get())
-}
-
-fn just_loaded(json: Bytes) -> Stored {
-    Stored {
+fn just_loaded(json: Bytes) -> Raw {
+    Raw {
         bytes: json,
-        ttl: None,
-        foreign: false,
-        incarnation: 0,
-        proof: None,
+        is_foreign: false,
     }
 }

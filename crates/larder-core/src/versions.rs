@@ -34,7 +34,7 @@ impl Inner {
     pub(crate) fn depends_on(&self, key: &Key, policy: &Policy) -> Vec<VersionName> {
         let mut names = vec![VersionName::Service, VersionName::of_endpoint(key.path())];
         if let Some(template) = self.governor.template(key)
-            && template != key.path()
+            && *template != *key.path()
         {
             names.push(VersionName::of_endpoint(&template));
         }

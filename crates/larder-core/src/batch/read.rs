@@ -6,46 +6,59 @@ use larder_model::Key;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cache::{Inner, read_typed};
-use crate::flight::Seen;
-use crate::form::{Form, Optional};
+use crate::cache::Inner;
+use crate::clock::{Clock, CoarseClock};
+use crate::counters::Count;
+use crate::form::{Optional, Readable};
 use crate::governor::Gate;
-use crate::load::outlives;
+use crate::read::{Look, Near};
 use crate::store::{Stored, Ttl};
 
-/// A key that the store is asked for.
+/// A key that is asked for.
 pub(super) struct Asked {
     pub(super) key: Key,
     pub(super) gate: Gate,
-    pub(super) seen: Seen,
 }
 
-/// `Inner::find` of many, in their order.
-pub(super) async fn find_each<T>(inner: &Inner, asked: &[Asked]) -> Vec<Option<(Option<T>, u64)>>
+/// Where a value was found, if it was.
+pub(super) enum Sight<V> {
+    Near(Near<V>),
+    Far(Look<V>),
+}
+
+/// What of many keys may be served, in their order.
+pub(super) async fn look_each<T>(inner: &Inner, asked: &[Asked]) -> Vec<Sight<Option<T>>>
 where
     T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
 {
-    let longest = |one: &Asked| Optional::<T>::longest(one.gate);
-    let lives: Vec<_> = asked.iter().map(|one| (&one.key, longest(one))).collect();
+    let mut looks = Vec::with_capacity(asked.len());
+    let mut lives = Vec::with_capacity(asked.len());
+    for one in asked {
+        let near = inner.near::<Optional<T>>(&one.key, one.gate);
+        let longest = Optional::<T>::longest(one.gate);
+        lives.push((&one.key, longest.filter(|_| near.is_none())));
+        looks.push(match near {
+            Some(near) => {
+                inner.counters.add(Count::HitsNear);
+                Sight::Near(near)
+            }
+            None => Sight::Far(Look::Nothing),
+        });
+    }
+    let asked_at = CoarseClock.now();
     let stored = read_each(inner, &lives).await;
     let mut cuts = Vec::new();
-    let found = asked
-        .iter()
-        .zip(stored)
-        .map(|(one, stored)| {
-            let stored = stored?;
-            let left = stored.ttl;
-            let (value, bytes) = inner.decode(Some(stored), read_typed::<Option<T>>)?;
-            let ttl = Optional::<T>::ttl(&value, one.gate)?;
-            if outlives(left, longest(one)?, ttl) {
-                cuts.push((&one.key, Some(ttl)));
-            }
-            Some((value, bytes))
-        })
-        .collect();
+    for ((one, stored), look) in asked.iter().zip(stored).zip(&mut looks) {
+        if let Some(stored) = stored {
+            let judged = inner.judge_uncut::<Optional<T>>(&one.key, one.gate, stored, asked_at);
+            let (judged, cut) = judged.await;
+            *look = Sight::Far(judged);
+            cuts.push((&one.key, cut));
+        }
+    }
     // A read cuts.
     read_each(inner, &cuts).await;
-    found
+    looks
 }
 
 /// Reads each key with the longest life that its entry may have, if it may have one: those with the same by one read.

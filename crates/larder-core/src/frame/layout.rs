@@ -33,7 +33,7 @@ use twox_hash::XxHash3_64;
 use super::error::{EncodeError, FrameError};
 use super::{Content, Frame, stamps};
 
-const MAGIC: u8 = 0xC1;
+pub(super) const MAGIC: u8 = 0xC1;
 const VERSION: u8 = 1;
 const COMPRESSED: u8 = 1;
 const SEALED: u8 = 2;

@@ -1,0 +1,294 @@
+//! Reading: what of the L1 and of the store may be served, and for how long.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use larder_model::Key;
+
+use crate::cache::Inner;
+use crate::clock::{Clock, CoarseClock};
+use crate::counters::Count;
+use crate::form::Readable;
+use crate::frame::{self, FrameError, Freshness};
+use crate::governor::Gate;
+use crate::l1::Resident;
+use crate::random;
+use crate::raw::Raw;
+use crate::store::{Stored, StoreFuture, Ttl};
+
+/// How much earlier than its end an entry is loaded anew at the most, as a multiple of how long its load takes: with XFetch
+/// the chance of more is e⁻¹⁶.
+pub(crate) const EARLY: u32 = 16;
+
+/// What a lookup may take.
+pub(crate) enum Look<V> {
+    /// A fresh value.
+    Fresh(Found<V>),
+    /// A value past its time, and what it may be served for.
+    Stale(Found<V>, Freshness),
+    /// Nothing.
+    Nothing,
+}
+
+impl<V> Look<V> {
+    /// The value, if it is fresh.
+    pub(crate) fn fresh(self) -> Option<Found<V>> {
+        match self {
+            Self::Fresh(found) => Some(found),
+            Self::Stale(..) | Self::Nothing => None,
+        }
+    }
+}
+
+/// A value that was read from the store.
+pub(crate) struct Found<V> {
+    pub(crate) value: V,
+    /// Its JSON.
+    pub(crate) json: Bytes,
+    /// How long it is fresh yet, if that is known.
+    pub(crate) left: Option<Duration>,
+    /// Whether it is to be loaded anew already.
+    pub(crate) is_due_early: bool,
+}
+
+/// A value that the L1 had.
+pub(crate) struct Near<V> {
+    pub(crate) value: V,
+    pub(crate) bytes: u64,
+    pub(crate) left: Duration,
+    pub(crate) is_due_early: bool,
+}
+
+impl Inner {
+    /// The value that the L1 has, if it is known to be what the store has.
+    #[inline]
+    pub(crate) fn near<M: Readable>(&self, key: &Key, gate: Gate) -> Option<Near<M::Value>> {
+        let kept = self.l1.as_ref()?.get(key)?;
+        let left = kept.left(CoarseClock.now(), &*self.store)?;
+        if left > M::longest(gate)?.get() || self.is_hidden_near(key, &kept) {
+            return None;
+        }
+        let value = match kept.value.downcast_ref::<M::Value>() {
+            Some(value) => value.clone(),
+            None => M::read(self, kept.raw.clone())?,
+        };
+        if left > M::ttl(&value, gate)?.get() {
+            return None;
+        }
+        Some(Near {
+            value,
+            bytes: kept.raw.bytes.len() as u64,
+            left,
+            is_due_early: is_due_early(kept.load_cost, Some(left)),
+        })
+    }
+
+    /// Whether what the L1 has was invalidated by this process, and the store does not know it yet.
+    #[inline]
+    fn is_hidden_near(&self, key: &Key, kept: &Resident) -> bool {
+        // What depends on a version is read again while one may be pending: then its stamps are looked at.
+        (!self.outbox.is_empty() && (kept.is_stamped() || self.outbox.hides(key)))
+            || (!kept.is_stamped() && self.sweeps.hides(key))
+    }
+
+    /// What the store has under a key; nothing if it is slow or away.
+    #[inline]
+    pub(crate) async fn look<M: Readable>(&self, key: &Key, gate: Gate) -> Look<M::Value> {
+        let Some(longest) = M::longest(gate) else {
+            return Look::Nothing;
+        };
+        if self.outbox.hides(key) {
+            self.counters.add(Count::Hidden);
+            return Look::Nothing;
+        }
+        let asked_at = CoarseClock.now();
+        let answer = match self.store.get(key, longest) {
+            // Not awaited: to be moved into the caller's future and out again costs more than what there is to wait for.
+            StoreFuture::Ready(Some(answer)) => answer,
+            pending => pending.await,
+        };
+        match answer {
+            Ok(Some(stored)) => self.judge::<M>(key, gate, stored, asked_at).await,
+            Ok(None) => Look::Nothing,
+            Err(error) => {
+                self.note_error(&error);
+                Look::Nothing
+            }
+        }
+    }
+
+    /// What an entry may be served for, that was asked for at an instant of the coarse clock.
+    #[inline]
+    pub(crate) async fn judge<M: Readable>(
+        &self,
+        key: &Key,
+        gate: Gate,
+        stored: Stored,
+        asked_at: Duration,
+    ) -> Look<M::Value> {
+        let (look, cut) = self.judge_uncut::<M>(key, gate, stored, asked_at).await;
+        if let Some(ttl) = cut {
+            self.cut(key, ttl).await;
+        }
+        look
+    }
+
+    /// [`Inner::judge`], with the life that the entry is to be cut to if it has a longer one.
+    #[inline]
+    pub(crate) async fn judge_uncut<M: Readable>(
+        &self,
+        key: &Key,
+        gate: Gate,
+        stored: Stored,
+        asked_at: Duration,
+    ) -> (Look<M::Value>, Option<Ttl>) {
+        if frame::is_framed(&stored.bytes) || self.frames.is_sealing() {
+            // Boxed: the plain form is what most have, and its future stays small.
+            let look = Box::pin(self.judge_framed::<M>(key, gate, stored, asked_at)).await;
+            return (look, None);
+        }
+        self.judge_plain::<M>(key, gate, stored, asked_at)
+            .unwrap_or((Look::Nothing, None))
+    }
+
+    #[inline]
+    fn judge_plain<M: Readable>(
+        &self,
+        key: &Key,
+        gate: Gate,
+        stored: Stored,
+        asked_at: Duration,
+    ) -> Option<(Look<M::Value>, Option<Ttl>)> {
+        if self.sweeps.hides(key) {
+            self.counters.add(Count::Hidden);
+            return None;
+        }
+        let longest = M::longest(gate)?;
+        let (json, left, proof) = (stored.bytes.clone(), stored.ttl, stored.proof);
+        let raw = Raw {
+            bytes: stored.bytes,
+            is_foreign: stored.foreign,
+        };
+        let Some(value) = M::read(self, raw) else {
+            self.counters.add(Count::Undecodable);
+            return None;
+        };
+        let ttl = M::ttl(&value, gate)?;
+        let cut = outlives(left, longest, ttl).then_some(ttl);
+        let left = left.map(|left| left.min(ttl.get()));
+        let load_cost = self.load_costs.of(key, left);
+        if let (Some(proof), Some(left), Some(l1)) = (proof, left, &self.l1) {
+            let raw = Raw {
+                bytes: json.clone(),
+                is_foreign: stored.foreign,
+            };
+            let proofs = (proof, Box::default());
+            let kept = Resident::new(raw, Box::new(value.clone()), (asked_at, left), load_cost, proofs);
+            l1.keep(key, kept);
+        }
+        let found = Found {
+            value,
+            json,
+            left,
+            is_due_early: is_due_early(load_cost, left),
+        };
+        Some((Look::Fresh(found), cut))
+    }
+
+    async fn judge_framed<M: Readable>(
+        &self,
+        key: &Key,
+        gate: Gate,
+        stored: Stored,
+        asked_at: Duration,
+    ) -> Look<M::Value> {
+        match self.try_framed::<M>(key, gate, stored, asked_at).await {
+            Ok(look) => look,
+            Err(count) => {
+                self.counters.add(count);
+                Look::Nothing
+            }
+        }
+    }
+
+    /// Why a framed entry is not served is counted.
+    async fn try_framed<M: Readable>(
+        &self,
+        key: &Key,
+        gate: Gate,
+        stored: Stored,
+        asked_at: Duration,
+    ) -> Result<Look<M::Value>, Count> {
+        let max_value_bytes = self.governor.policy(key).max_value_bytes();
+        let frame = self.frames.decode(key, &stored.bytes, max_value_bytes);
+        let mut frame = frame.map_err(|error| {
+            tracing::debug!(%key, error = error.as_str(), "an entry can't be read");
+            match error {
+                FrameError::Unsealed | FrameError::OtherKey | FrameError::Seal => Count::Unsealed,
+                _ => Count::Undecodable,
+            }
+        })?;
+        if frame.incarnation != stored.incarnation {
+            return Err(Count::Dead);
+        }
+        let age = frame.age(stored.ttl).ok_or(Count::Undecodable)?;
+        let service = self.service_of(key);
+        let proven = self.holds_up(&service, &frame.stamps).await;
+        let proven = proven.ok_or(Count::Dead)?;
+        let raw = Raw {
+            bytes: frame.payload.clone(),
+            is_foreign: false,
+        };
+        let value = M::read(self, raw.clone()).ok_or(Count::Undecodable)?;
+        let Some(ttl) = M::ttl(&value, gate) else {
+            return Ok(Look::Nothing);
+        };
+        frame.cut_to(ttl.get());
+        frame.stale_while_revalidate = frame
+            .stale_while_revalidate
+            .min(gate.stale_while_revalidate);
+        frame.stale_if_error = frame.stale_if_error.min(gate.stale_if_error);
+        let freshness = frame.freshness(age);
+        let left = frame.fresh.saturating_sub(age);
+        let found = Found {
+            json: frame.payload,
+            left: Some(left),
+            is_due_early: freshness == Freshness::Fresh && is_due_early(frame.load_cost, Some(left)),
+            value,
+        };
+        match freshness {
+            Freshness::Fresh => {
+                if let (Some(proof), Some(versions), Some(l1)) = (stored.proof, proven.0, &self.l1) {
+                    let value = Box::new(found.value.clone());
+                    let at = (asked_at, left);
+                    l1.keep(key, Resident::new(raw, value, at, frame.load_cost, (proof, versions)));
+                }
+                Ok(Look::Fresh(found))
+            }
+            Freshness::Over => Ok(Look::Nothing),
+            stale => Ok(Look::Stale(found, stale)),
+        }
+    }
+
+    /// Cuts an entry's life.
+    pub(crate) async fn cut(&self, key: &Key, ttl: Ttl) {
+        // A read cuts.
+        if let Err(error) = self.store.get(key, ttl).await {
+            self.note_error(&error);
+        }
+    }
+}
+
+/// Whether an entry that was read with `longest`, and has `left` to live if that was told, may live longer than `ttl`.
+pub(crate) fn outlives(left: Option<Duration>, longest: Ttl, ttl: Ttl) -> bool {
+    longest > ttl && left.is_none_or(|left| left > ttl.get())
+}
+
+/// Whether a fresh value with so much of its time left is to be loaded anew by this reader: see `Frame::is_due_early`.
+#[inline]
+fn is_due_early(load_cost: Duration, left: Option<Duration>) -> bool {
+    left.is_some_and(|left| left < load_cost * EARLY && {
+        let ahead = load_cost.mul_f64(-random::chance().ln());
+        ahead >= left
+    })
+}
