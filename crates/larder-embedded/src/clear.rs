@@ -6,7 +6,7 @@ use larder_core::{Deleted, Pattern, StoreError};
 
 use crate::control::Removal;
 use crate::evict::remove;
-use crate::lmdb::ENTRY_PREFIX;
+use crate::lmdb::{ENTRY_PREFIX, Table};
 use crate::queue::{Job, Operation, Outcome};
 use crate::record::{Header, hash};
 use crate::reserve::Room;
@@ -17,36 +17,45 @@ const CLEAR_OPERATIONS: usize = 2_048;
 /// As many while a snapshot is held: the fewer transactions there are, the fewer pages they take from the reserve.
 const HELD_CLEAR_OPERATIONS: usize = 8_192;
 
+/// What a clear removes, one behind the other: a load whose lease it met fills nothing behind it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Leases,
+    Entries,
+}
+
 impl Writer {
-    /// Removes what a pattern means, in several transactions.
+    /// Removes what a pattern means, in several transactions: the leases first.
     pub(crate) fn clear(&mut self, pattern: &Pattern) -> Outcome {
         let mut deleted = Deleted::default();
+        let mut part = Part::Leases;
         let mut after: Option<Vec<u8>> = None;
         let mut attempt = 0;
         loop {
             self.progress.begin();
-            match self.clear_some(pattern, after.as_deref(), attempt) {
+            match self.clear_some(part, pattern, after.as_deref(), attempt) {
                 Ok((count, last)) => {
                     deleted.entries += count;
                     after = last;
                     attempt = 0;
                 }
                 Err(Abort::Full | Abort::Held(_)) if self.is_still_held() => {
-                    return self.clear_all(pattern, after, deleted);
+                    return self.clear_all(pattern, (part, after), deleted);
                 }
                 Err(abort @ (Abort::Full | Abort::Held(_))) if attempt + 1 < TRIES => {
                     self.wait(&abort, attempt);
                     attempt += 1;
                     continue;
                 }
-                Err(Abort::Exhausted) => return self.clear_all(pattern, after, deleted),
+                Err(Abort::Exhausted) => return self.clear_all(pattern, (part, after), deleted),
                 Err(Abort::Full | Abort::Held(_)) => return Outcome::Failed(self.no_room()),
                 Err(Abort::Other(error)) => return Outcome::Failed(error),
             }
-            if after.is_none() {
-                return Outcome::Deleted(deleted);
+            match (&after, part) {
+                (None, Part::Entries) => return Outcome::Deleted(deleted),
+                (None, Part::Leases) => part = Part::Entries,
+                (Some(_), _) => self.write_beside_clear(),
             }
-            self.write_beside_clear();
         }
     }
 
@@ -54,10 +63,10 @@ impl Writer {
     fn clear_all(
         &mut self,
         pattern: &Pattern,
-        after: Option<Vec<u8>>,
+        (part, after): (Part, Option<Vec<u8>>),
         mut deleted: Deleted,
     ) -> Outcome {
-        let counted = self.count(pattern, after);
+        let counted = self.count(pattern, after.filter(|_| part == Part::Entries));
         match counted.map_err(|error| StoreError::Refused(error.to_string())) {
             Ok(living) => deleted.entries += living,
             Err(error) => return Outcome::Failed(error),
@@ -74,7 +83,7 @@ impl Writer {
         loop {
             let txn = self.opened.lmdb.env.read_txn()?;
             let (meant, last) = crate::store::meant(
-                &self.opened,
+                &self.opened.lmdb.entries,
                 &txn,
                 pattern,
                 after.as_deref(),
@@ -89,9 +98,13 @@ impl Writer {
         }
     }
 
-    /// Removes some of what a pattern means, behind a key; answers how many living ones, and where to go on.
+    /// Removes some of what a pattern means, behind a key; answers how many living entries, and where to go on.
+    ///
+    /// Each transaction with entries ends all proofs: one may have been evicted that is still held, and a reader may have
+    /// read what the next one removes.
     fn clear_some(
         &mut self,
+        part: Part,
         pattern: &Pattern,
         after: Option<&[u8]>,
         attempt: usize,
@@ -100,17 +113,35 @@ impl Writer {
         let now = opened.now();
         let mut txn = opened.lmdb.env.write_txn()?;
         let _writing = Writing::begin(&opened);
+        self.changes.clear();
         // A smaller transaction needs fewer pages, and what it frees serves the next one.
         let most = (self.clear_operations()? >> (attempt * 2)).max(1);
-        let (meant, last) = crate::store::meant(&opened, &txn, pattern, after, most)?;
+        let table = self.table(part);
+        let (meant, last) = crate::store::meant(&table, &txn, pattern, after, most)?;
+        if part == Part::Leases && meant.is_empty() {
+            return Ok((0, last));
+        }
         let mut living = 0;
         for key in &meant {
-            let header = opened.lmdb.entries.get(&txn, key)?.and_then(Header::read);
+            if part == Part::Leases {
+                table.delete(&mut txn, key)?;
+                continue;
+            }
+            let header = table.get(&txn, key)?.and_then(Header::read);
             living += u64::from(header.is_some_and(|header| header.expires_at > now));
             remove(&opened, &mut txn, key)?;
         }
-        txn.commit()?;
+        self.changes.change_all(!meant.is_empty());
+        self.announce(&txn);
+        self.finish(txn)?;
         Ok((living, last))
+    }
+
+    fn table(&self, part: Part) -> Table {
+        match part {
+            Part::Leases => self.opened.lmdb.leases,
+            Part::Entries => self.opened.lmdb.entries,
+        }
     }
 
     /// How many entries a clear may remove in the transaction that was just begun.
@@ -133,10 +164,13 @@ impl Writer {
     /// Does a group's deletes by emptying the store.
     pub(crate) fn empty_for(&mut self, jobs: &[Job]) -> Result<Vec<Outcome>, StoreError> {
         let outcomes = jobs.iter().map(|job| match &job.operation {
-            Operation::Set(_) => Ok(Outcome::Failed(self.no_room())),
+            operation if operation.needs_room() => Ok(Outcome::Failed(self.no_room())),
             Operation::Delete(key) => Ok(Outcome::Deleted(Deleted {
                 entries: self.living(&[key.as_str().as_bytes()])?,
             })),
+            // None holds any more.
+            Operation::Extend(..) | Operation::Release(..) => Ok(Outcome::Held(false)),
+            Operation::Renew(_) | Operation::Prolong(_) => Ok(Outcome::Done),
             _ => Ok(Outcome::Deleted(Deleted::default())),
         });
         let outcomes = outcomes.collect::<heed::Result<Vec<_>>>();
@@ -182,11 +216,19 @@ impl Writer {
     }
 
     /// Removes the first entries, and not their places in the expiry index: these lie on pages of their own, and do no
-    /// harm.
+    /// harm. Leases and versions go as whole tables, which takes no pages.
     fn remove_first(&mut self, most: usize) -> Result<usize, Abort> {
-        let lmdb = &self.opened.lmdb;
+        let opened = Arc::clone(&self.opened);
+        let lmdb = &opened.lmdb;
         let mut txn = lmdb.env.write_txn()?;
-        let _writing = Writing::begin(&self.opened);
+        let _writing = Writing::begin(&opened);
+        self.changes.clear();
+        for table in [lmdb.leases, lmdb.versions] {
+            if table.len(&txn)? > 0 {
+                table.clear(&mut txn)?;
+                self.changes.change_all(true);
+            }
+        }
         let entries = lmdb.entries.prefix_iter(&txn, ENTRY_PREFIX)?;
         let keys = entries
             .take(most)
@@ -194,9 +236,11 @@ impl Writer {
         let keys = keys.collect::<heed::Result<Vec<_>>>()?;
         for key in &keys {
             lmdb.entries.delete(&mut txn, key)?;
-            self.opened.control.forget(hash(key));
+            opened.control.forget(hash(key));
         }
-        txn.commit()?;
+        self.changes.change_all(!keys.is_empty());
+        self.announce(&txn);
+        self.finish(txn)?;
         Ok(keys.len())
     }
 }

@@ -1,15 +1,20 @@
 //! The control block: what the processes that share a folder tell each other.
 
+mod marks;
+
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::shared_memory::SharedMemory;
+pub(crate) use marks::{Changes, Seen};
 
 /// Changes when the folder's form does.
-const MAGIC: u64 = u64::from_le_bytes(*b"larder01");
-/// The words before the recency table: one page.
-const WORDS: usize = 512;
+const MAGIC: u64 = u64::from_le_bytes(*b"larder02");
+/// The words before the marks: one page.
+const FIRST_WORDS: usize = 512;
+/// The words before the recency table.
+const WORDS: usize = FIRST_WORDS + marks::MARKS;
 /// An entry's recency never counts further.
 const MOST_RECENT: u8 = 3;
 /// One recency byte for so many bytes of the store: four for an entry of 1 KiB.
@@ -35,10 +40,17 @@ enum Word {
     Evictions = 16,
     Expired,
     Damaged,
+    /// Chance, another one each time that somebody opens the folder alone; 0 when nobody new finds this block.
+    Life = 24,
+    /// The mark of all places.
+    Epoch,
     Stripes = 32,
     /// How long the key is at which the hand stands; its bytes are behind.
     HandBytes = 288,
     Hand,
+    /// What those wait on who wait for a change.
+    Bell = 432,
+    Marks = FIRST_WORDS as isize,
 }
 
 /// What there is room for of the hand's key: all of it, as keys are no longer.

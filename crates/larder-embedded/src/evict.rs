@@ -26,9 +26,16 @@ const EXPIRED_AT_ONCE: usize = 1_024;
 pub(crate) struct Incoming {
     pub(crate) bytes: usize,
     pub(crate) entries: u64,
+    /// Leases and versions, or less: they may be there.
+    pub(crate) beside: u64,
 }
 
 impl Incoming {
+    /// How many of all kinds.
+    pub(crate) fn records(self) -> u64 {
+        self.entries + self.beside
+    }
+
     /// How many pages its values take, more or less.
     pub(crate) fn value_pages(self) -> usize {
         self.bytes / PAGE_BYTES * 5 / 4 + 2

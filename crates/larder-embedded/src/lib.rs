@@ -46,12 +46,14 @@
 //!   delete, and when that ends too, the store is emptied, so that no delete need find it full.
 //! - A full disk, a folder of others, a network file system, another PID namespace: [`OpenError`] says what to do.
 
+mod beside;
 mod clear;
 mod clock;
 mod control;
 mod evict;
 mod folder;
 mod free_list;
+mod leases;
 mod lmdb;
 mod opening;
 mod queue;
@@ -60,6 +62,8 @@ mod record;
 mod reserve;
 mod shared_memory;
 mod store;
+mod versions;
+mod waiting;
 mod walk;
 mod writer;
 

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use larder_core::Clock;
+use larder_core::{Clock, Proof};
 use rustix::fs::{FallocateFlags, FlockOperation};
 
 use crate::clock::{BootClock, millis, wall_millis};
@@ -15,6 +15,7 @@ use crate::control::{Control, Removal};
 use crate::folder::{self, FileAt, FileId, Folder, OpenError};
 use crate::lmdb::Lmdb;
 use crate::readers::Readers;
+use crate::waiting::Waiting;
 use crate::walk;
 
 const DATA: &str = "data.mdb";
@@ -22,6 +23,8 @@ const LMDB_LOCK: &str = "lock.mdb";
 const CONTROL: &str = "control";
 const LOCK: &str = "lock";
 const FILES: [&str; 4] = [DATA, LMDB_LOCK, CONTROL, LOCK];
+/// Where the control block stands among them.
+const CONTROL_AT: usize = 2;
 const PAGE_BYTES: u64 = 4_096;
 /// What LMDB's lock file takes: 64 bytes for each reader, and its own.
 const LMDB_LOCK_BYTES: u64 = crate::lmdb::MAX_READERS as u64 * 64 + PAGE_BYTES;
@@ -69,6 +72,9 @@ pub(crate) struct Opened {
     /// The files that were opened, in the order of [`FILES`].
     files: [FileAt; FILES.len()],
     is_exchanged: AtomicBool,
+    /// The block's life while this process has the folder's lock: proofs are of this one.
+    life: AtomicU64,
+    pub(crate) waiting: Arc<Waiting>,
 }
 
 /// The stores of this process that use a folder.
@@ -139,6 +145,7 @@ impl Opened {
                 let control = prepare(&folder, &options)?;
                 let files = open_lmdb(&folder, &control, true)?;
                 control.set_open();
+                control.begin_life(chance() | 1);
                 if !folder::lock(&lock_path, &lock, shared, PATIENCE)? {
                     return Err(OpenError::Busy { path: lock_path });
                 }
@@ -161,6 +168,8 @@ impl Opened {
         Ok(Self {
             files: FILES.map(|name| folder.file(name)),
             is_exchanged: AtomicBool::new(false),
+            life: AtomicU64::new(control.life()),
+            waiting: Arc::default(),
             folder,
             control,
             lmdb: files.lmdb,
@@ -190,8 +199,23 @@ impl Opened {
         let is_in_place =
             self.folder.is_in_place() && FILES.into_iter().zip(&self.files).all(is_same);
         if !is_in_place && !self.is_exchanged.swap(true, Ordering::Relaxed) {
+            // The others that have this block too need not find it out by themselves.
+            if !self.folder.is_in_place() || !is_same((CONTROL, &self.files[CONTROL_AT])) {
+                self.control.retire();
+            }
             tracing::error!("nothing is cached any more: {}", self.exchanged());
         }
+    }
+
+    /// Whether what was read with a proof is still so.
+    #[inline]
+    pub(crate) fn holds(&self, proof: &Proof) -> bool {
+        !self.is_exchanged() && self.control.holds(self.life(), proof)
+    }
+
+    #[inline]
+    pub(crate) fn life(&self) -> u64 {
+        self.life.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_exchanged(&self) -> bool {
@@ -213,6 +237,8 @@ impl Opened {
         if !sessions.is_locked {
             self.lock_again()?;
             sessions.is_locked = true;
+            // Others may have had the folder alone meanwhile.
+            self.life.store(self.control.life(), Ordering::Relaxed);
         }
         self.look();
         if self.is_exchanged() {
@@ -298,11 +324,17 @@ fn prepare(folder: &Folder, options: &Options) -> Result<Control, OpenError> {
         tracing::info!(folder = path, why, "the embedded store starts empty");
         folder.remove(DATA)?;
         folder.remove(LMDB_LOCK)?;
+        if let Some(control) = &control {
+            control.retire();
+        }
         return settle(folder, new_control(folder, max_bytes)?, options);
     }
     match (damage(folder, control.is_some())?, control) {
-        (Some(damage), _) => {
+        (Some(damage), old) => {
             set_aside(folder, &damage)?;
+            if let Some(old) = old {
+                old.retire();
+            }
             let control = new_control(folder, max_bytes)?;
             control.count_removed(Removal::Damaged, 1);
             settle(folder, control, options)

@@ -6,8 +6,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder_core::{Deleted, Key, NewEntry, Pattern, StoreError, Ttl, Written};
+use larder_core::{
+    Acquired, Deleted, Key, Lease, NewEntry, Pattern, Proof, Released, StoreError, Told, Ttl,
+    Written,
+};
 use tokio::sync::oneshot;
+
+use crate::versions::VersionKey;
 
 /// More operations than this are not queued.
 const MAX_OPERATIONS: usize = 16_384;
@@ -23,13 +28,63 @@ pub(crate) enum Operation {
     Cut(Key, Ttl),
     /// Removes a record that was found damaged, if it still is the same.
     Discard(Key, Bytes),
+    Acquire(Key, Duration),
+    Extend(Lease, Duration),
+    Release(Lease, Released),
+    /// Tells a version, and makes it if there is none.
+    Tell(VersionKey),
+    /// Lets a version live on.
+    Prolong(VersionKey),
+    Renew(VersionKey),
+}
+
+impl Operation {
+    /// Whether it stores something new, and so needs room.
+    pub(crate) fn needs_room(&self) -> bool {
+        matches!(self, Self::Set(_) | Self::Acquire(..) | Self::Tell(_))
+    }
+
+    /// What it reads and has a proof of: under which key that stands.
+    pub(crate) fn proven_key(&self) -> Option<&[u8]> {
+        match self {
+            Self::Acquire(key, _) => Some(key.as_str().as_bytes()),
+            Self::Tell(key) => Some(key.as_bytes()),
+            _ => None,
+        }
+    }
 }
 
 /// What became of it.
 pub(crate) enum Outcome {
     Written(Written),
     Deleted(Deleted),
+    Acquired(Acquired),
+    /// Whether a lease held.
+    Held(bool),
+    Told(Told),
+    Done,
     Failed(StoreError),
+}
+
+impl Outcome {
+    /// Adds the proof of what was read.
+    pub(crate) fn prove(&mut self, proven: Option<Proof>) {
+        let found = match self {
+            Self::Acquired(Acquired::Granted { found, .. } | Acquired::Uncached { found }) => found,
+            Self::Acquired(Acquired::Held { proof, found, .. }) => {
+                *proof = proven;
+                found
+            }
+            Self::Told(told) => {
+                told.proof = proven;
+                return;
+            }
+            _ => return,
+        };
+        if let Some(found) = found {
+            found.proof = proven;
+        }
+    }
 }
 
 /// An operation, with the one who waits for it.
@@ -44,7 +99,7 @@ impl Job {
         match &self.operation {
             Operation::Set(entry) => entry.bytes.len() + entry.key.as_str().len(),
             Operation::Discard(key, bytes) => bytes.len() + key.as_str().len(),
-            Operation::Delete(_) | Operation::Clear(_) | Operation::Cut(..) => 0,
+            _ => 0,
         }
     }
 
@@ -55,7 +110,10 @@ impl Job {
 
     /// Whether it removes what others may have.
     pub(crate) fn is_delete(&self) -> bool {
-        matches!(self.operation, Operation::Delete(_) | Operation::Clear(_))
+        matches!(
+            self.operation,
+            Operation::Delete(_) | Operation::Clear(_) | Operation::Renew(_)
+        )
     }
 
     pub(crate) fn finish(self, outcome: Outcome) {

@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -32,6 +32,13 @@ impl SharedMemory {
         // `map`) for as long as `self` lives. The memory is only ever accessed through atomics, here and in other
         // processes.
         unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().cast::<AtomicU64>(), self.words) }
+    }
+
+    /// Half of a word, that the kernel can wait on. Who uses it never uses the whole word.
+    pub(crate) fn half(word: &AtomicU64) -> &AtomicU32 {
+        // SAFETY: the word's eight bytes live as long as the reference, are aligned for it, and are only ever accessed
+        // through atomics; those of this half through none of another size.
+        unsafe { AtomicU32::from_ptr(word.as_ptr().cast()) }
     }
 
     /// Has the processor fetch a byte, while other work is done.

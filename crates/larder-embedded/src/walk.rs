@@ -62,9 +62,11 @@ pub(crate) fn check(file: &File) -> Result<(), Damage> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Content {
     FreeList,
-    /// The unnamed database: the entries, and the name of the expiry index.
+    /// The unnamed database: the entries, and the names of the others.
     Entries,
     Expiry,
+    /// Leases or versions.
+    Beside,
 }
 
 /// How many pages of each kind a tree has.
@@ -165,7 +167,7 @@ struct Cursor {
     entries: u64,
     last_key: Option<Vec<u8>>,
     /// The databases whose names stand in this one.
-    databases: Vec<Tree>,
+    databases: Vec<(Content, Tree)>,
 }
 
 impl Walk<'_> {
@@ -205,8 +207,8 @@ impl Walk<'_> {
                 tree.entries, cursor.entries
             ));
         }
-        for tree in cursor.databases {
-            self.tree(&tree, Content::Expiry)?;
+        for (content, tree) in cursor.databases {
+            self.tree(&tree, content)?;
         }
         Ok(())
     }
@@ -263,7 +265,7 @@ impl Walk<'_> {
         };
         let is_whole = match (cursor.content, node.flags & !BIG_DATA) {
             (Content::Entries, SUB_DATABASE) => note_database(node.key, data, cursor).is_some(),
-            (Content::Entries, 0) => Record::read(hash(node.key), data).is_some(),
+            (Content::Entries | Content::Beside, 0) => Record::read(hash(node.key), data).is_some(),
             (Content::Expiry, 0) => node.key.len() == 16 && expiry_time(node.key).is_some(),
             (Content::FreeList, 0) => self.free_pages(data).is_some(),
             _ => return Err("has a node of an unknown kind".to_owned()),
@@ -337,11 +339,13 @@ impl Walk<'_> {
 }
 
 fn note_database(name: &[u8], data: &[u8], cursor: &mut Cursor) -> Option<()> {
-    if name != b"expiry" {
-        return None;
-    }
+    let content = match name {
+        b"expiry" => Content::Expiry,
+        b"leases" | b"versions" => Content::Beside,
+        _ => return None,
+    };
     let tree = (data.len() == 48).then(|| read_tree(data))??;
-    cursor.databases.push(tree);
+    cursor.databases.push((content, tree));
     Some(())
 }
 

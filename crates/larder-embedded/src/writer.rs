@@ -8,8 +8,9 @@ use heed::{MdbError, RwTxn};
 use larder_core::{Deleted, Key, NewEntry, Skip, StoreError, Ttl, Written};
 
 use crate::clock::millis;
-use crate::control::Removal;
+use crate::control::{Changes, Removal};
 use crate::evict::{self, Incoming, remove};
+use crate::leases::change_entry;
 use crate::opening::{Opened, Session};
 use crate::queue::{Job, Operation, Outcome, Queue};
 use crate::readers::Held;
@@ -83,7 +84,12 @@ pub(crate) struct Writer {
     session: Session,
     queue: Arc<Queue>,
     pub(crate) progress: Arc<Progress>,
-    record: Vec<u8>,
+    pub(crate) record: Vec<u8>,
+    /// What the transaction that was begun changes.
+    pub(crate) changes: Changes,
+    /// The lease, and the version, that was looked at last in search of one that is over.
+    pub(crate) lease_hand: Vec<u8>,
+    pub(crate) version_hand: Vec<u8>,
     groups: u64,
     group_operations: usize,
     group_bytes: usize,
@@ -139,6 +145,9 @@ impl Writer {
         let map_bytes = usize::try_from(opened.control.max_bytes()).unwrap_or(usize::MAX);
         Self {
             record: Vec::new(),
+            changes: Changes::default(),
+            lease_hand: Vec::new(),
+            version_hand: Vec::new(),
             groups: 0,
             group_operations: GROUP_OPERATIONS
                 .min(map_bytes / PAGE_BYTES / PAGES_PER_OPERATION)
@@ -279,33 +288,65 @@ impl Writer {
         let opened = Arc::clone(&self.opened);
         let mut txn = opened.lmdb.env.write_txn()?;
         let _writing = Writing::begin(&opened);
-        let refusal = self.refusal(incoming, jobs.len() as u64 - incoming.entries)?;
-        if incoming.entries > 0 && refusal.is_none() {
+        self.changes.clear();
+        let refusal = self.refusal(incoming, jobs.len() as u64 - incoming.records())?;
+        if incoming.records() > 0 && refusal.is_none() {
             evict::make_room(&opened, &mut txn, incoming)?;
         }
         let mut outcomes = Vec::with_capacity(jobs.len());
+        let mut proven = Vec::new();
         for job in jobs {
-            outcomes.push(match (&job.operation, &refusal) {
-                (Operation::Set(_), Some(refusal)) => Outcome::Failed(refusal.clone()),
+            let outcome = match (&job.operation, &refusal) {
+                (operation, Some(refusal)) if operation.needs_room() => {
+                    Outcome::Failed(refusal.clone())
+                }
                 // What lives too long goes: that takes no room.
                 (Operation::Cut(key, _), Some(_)) => Outcome::Deleted(self.delete(&mut txn, key)?),
+                (Operation::Prolong(_), Some(_)) => Outcome::Done,
                 (operation, _) => self.apply(&mut txn, operation)?,
-            });
+            };
+            if let Some(key) = job.operation.proven_key() {
+                let place = opened.control.place_of(key);
+                proven.push((outcomes.len(), self.changes.moment(place)));
+            }
+            outcomes.push(outcome);
         }
-        txn.commit()?;
+        let transaction = self.announce(&txn);
+        for (index, moment) in proven {
+            let at = (opened.life(), transaction);
+            let proof = opened.control.proof_at(moment, at, &self.changes);
+            outcomes[index].prove(proof);
+        }
+        self.finish(txn)?;
         Ok(outcomes)
+    }
+
+    /// Ends the proofs of what a transaction changes, before it does: it may be anything from now on. Answers its number.
+    pub(crate) fn announce(&self, txn: &RwTxn<'_>) -> u64 {
+        let transaction = txn.id() as u64;
+        self.opened.control.announce(&self.changes, transaction);
+        transaction
+    }
+
+    /// Commits a transaction whose changes were announced, and tells those who wait for them.
+    pub(crate) fn finish(&self, txn: RwTxn<'_>) -> heed::Result<()> {
+        txn.commit()?;
+        if !self.changes.is_empty() {
+            self.opened.control.ring();
+        }
+        Ok(())
     }
 
     /// Why sets are refused now, if they are.
     fn refusal(&mut self, incoming: Incoming, others: u64) -> Result<Option<StoreError>, Abort> {
         // Each entry may change a page of its own in both trees.
-        let pages = match incoming.entries {
+        let pages = match incoming.records() {
             0 => 0,
-            entries => incoming.value_pages() as u64 + 2 * entries,
+            _ => incoming.value_pages() as u64 + 2 * incoming.entries + incoming.beside,
         };
         match self.room(pages)? {
             Room::Free => Ok(None),
-            Room::Later if incoming.entries == 0 => Ok(None),
+            Room::Later if incoming.records() == 0 => Ok(None),
             Room::Later => Err(Abort::Full),
             Room::Held { by, to_delete } => {
                 let needed = WAY_PAGES + others * DELETE_PAGES;
@@ -313,7 +354,7 @@ impl Writer {
                 match self.held == Some(by) {
                     true if is_exhausted => Err(Abort::Exhausted),
                     true => Ok(Some(held_open(by))),
-                    false if is_exhausted || incoming.entries > 0 => Err(Abort::Held(by)),
+                    false if is_exhausted || incoming.records() > 0 => Err(Abort::Held(by)),
                     false => Ok(None),
                 }
             }
@@ -387,6 +428,12 @@ impl Writer {
             Operation::Discard(key, bytes) => self.discard(txn, key, bytes)?,
             // Has transactions of its own.
             Operation::Clear(_) => Outcome::Deleted(Deleted::default()),
+            Operation::Acquire(key, time) => self.acquire(txn, key, *time)?,
+            Operation::Extend(lease, time) => self.extend(txn, lease, *time)?,
+            Operation::Release(lease, released) => self.release(txn, lease, *released)?,
+            Operation::Tell(key) => self.tell(txn, key)?,
+            Operation::Prolong(key) => self.prolong(txn, key)?,
+            Operation::Renew(key) => self.renew(txn, key)?,
         })
     }
 
@@ -398,8 +445,15 @@ impl Writer {
         if entry.bytes.len() as u64 > map_bytes / 8 {
             return Ok(Written::Skipped(Skip::TooLarge));
         }
+        if let Some(lease) = entry.guard.lease()
+            && !self.is_held(txn, lease)?
+        {
+            return Ok(Written::Refused);
+        }
+        let key = entry.key.as_str().as_bytes();
         let expires_at = self.opened.now().saturating_add(entry.ttl.as_millis());
-        self.put(txn, entry.key.as_str().as_bytes(), expires_at, &entry.bytes)?;
+        self.put(txn, key, expires_at, &entry.bytes)?;
+        change_entry(&self.opened, txn, &mut self.changes, key, true)?;
         Ok(Written::Stored)
     }
 
@@ -438,6 +492,8 @@ impl Writer {
         let key = key.as_str().as_bytes();
         let now = self.opened.now();
         let header = self.opened.lmdb.entries.get(txn, key)?.map(Header::read);
+        // Also of what is not there: others may have it yet, and a load may be about to fill it.
+        change_entry(&self.opened, txn, &mut self.changes, key, header.is_some())?;
         let Some(header) = header else {
             return Ok(Deleted::default());
         };
@@ -458,6 +514,7 @@ impl Writer {
             .map(|record| record.value.to_vec());
         if let Some(value) = longer {
             self.put(txn, key, ends_at, &value)?;
+            self.changes.change(self.opened.control.place_of(key), true);
         }
         Ok(Outcome::Written(Written::Stored))
     }
@@ -472,6 +529,7 @@ impl Writer {
         let is_same = self.opened.lmdb.entries.get(txn, key)? == Some(damaged);
         if is_same {
             remove(&self.opened, txn, key)?;
+            self.changes.change(self.opened.control.place_of(key), true);
             self.opened.control.count_removed(Removal::Damaged, 1);
         }
         Ok(Outcome::Deleted(Deleted::default()))
@@ -501,11 +559,13 @@ impl Writer {
 fn incoming(jobs: &[Job], largest: u64) -> Incoming {
     let mut incoming = Incoming::default();
     for job in jobs {
-        if let Operation::Set(entry) = &job.operation
-            && entry.bytes.len() as u64 <= largest
-        {
-            incoming.bytes += entry.bytes.len() + entry.key.as_str().len() + HEADER_BYTES;
-            incoming.entries += 1;
+        match &job.operation {
+            Operation::Set(entry) if entry.bytes.len() as u64 <= largest => {
+                incoming.bytes += entry.bytes.len() + entry.key.as_str().len() + HEADER_BYTES;
+                incoming.entries += 1;
+            }
+            Operation::Acquire(..) | Operation::Tell(_) => incoming.beside += 1,
+            _ => {}
         }
     }
     incoming

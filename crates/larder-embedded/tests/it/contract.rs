@@ -21,3 +21,19 @@ async fn it_keeps_the_contract_over_one_store_too() {
         .await;
     drop(keep_open);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_store_keeps_the_contract_of_leases() {
+    let place = Place::new();
+    larder_testing::contract::run_leases(|| async {
+        Arc::new(place.open(options())) as Arc<dyn Store>
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_handles_of_a_process_keep_the_contract_of_proofs() {
+    let place = Place::new();
+    let (one, other) = (place.open(options()), place.open(options()));
+    larder_testing::contract::run_proofs(Arc::new(one), Arc::new(other)).await;
+}

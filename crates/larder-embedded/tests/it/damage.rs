@@ -287,7 +287,8 @@ fn a_damaged_lock_file_is_survived() {
 fn what_was_set_aside_is_kept_once_and_counted() {
     let place = whole();
     for _ in 0..2 {
-        Damage::Cut(length(&place) - PAGE).apply(&place.folder.join("data.mdb"));
+        // The last pages may be free ones.
+        Damage::Cut(length(&place) / 2).apply(&place.folder.join("data.mdb"));
         let store = place.open(small());
         let stats = runtime()
             .block_on(async { larder_core::Store::stats(&store).await })

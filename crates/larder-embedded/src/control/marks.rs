@@ -1,0 +1,567 @@
+//! Marks: by which transaction what stands in a place was changed last. They are what proofs are made of.
+//!
+//! Keys fall into places by a hash that only the folder knows. A writer stores its transaction's number as the mark of each
+//! place that it changes, *before* it commits. A reader notes the mark beside its snapshot, and has a proof only if the mark's
+//! transaction is in the snapshot; that holds for as long as the mark is the same. So
+//!
+//! - once a change has committed, and before anybody can be told so, no proof holds for what was there before it;
+//! - a proof that began while the change was under way never holds: either the mark is newer than the snapshot, or older
+//!   than the change;
+//! - a writer that died before its commit leaves a mark of a transaction that never was: nobody gets a proof in its places
+//!   until the next transaction, which has the same number, commits. One that died behind it leaves all in order. There
+//!   is nothing to repair.
+//!
+//! A delete of what is not there ends proofs too: who read it before it was evicted may have it yet. LMDB counts no transaction that
+//! changes nothing, so such a one counts on the mark that is there, below the number that the next transaction will have.
+//!
+//! It is a sequence lock whose odd numbers are the marks that are newer than the snapshot, and whose even ones are LMDB's to make:
+//! so the commit and the end of the change are one step. Only who holds LMDB's lock of writers stores marks.
+//!
+//! An entry that is evicted or expires keeps its mark: a proof may outlive it. So a clear, which can't name the entries that were
+//! evicted, changes all places, by a mark of their own (the epoch).
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::time::Duration;
+
+use larder_core::Proof;
+use rustix::thread::futex;
+use rustix::time::Timespec;
+use twox_hash::XxHash3_64;
+
+use super::{Control, Word};
+use crate::shared_memory::SharedMemory;
+
+/// A power of two: 512 KiB. With 10,000 changes a second a place that nobody meant is changed every 6.5 s.
+pub(crate) const MARKS: usize = 1 << 16;
+/// A mark is a transaction's number, shifted by so much, and how often the place was changed since without a commit.
+const SHIFT: u32 = 16;
+/// A mark that is never stored.
+const NEVER: u64 = u64::MAX;
+
+/// What a reader saw of a place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    place: u32,
+    mark: u64,
+    epoch: u64,
+}
+
+impl Seen {
+    /// The proof of what was read in the snapshot that this transaction made; none where a change was under way.
+    #[inline]
+    pub(crate) fn proof(self, life: u64, snapshot: u64) -> Option<Proof> {
+        let is_in = |mark: u64| mark >> SHIFT <= snapshot;
+        let is_settled = is_in(self.mark) && is_in(self.epoch) && life != 0;
+        is_settled.then_some(Proof {
+            place: self.place,
+            source: life as u32,
+            count: self.mark,
+            epoch: self.epoch,
+        })
+    }
+}
+
+/// What a transaction changes.
+#[derive(Default)]
+pub(crate) struct Changes {
+    places: Vec<u32>,
+    is_all: bool,
+    is_written: bool,
+}
+
+/// When, in the course of a transaction, something was read in a place.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    place: u32,
+    changes: usize,
+}
+
+impl Changes {
+    pub(crate) fn clear(&mut self) {
+        self.places.clear();
+        (self.is_all, self.is_written) = (false, false);
+    }
+
+    /// Notes that a place is changed; `is_written`: LMDB's tables too, not only what readers may still hold.
+    pub(crate) fn change(&mut self, place: u32, is_written: bool) {
+        self.places.push(place);
+        self.is_written |= is_written;
+    }
+
+    /// Notes that all places are.
+    pub(crate) fn change_all(&mut self, is_written: bool) {
+        self.is_all = true;
+        self.is_written |= is_written;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places.is_empty() && !self.is_all
+    }
+
+    /// The mark of a place that had this one, once a transaction changes it.
+    fn mark(&self, old: u64, transaction: u64) -> u64 {
+        if self.is_written {
+            return transaction << SHIFT;
+        }
+        // Nothing that comes from shared memory is counted on but what can stand there.
+        let old = Some(old).filter(|old| old >> SHIFT <= transaction);
+        let last = transaction.saturating_sub(1) << SHIFT;
+        old.unwrap_or_default().max(last) + 1
+    }
+
+    /// Now.
+    pub(crate) fn moment(&self, place: u32) -> Moment {
+        Moment {
+            place,
+            changes: self.places.len(),
+        }
+    }
+}
+
+impl Control {
+    pub(crate) fn life(&self) -> u64 {
+        self.word(Word::Life).load(Ordering::Acquire)
+    }
+
+    /// Ends all proofs, and begins anew. Only for who has the folder alone.
+    pub(crate) fn begin_life(&self, life: u64) {
+        self.word(Word::Life).store(life, Ordering::Release);
+        self.store(Word::Epoch, 0);
+        for mark in self.marks() {
+            mark.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends all proofs for ever, in all processes that have this block: nobody new finds it.
+    pub(crate) fn retire(&self) {
+        self.word(Word::Life).store(0, Ordering::Release);
+    }
+
+    fn marks(&self) -> &[AtomicU64] {
+        &self.memory.words()[Word::Marks as usize..]
+    }
+
+    /// The length of the table is a power of two, whatever a proof says.
+    #[inline]
+    fn mark(&self, place: u32) -> &AtomicU64 {
+        &self.marks()[place as usize & (MARKS - 1)]
+    }
+
+    /// The place of a key. Nobody outside can choose keys that share one: the seed is the folder's own.
+    #[inline]
+    pub(crate) fn place_of(&self, key: &[u8]) -> u32 {
+        XxHash3_64::oneshot_with_seed(self.load(Word::Seed), key) as u32 & (MARKS as u32 - 1)
+    }
+
+    /// Looks at a place, for a snapshot that is begun at about the same time.
+    #[inline]
+    pub(crate) fn see(&self, place: u32) -> Seen {
+        Seen {
+            place,
+            epoch: self.word(Word::Epoch).load(Ordering::Acquire),
+            mark: self.mark(place).load(Ordering::Acquire),
+        }
+    }
+
+    /// Whether nothing of a proof's place was changed since.
+    #[inline]
+    pub(crate) fn holds(&self, life: u64, proof: &Proof) -> bool {
+        life != 0
+            && proof.source == life as u32
+            && self.life() == life
+            && self.word(Word::Epoch).load(Ordering::Acquire) == proof.epoch
+            && self.mark(proof.place).load(Ordering::Acquire) == proof.count
+    }
+
+    /// Says what a transaction changes; before it commits.
+    pub(crate) fn announce(&self, changes: &Changes, transaction: u64) {
+        let change = |word: &AtomicU64| {
+            let mark = changes.mark(word.load(Ordering::Relaxed), transaction);
+            word.store(mark, Ordering::Relaxed);
+        };
+        for place in &changes.places {
+            change(self.mark(*place));
+        }
+        if changes.is_all {
+            change(self.word(Word::Epoch));
+        }
+        // Before the commit, whatever that is made of.
+        fence(Ordering::SeqCst);
+    }
+
+    /// The proof of what a transaction read that has announced its changes, once it has committed. What it changed itself
+    /// later than at that moment ends the proof.
+    pub(crate) fn proof_at(
+        &self,
+        moment: Moment,
+        (life, transaction): (u64, u64),
+        changes: &Changes,
+    ) -> Option<Proof> {
+        let mut seen = self.see(moment.place);
+        let after = changes.places.get(moment.changes..).unwrap_or_default();
+        if changes.is_all || after.contains(&moment.place) {
+            seen.mark = NEVER;
+            return seen.proof(life, NEVER);
+        }
+        // A transaction that writes nothing doesn't count: its number is that of the next one.
+        let snapshot = transaction.saturating_sub(u64::from(!changes.is_written));
+        seen.proof(life, snapshot)
+    }
+
+    fn bell(&self) -> &AtomicU32 {
+        SharedMemory::half(self.word(Word::Bell))
+    }
+
+    /// Says to all who listen, in all processes, that something was changed.
+    pub(crate) fn ring(&self) {
+        fence(Ordering::SeqCst);
+        // Odd while somebody listens. Any number may stand there; it is only compared.
+        let rung = self
+            .bell()
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |bell| {
+                (bell % 2 == 1).then(|| bell.wrapping_add(1))
+            });
+        if rung.is_ok() {
+            // Who is not woken looks by itself before long.
+            let _ = futex::wake(self.bell(), futex::Flags::empty(), i32::MAX as u32);
+        }
+    }
+
+    /// Listens from now on; what is looked at next is looked at after that.
+    pub(crate) fn listen(&self) -> u32 {
+        let bell = self.bell().fetch_or(1, Ordering::SeqCst) | 1;
+        fence(Ordering::SeqCst);
+        bell
+    }
+
+    /// Waits until it rings after [`Control::listen`], but no longer than that.
+    pub(crate) fn wait_for_bell(&self, heard: u32, most: Duration) {
+        let most = Timespec {
+            tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: most.subsec_nanos().into(),
+        };
+        // It rang, the time is over, or a signal came: who waits looks in any case.
+        let _ = futex::wait(self.bell(), futex::Flags::empty(), heard, Some(&most));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a guard of the protocol is, when it is left out: the model must find each.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    enum Without {
+        Nothing,
+        /// Marks are stored before the commit.
+        EarlyMarks,
+        /// A mark that is newer than the snapshot gives no proof.
+        Comparison,
+        /// What is deleted is marked, be it there or not.
+        MarksOfAbsent,
+        /// A clear's last transaction ends all proofs, not only its first.
+        LastEpoch,
+    }
+
+    /// What a writer does in one transaction to the one key that there is.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    enum Write {
+        Set,
+        Delete,
+        /// As the hand does: no proof ends.
+        Evict,
+        /// The first of two transactions of a clear, which meets other keys.
+        ClearOthers,
+        /// The last.
+        ClearRest,
+    }
+
+    const LIFE: u64 = 7;
+    /// The transaction that stored what is there at first.
+    const FIRST: u64 = 5;
+
+    /// LMDB, as far as it matters: one writer at a time, and a snapshot that has all that committed.
+    struct Model {
+        control: Control,
+        place: u32,
+        committed: u64,
+        /// The transaction that stored it.
+        value: Option<u64>,
+        /// What was stored by an earlier transaction was deleted, and that was reported.
+        least: u64,
+        is_locked: bool,
+        without: Without,
+    }
+
+    impl Model {
+        fn announce(&self, write: Write, is_written: bool, transaction: u64) {
+            let mut changes = Changes::default();
+            match (write, self.without) {
+                (Write::Evict, _) | (Write::ClearRest, Without::LastEpoch) => {}
+                (Write::Delete, Without::MarksOfAbsent) if !is_written => {}
+                (Write::Set | Write::Delete, _) => changes.change(self.place, is_written),
+                (Write::ClearOthers | Write::ClearRest, _) => changes.change_all(is_written),
+            }
+            self.control.announce(&changes, transaction);
+        }
+
+        fn commit(&mut self, write: Write, is_written: bool) {
+            self.committed += u64::from(is_written);
+            match write {
+                Write::Set => self.value = Some(self.committed),
+                Write::ClearOthers => {}
+                Write::Delete | Write::Evict | Write::ClearRest => self.value = None,
+            }
+        }
+
+        /// Whether who kept a value with a proof would serve an old one.
+        fn is_wrong(&self, kept: Option<(u64, Proof)>, is_over: bool) -> bool {
+            kept.is_some_and(|(value, proof)| {
+                let is_old =
+                    value < self.least || (is_over && self.value.is_some_and(|now| now != value));
+                is_old && self.control.holds(LIFE, &proof)
+            })
+        }
+    }
+
+    /// A writer with what it has to do. Between any two steps others take theirs, and behind any it may die.
+    struct Writer {
+        script: Vec<Write>,
+        step: u8,
+        is_written: bool,
+        steps: usize,
+        dies_after: Option<usize>,
+    }
+
+    impl Writer {
+        fn can_step(&self, model: &Model) -> bool {
+            !self.script.is_empty() && (self.step > 0 || !model.is_locked)
+        }
+
+        fn step(&mut self, model: &mut Model) {
+            let write = self.script[0];
+            let is_early = model.without != Without::EarlyMarks;
+            match self.step {
+                0 => {
+                    model.is_locked = true;
+                    let is_there = model.value.is_some();
+                    self.is_written = is_there || matches!(write, Write::Set | Write::ClearOthers);
+                    if is_early {
+                        model.announce(write, self.is_written, model.committed + 1);
+                    }
+                }
+                1 => {
+                    model.commit(write, self.is_written);
+                    model.is_locked = false;
+                }
+                _ => {
+                    if !is_early {
+                        model.announce(write, self.is_written, model.committed);
+                    }
+                    if matches!(write, Write::Delete | Write::ClearRest) {
+                        model.least = model.committed;
+                    }
+                    self.script.remove(0);
+                }
+            }
+            self.step = (self.step + 1) % 3;
+            self.steps += 1;
+            if self.dies_after == Some(self.steps) {
+                // The lock is robust; what was done is not undone.
+                model.is_locked &= self.step != 1;
+                self.script.clear();
+            }
+        }
+    }
+
+    /// A reader: looks and begins its snapshot, in any order, and keeps what it found.
+    #[derive(Default)]
+    struct Reader {
+        looks_late: bool,
+        step: u8,
+        seen: Option<Seen>,
+        snapshot: Option<(u64, Option<u64>)>,
+        kept: Option<(u64, Proof)>,
+    }
+
+    impl Reader {
+        fn step(&mut self, model: &Model) {
+            if (self.step == 0) != self.looks_late {
+                self.seen = Some(model.control.see(model.place));
+            } else {
+                self.snapshot = Some((model.committed, model.value));
+            }
+            self.step += 1;
+            if let (Some(seen), Some((snapshot, value))) = (self.seen, self.snapshot) {
+                let snapshot = match model.without {
+                    Without::Comparison => u64::MAX,
+                    _ => snapshot,
+                };
+                self.kept = value.zip(seen.proof(LIFE, snapshot));
+            }
+        }
+    }
+
+    /// One after the other, all orders in which actors can take their steps.
+    #[derive(Default)]
+    struct Orders {
+        /// Which of those that could took a step, and how many could.
+        choices: Vec<(usize, usize)>,
+        depth: usize,
+    }
+
+    impl Orders {
+        fn choose(&mut self, able: &[usize]) -> usize {
+            if self.depth == self.choices.len() {
+                self.choices.push((0, able.len()));
+            }
+            self.depth += 1;
+            able[self.choices[self.depth - 1].0]
+        }
+
+        /// `false` when there is no other.
+        fn next(&mut self) -> bool {
+            self.depth = 0;
+            while self
+                .choices
+                .pop_if(|(chosen, of)| *chosen + 1 == *of)
+                .is_some()
+            {}
+            let last = self.choices.last_mut();
+            last.map(|(chosen, _)| *chosen += 1).is_some()
+        }
+    }
+
+    fn control() -> Control {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(Control::file_bytes(1 << 20)).unwrap();
+        let control = Control::map(&file).unwrap();
+        control.initialise(1 << 20, 5);
+        control.begin_life(LIFE);
+        control
+    }
+
+    /// Runs all orders of the steps of two writers, of which the first may die, and a reader. Answers how many there are, and
+    /// whether an old value would be served in one.
+    fn explore(
+        model: &mut Model,
+        scripts: [&[Write]; 2],
+        (dies_after, looks_late): (Option<usize>, bool),
+    ) -> (u64, bool) {
+        let mut orders = Orders::default();
+        let (mut count, mut is_wrong) = (0, false);
+        loop {
+            model.control.store(Word::Epoch, 0);
+            model.control.mark(model.place).store(0, Ordering::Relaxed);
+            (model.committed, model.value) = (FIRST, Some(FIRST));
+            (model.least, model.is_locked) = (0, false);
+            let mut writers = [0, 1].map(|writer| Writer {
+                script: scripts[writer].to_vec(),
+                step: 0,
+                is_written: false,
+                steps: 0,
+                dies_after: dies_after.filter(|_| writer == 0),
+            });
+            let mut reader = Reader {
+                looks_late,
+                ..Reader::default()
+            };
+            loop {
+                let mut able = Vec::with_capacity(3);
+                able.extend((reader.step < 2).then_some(2));
+                able.extend((0..2).filter(|writer| writers[*writer].can_step(model)));
+                if able.is_empty() {
+                    break;
+                }
+                match orders.choose(&able) {
+                    2 => reader.step(model),
+                    writer => writers[writer].step(model),
+                }
+                is_wrong |= model.is_wrong(reader.kept, false);
+            }
+            is_wrong |= model.is_wrong(reader.kept, true);
+            // Nothing is left in the way of proofs, unless a writer died.
+            if dies_after.is_none() && model.without == Without::Nothing {
+                let seen = model.control.see(model.place);
+                assert!(seen.proof(LIFE, model.committed).is_some());
+            }
+            count += 1;
+            if !orders.next() {
+                return (count, is_wrong);
+            }
+        }
+    }
+
+    fn is_wrong(without: Without) -> bool {
+        use Write::{ClearOthers, ClearRest, Delete, Evict, Set};
+        let plots: [[&[Write]; 2]; 7] = [
+            [&[Delete], &[Set, Delete]],
+            [&[Set, Delete], &[Delete]],
+            [&[Set], &[Set]],
+            [&[Evict], &[Delete]],
+            [&[Delete], &[Evict, Set]],
+            [&[Evict], &[ClearOthers, ClearRest]],
+            [&[ClearOthers, ClearRest], &[Evict, Set]],
+        ];
+        let control = control();
+        let mut model = Model {
+            place: control.place_of(b"cache:svc:/a"),
+            control,
+            committed: 0,
+            value: None,
+            least: 0,
+            is_locked: false,
+            without,
+        };
+        let (mut all, mut found) = (0, false);
+        for plot in plots {
+            for dies_after in [None, Some(1), Some(2), Some(3), Some(4)] {
+                for looks_late in [false, true] {
+                    let (count, is_wrong) = explore(&mut model, plot, (dies_after, looks_late));
+                    all += count;
+                    found |= is_wrong;
+                }
+            }
+        }
+        assert!(all > 1_000, "{all}");
+        found
+    }
+
+    #[test]
+    fn no_proof_holds_for_what_was_changed_in_any_order_of_steps() {
+        assert!(!is_wrong(Without::Nothing));
+    }
+
+    #[test]
+    fn each_guard_is_needed() {
+        for without in [
+            Without::EarlyMarks,
+            Without::Comparison,
+            Without::MarksOfAbsent,
+            Without::LastEpoch,
+        ] {
+            assert!(is_wrong(without), "{without:?} is not needed");
+        }
+    }
+
+    #[test]
+    fn a_place_is_the_folders_own_and_a_proof_may_say_anything() {
+        let (one, other) = (control(), control());
+        other.store(Word::Seed, 6);
+        let keys = (0..64).map(|key: u32| key.to_le_bytes());
+        assert!(
+            keys.filter(|key| one.place_of(key) == other.place_of(key))
+                .count()
+                < 3
+        );
+        let proof = Proof {
+            place: u32::MAX,
+            source: LIFE as u32,
+            count: 0,
+            epoch: 0,
+        };
+        assert!(one.holds(LIFE, &proof));
+        one.retire();
+        assert!(!one.holds(LIFE, &proof) && !one.holds(0, &proof));
+    }
+}
