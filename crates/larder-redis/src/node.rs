@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::breaker::{Event, State};
 use crate::command::Command;
-use crate::connection::{self, Connection, Reply, Watch};
+use crate::connection::{self, Connection, Link, Reply, Watch};
 use crate::probe::{Greeted, Greeting, Met, Purpose, silence};
 use crate::resp::Value;
 use crate::role;
@@ -79,6 +79,7 @@ struct Shared {
     pushes: AtomicU64,
     /// Whether `PEXPIRE … LT` is there: since Redis 7.
     knows_lt: AtomicBool,
+    incarnation: AtomicU64,
 }
 
 struct Phase {
@@ -110,6 +111,7 @@ impl Node {
             closed: tokio::sync::Notify::new(),
             pushes: AtomicU64::new(0),
             knows_lt: AtomicBool::new(true),
+            incarnation: AtomicU64::new(0),
         });
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => {
@@ -134,6 +136,11 @@ impl Node {
         self.shared.lock().run_id.clone()
     }
 
+    /// The life of the server that was met last; 0: none.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.shared.incarnation.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn is_connected(&self) -> bool {
         self.shared.connection.load().is_some()
     }
@@ -150,17 +157,25 @@ impl Node {
         self.shared.knows_lt.load(Ordering::Relaxed)
     }
 
-    /// Sends commands and waits for their replies, all within the deadline: `None` for each that its guard did not let
-    /// through.
+    /// [`Node::ask_over`], for those to whom the connection is all one.
     pub(crate) async fn ask(
         &self,
         commands: &[Command<'_>],
     ) -> Result<Vec<Option<Value>>, StoreError> {
+        Ok(self.ask_over(commands).await?.1)
+    }
+
+    /// Sends commands and waits for their replies, all within the deadline: `None` for each that may not go. They come
+    /// over one connection.
+    pub(crate) async fn ask_over(
+        &self,
+        commands: &[Command<'_>],
+    ) -> Result<(Link, Vec<Option<Value>>), StoreError> {
         let deadline = tokio::time::Instant::now() + self.shared.options.deadline;
         let connection = self.connection(deadline).await?;
         let replies = connection.send(commands)?;
         match tokio::time::timeout_at(deadline, collect(replies)).await {
-            Ok(Some(values)) => Ok(values),
+            Ok(Some(values)) => Ok((connection.link(), values)),
             Ok(None) => Err(StoreError::Broken(self.shared.lock().why.clone())),
             Err(_late) => {
                 self.shared.timed_out(&connection);
@@ -367,7 +382,10 @@ async fn serve(shared: &Arc<Shared>, greeted: Greeted) -> String {
     let Greeted { stream, reader, .. } = greeted;
     let streams = stream.split();
     let max_in_flight = shared.options.max_in_flight;
-    let connection = Arc::new(Connection::new(max_in_flight, &streams.1, seed()));
+    let incarnation = greeted.met.incarnation();
+    shared.incarnation.store(incarnation, Ordering::Relaxed);
+    let connection = Connection::new(incarnation, max_in_flight, &streams.1, seed());
+    let connection = Arc::new(connection);
     {
         let mut phase = shared.lock();
         phase.run_id = greeted.met.run_id;
