@@ -18,6 +18,7 @@ use futures_util::future::join_all;
 use larder_core::StoreError;
 use tokio::time::{Instant, timeout_at};
 
+use crate::changes::Changes;
 use crate::cluster::map::Map;
 use crate::cluster::redirect::Refusal;
 use crate::cluster::slots::slot;
@@ -41,6 +42,7 @@ const PING: &[&[u8]] = &[b"PING"];
 pub(crate) struct Cluster {
     deadline: Duration,
     surveyor: Surveyor,
+    changes: Arc<Changes>,
     /// How many commands were sent on.
     redirects: AtomicU64,
 }
@@ -80,10 +82,16 @@ impl Next {
 
 impl Cluster {
     /// Begins to look for the nodes, and returns at once.
-    pub(crate) fn start(url: RedisUrl, seeds: Vec<Host>, options: Options) -> Self {
+    pub(crate) fn start(
+        url: RedisUrl,
+        seeds: Vec<Host>,
+        options: Options,
+        changes: Arc<Changes>,
+    ) -> Self {
         Self {
             deadline: options.deadline,
-            surveyor: Surveyor::start(url, seeds, options),
+            surveyor: Surveyor::start(url, seeds, options, Arc::clone(&changes)),
+            changes,
             redirects: AtomicU64::new(0),
         }
     }
@@ -233,6 +241,10 @@ impl Cluster {
             return Next::Done;
         };
         self.redirects.fetch_add(1, Ordering::SeqCst);
+        if matches!(refusal, Refusal::Moved(_)) {
+            // Its owner before tells nothing more of the slot's keys.
+            self.changes.count_slot(slot(command.key()));
+        }
         match refusal {
             Refusal::Moved(host) => match map.place(&host) {
                 Some(place) => {

@@ -245,6 +245,10 @@ impl Connection {
         self.wake.notify_one();
     }
 
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock().end.is_some()
+    }
+
     /// Ends the connection; whoever waits gets nothing.
     pub(crate) fn end(&self, why: &str) {
         let mut waiting = self.lock();

@@ -7,6 +7,7 @@ use larder_core::{Acquired, Key, Lease, Released, StoreError, Ttl};
 
 use crate::command::{Command, Expect};
 use crate::probe::shown_bytes;
+use crate::read::Asked;
 use crate::resp::Value;
 use crate::scripts::{self, Call, Script};
 use crate::servers::Answer;
@@ -164,12 +165,15 @@ impl RedisStore {
                 Command::new(entry, Expect::Text),
             ]);
         }
-        let sent = Instant::now();
+        let taken = keys
+            .iter()
+            .map(|key| self.servers.take(key.as_str().as_bytes()));
+        let (taken, sent) = (taken.collect::<Vec<_>>(), Instant::now());
         let mut answers = self.servers.ask_over(&commands).await.into_iter();
         let mut acquired = Vec::with_capacity(keys.len());
-        for (key, (token, text, _)) in std::iter::zip(keys, &asks) {
+        for ((key, taken), (token, text, _)) in keys.iter().zip(taken).zip(&asks) {
             let answers: Vec<Answer> = answers.by_ref().take(QUESTIONS).collect();
-            acquired.push(self.acquired(key, (*token, text), sent, answers));
+            acquired.push(self.acquired(key, (*token, text), (taken, sent), answers));
         }
         acquired
     }
@@ -178,7 +182,7 @@ impl RedisStore {
         &self,
         key: &Key,
         (token, text): (u128, &str),
-        sent: Instant,
+        asked: Asked,
         answers: Vec<Answer>,
     ) -> Result<Acquired, StoreError> {
         let Ok([set, lease, lease_left, left, entry]) = <[Answer; QUESTIONS]>::try_from(answers)
@@ -198,7 +202,7 @@ impl RedisStore {
             _ => u64::MAX,
         };
         let found = self
-            .settle_read(key, Ttl::MAX, sent, (left, entry))
+            .settle_read(key, Ttl::MAX, asked, (left, entry))
             .unwrap_or(None);
         let link = lease.link;
         Ok(match lease.outcome? {
@@ -227,7 +231,7 @@ impl RedisStore {
                     }
                     _ => Duration::ZERO,
                 },
-                proof: None,
+                proof: asked.0.and_then(|taken| taken.proof(link.id)),
                 found,
             },
         })
@@ -281,7 +285,11 @@ impl RedisStore {
                 }
             });
             let calls: Vec<Call<'_>> = calls.collect();
-            for answer in script.call(&self.servers, &calls).await {
+            let answers = script.call(&self.servers, &calls).await;
+            if !is_bound {
+                self.count_all(leases.iter().map(|lease| &lease.key));
+            }
+            for answer in answers {
                 all.push(match &answer.outcome {
                     Err(error) => return Err(error.clone()),
                     Ok(Some(Value::Error(error))) => {

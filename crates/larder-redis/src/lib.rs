@@ -18,6 +18,8 @@
 //! - What the server may send is bounded, whatever it says; a reply that nobody asked for ends the connection.
 
 mod breaker;
+mod changes;
+mod clock;
 mod cluster;
 mod command;
 mod connection;
@@ -26,7 +28,6 @@ mod node;
 mod probe;
 mod read;
 mod resp;
-mod role;
 mod scripts;
 mod sentinel;
 mod servers;
@@ -34,6 +35,7 @@ mod store;
 mod stream;
 mod survey;
 mod tls;
+mod tracking;
 mod url;
 mod version;
 mod walk;

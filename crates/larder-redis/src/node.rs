@@ -10,12 +10,13 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::breaker::{Event, State};
+use crate::changes::{Source, Taken};
 use crate::command::Command;
 use crate::connection::{self, Connection, Link, Reply, Watch};
-use crate::probe::{Greeted, Greeting, Met, Purpose, silence};
+use crate::probe::{Greeted, Greeting, Met, Purpose, shown_bytes, silence};
 use crate::resp::Value;
-use crate::role;
 use crate::tls::Tls;
+use crate::tracking::{self, Probed};
 use crate::url::RedisUrl;
 
 /// A value may be that much longer than `max_value_bytes` before it is read away.
@@ -76,7 +77,11 @@ struct Shared {
     has_failures: AtomicBool,
     is_closed: AtomicBool,
     closed: tokio::sync::Notify,
-    pushes: AtomicU64,
+    /// Where it tells of changes.
+    source: Option<Source>,
+    probed: Probed,
+    /// Whether it was said why reads come without proofs.
+    is_said: AtomicBool,
     /// Whether `PEXPIRE … LT` is there: since Redis 7.
     knows_lt: AtomicBool,
     incarnation: AtomicU64,
@@ -93,7 +98,12 @@ struct Phase {
 
 impl Node {
     /// Begins to look for a server, and returns at once.
-    pub(crate) fn start(url: RedisUrl, purpose: Purpose, options: Options) -> Self {
+    pub(crate) fn start(
+        url: RedisUrl,
+        purpose: Purpose,
+        options: Options,
+        source: Option<Source>,
+    ) -> Self {
         let shared = Arc::new(Shared {
             url,
             purpose,
@@ -109,7 +119,9 @@ impl Node {
             has_failures: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             closed: tokio::sync::Notify::new(),
-            pushes: AtomicU64::new(0),
+            source,
+            probed: Probed::new(purpose == Purpose::Slots),
+            is_said: AtomicBool::new(false),
             knows_lt: AtomicBool::new(true),
             incarnation: AtomicU64::new(0),
         });
@@ -149,6 +161,20 @@ impl Node {
     pub(crate) fn greet_again(&self, why: &str) {
         if let Some(connection) = self.shared.connection.load_full() {
             connection.end(why);
+        }
+    }
+
+    /// See [`Source::take`].
+    pub(crate) fn take(&self, key: &[u8]) -> Option<Taken> {
+        let taken = self.shared.source.as_ref()?.take(key)?;
+        self.shared.probed.note(key);
+        Some(taken)
+    }
+
+    /// Until when this is known to be the server to ask.
+    pub(crate) fn name_until(&self, until: u64) {
+        if let Some(source) = &self.shared.source {
+            source.name(until);
         }
     }
 
@@ -237,6 +263,7 @@ impl Node {
         if let Some(connection) = connection {
             connection.end("it was closed");
         }
+        self.shared.tells_no_more();
         self.shared.lock().why = "it was closed".to_owned();
     }
 }
@@ -277,6 +304,7 @@ impl Shared {
         match phase.state {
             State::Open { .. } => {
                 self.connection.store(None);
+                self.tells_no_more();
                 if phase.away_since.is_none() {
                     phase.away_since = Some(Instant::now());
                     tracing::warn!(
@@ -300,6 +328,25 @@ impl Shared {
             State::Closed { .. } | State::Starting => {}
         }
         phase.state
+    }
+
+    fn tells_no_more(&self) {
+        if let Some(source) = &self.source {
+            source.end();
+        }
+    }
+
+    /// Says, once, why nothing can be kept in this process for longer than its own time.
+    fn say(&self, error: &[u8]) {
+        if !self.is_said.swap(true, Ordering::Relaxed) {
+            let error = shown_bytes(error);
+            tracing::warn!(
+                server = %self.url,
+                error,
+                "{} does not tell what changes: each lookup asks it; allow CLIENT TRACKING, CLIENT TRACKINGINFO and ROLE",
+                self.purpose
+            );
+        }
     }
 
     fn timed_out(&self, connection: &Arc<Connection>) {
@@ -330,8 +377,22 @@ impl Watch for Shared {
         }
     }
 
-    fn pushed(&self, _push: &[Value]) {
-        self.pushes.fetch_add(1, Ordering::Relaxed);
+    fn pushed(&self, push: &[Value]) {
+        let (Some(source), [Value::Text(kind), about @ ..]) = (&self.source, push) else {
+            return;
+        };
+        match about {
+            [Value::Array(keys)] if kind == "invalidate" => {
+                for key in keys {
+                    match key {
+                        Value::Text(key) => source.count(key),
+                        _ => source.void(),
+                    }
+                }
+            }
+            // A flush, or what this client does not know.
+            _ => source.void(),
+        }
     }
 }
 
@@ -396,14 +457,20 @@ async fn serve(shared: &Arc<Shared>, greeted: Greeted) -> String {
     if shared.is_closed.load(Ordering::SeqCst) {
         return "it was closed".to_owned();
     }
-    let demotion = shared
-        .purpose
-        .has_entries()
-        .then(|| tokio::spawn(role::end_when_demoted(Arc::clone(&connection))));
+    let watched = shared.purpose.has_entries().then(|| {
+        let (shared, connection) = (Arc::clone(shared), Arc::clone(&connection));
+        tokio::spawn(async move {
+            let say = |error: &[u8]| shared.say(error);
+            tracking::watch(connection, shared.source.as_ref(), &shared.probed, say).await;
+        })
+    });
     let why = connection::drive(&connection, streams, reader, &**shared).await;
-    if let Some(demotion) = demotion {
-        demotion.abort();
+    if let Some(watched) = watched {
+        watched.abort();
+        // It must not begin an epoch for a connection that is over.
+        let _ = watched.await;
     }
+    shared.tells_no_more();
     why
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use larder_core::{Key, StoreError, Stored, Ttl};
 
+use crate::changes::Taken;
 use crate::command::{Command, Expect};
 use crate::connection::Link;
 use crate::probe::shown_bytes;
@@ -38,10 +39,13 @@ impl Left {
     }
 }
 
+/// What is noted before a read is sent.
+pub(crate) type Asked = (Option<Taken>, Instant);
+
 impl RedisStore {
     pub(crate) async fn read(&self, key: &Key, longest: Ttl) -> Result<Option<Stored>, StoreError> {
         let text = key.as_str().as_bytes();
-        let sent = Instant::now();
+        let (taken, sent) = (self.servers.take(text), Instant::now());
         // In this order: what is written in between then seems older, never younger.
         let (pttl, get): ([&[u8]; 2], [&[u8]; 2]) = ([b"PTTL", text], [b"GET", text]);
         let commands = [
@@ -50,7 +54,7 @@ impl RedisStore {
         ];
         let answers = self.servers.ask_over(&commands).await;
         match <[Answer; 2]>::try_from(answers) {
-            Ok([pttl, get]) => self.settle_read(key, longest, sent, (pttl, get)),
+            Ok([pttl, get]) => self.settle_read(key, longest, (taken, sent), (pttl, get)),
             Err(_) => Err(StoreError::NotBegun),
         }
     }
@@ -60,19 +64,25 @@ impl RedisStore {
         &self,
         key: &Key,
         longest: Ttl,
-        sent: Instant,
+        (taken, sent): Asked,
         (pttl, get): (Answer, Answer),
     ) -> Result<Option<Stored>, StoreError> {
         let left = Left::read(&pttl.outcome, sent);
         let value = get.outcome?;
         Ok(match text(value)? {
-            Some(bytes) => Some(self.found(key, longest, (bytes, left), get.link)),
+            Some(bytes) => Some(self.found(key, longest, (bytes, left), (get.link, taken))),
             None => None,
         })
     }
 
     /// An entry that was found. One whose life is longer than it may be is cut.
-    fn found(&self, key: &Key, longest: Ttl, (bytes, left): (Bytes, Left), link: Link) -> Stored {
+    fn found(
+        &self,
+        key: &Key,
+        longest: Ttl,
+        (bytes, left): (Bytes, Left),
+        (link, taken): (Link, Option<Taken>),
+    ) -> Stored {
         let is_too_long = match left {
             Left::For(left) => left > longest.get(),
             // Who only looks changes nothing.
@@ -91,7 +101,11 @@ impl RedisStore {
             },
             foreign: true,
             incarnation: link.incarnation,
-            proof: None,
+            // Whoever keeps it must know when it ends.
+            proof: match left {
+                Left::Unknown => None,
+                Left::For(_) | Left::Endless => taken.and_then(|taken| taken.proof(link.id)),
+            },
         }
     }
 
@@ -154,7 +168,10 @@ impl RedisStore {
             };
             Command::new(read, expect)
         }));
-        let sent = Instant::now();
+        let taken = keys
+            .iter()
+            .map(|key| self.servers.take(key.as_str().as_bytes()));
+        let (mut taken, sent) = (taken.collect::<Vec<_>>().into_iter(), Instant::now());
         let mut pttls = self.servers.ask_over(&commands).await;
         let replies = pttls.split_off(keys.len());
         let mut pttls = pttls.into_iter();
@@ -171,8 +188,9 @@ impl RedisStore {
             let mut found = found.into_iter();
             for (key, pttl) in std::iter::zip(keys, pttls.by_ref()) {
                 let left = Left::read(&pttl.outcome, sent);
+                let told = (link, taken.next().flatten());
                 let found = found.next().flatten();
-                all.push(found.map(|bytes| self.found(key, longest, (bytes, left), link)));
+                all.push(found.map(|bytes| self.found(key, longest, (bytes, left), told)));
             }
         }
         match failure.filter(|_| !is_any_read) {

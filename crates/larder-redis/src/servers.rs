@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use larder_core::StoreError;
 
+use crate::changes::{Changes, Taken};
 use crate::cluster::Cluster;
 use crate::cluster::map::Map;
 use crate::cluster::topology::Moves;
@@ -68,11 +69,20 @@ pub(crate) struct Walk {
 
 impl Servers {
     /// Begins to connect to what a URL names, and returns at once.
-    pub(crate) fn start(url: RedisUrl, options: Options) -> Self {
+    pub(crate) fn start(url: RedisUrl, options: Options, changes: &Arc<Changes>) -> Self {
         match url.behind.clone() {
-            Behind::One => Self::One(Arc::new(Node::start(url, Purpose::Entries, options))),
-            Behind::Sentinels(sentinels) => Self::Watched(Watched::start(url, &sentinels, options)),
-            Behind::Cluster(seeds) => Self::Cluster(Cluster::start(url, seeds, options)),
+            Behind::One => {
+                let node = Node::start(url, Purpose::Entries, options, changes.source());
+                Self::One(Arc::new(node))
+            }
+            Behind::Sentinels(sentinels) => {
+                let changes = Arc::clone(changes);
+                Self::Watched(Watched::start(url, &sentinels, options, changes))
+            }
+            Behind::Cluster(seeds) => {
+                let changes = Arc::clone(changes);
+                Self::Cluster(Cluster::start(url, seeds, options, changes))
+            }
         }
     }
 
@@ -112,24 +122,31 @@ impl Servers {
 
     /// Sends a command for whose reply nobody waits; drops it if its server is not there.
     pub(crate) fn tell(&self, key: &[u8], command: impl FnOnce(&Node)) {
-        let node = match self {
+        if let Some(node) = self.owner(key) {
+            command(&node);
+        }
+    }
+
+    /// The server that has a key, if it is known at once.
+    fn owner(&self, key: &[u8]) -> Option<Arc<Node>> {
+        match self {
             Self::One(node) => Some(Arc::clone(node)),
             Self::Watched(watched) => watched.trusted(),
             Self::Cluster(cluster) => cluster.owner(key),
-        };
-        if let Some(node) = node {
-            command(&node);
         }
     }
 
     /// The life of the server that has a key; 0: none was met yet.
     pub(crate) fn incarnation(&self, key: &[u8]) -> u64 {
-        let node = match self {
-            Self::One(node) => Some(Arc::clone(node)),
-            Self::Watched(watched) => watched.trusted(),
-            Self::Cluster(cluster) => cluster.owner(key),
-        };
-        node.map_or(0, |node| node.incarnation())
+        self.owner(key).map_or(0, |node| node.incarnation())
+    }
+
+    /// See [`crate::changes::Source::take`].
+    pub(crate) fn take(&self, key: &[u8]) -> Option<Taken> {
+        match self {
+            Self::One(node) => node.take(key),
+            _ => self.owner(key)?.take(key),
+        }
     }
 
     /// How many commands were sent on from one server to another so far.

@@ -1,5 +1,6 @@
 //! The store.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use larder_core::{
@@ -7,12 +8,14 @@ use larder_core::{
     Service, Store, StoreError, StoreFuture, StoreStats, Stored, Told, Ttl, VersionName, Written,
 };
 
+use crate::changes::Changes;
 use crate::node::{Options, seed};
 use crate::resp::Reader;
 use crate::scripts::{self, Script};
 use crate::servers::Servers;
 use crate::survey::{self, Survey};
 use crate::url::RedisUrl;
+use crate::url::hosts::Behind;
 
 /// So many keys are asked for by one command at the most.
 pub(crate) const BATCH: usize = 500;
@@ -20,6 +23,7 @@ pub(crate) const BATCH: usize = 500;
 /// A store on Redis or Valkey: one server, the master that Sentinels name, or the masters of a Cluster.
 pub struct RedisStore {
     pub(crate) servers: Servers,
+    pub(crate) changes: Arc<Changes>,
     pub(crate) max_value_bytes: usize,
     /// How many values may be asked for by one command, so that its reply stays within its bounds.
     pub(crate) values_per_reply: usize,
@@ -34,10 +38,12 @@ impl RedisStore {
     /// the connections then live.
     #[must_use]
     pub fn connect(url: RedisUrl, options: Options) -> Self {
+        let changes = Changes::new(matches!(url.behind, Behind::Cluster(_)), seed());
         Self {
             max_value_bytes: options.max_value_bytes,
             values_per_reply: Reader::strings_per_reply(options.max_string()),
-            servers: Servers::start(url, options),
+            servers: Servers::start(url, options, &changes),
+            changes,
             fill: Script::new(scripts::FILL),
             extend: Script::new(scripts::EXTEND),
             release: Script::new(scripts::RELEASE),
@@ -126,12 +132,15 @@ impl Store for RedisStore {
         StoreFuture::pending(async move { self.renew_versions(&service, &names).await })
     }
 
-    fn holds(&self, _proof: &Proof) -> bool {
-        false
+    fn holds(&self, proof: &Proof) -> bool {
+        self.changes.holds(proof)
     }
 
-    fn changed(&self, _proof: Proof, _most: Duration) -> StoreFuture<'_, ()> {
-        StoreFuture::ready(Ok(()))
+    fn changed(&self, proof: Proof, most: Duration) -> StoreFuture<'_, ()> {
+        StoreFuture::pending(async move {
+            self.changes.changed(proof, most).await;
+            Ok(())
+        })
     }
 
     fn incarnation(&self, key: &Key) -> u64 {

@@ -2,6 +2,7 @@
 
 use larder_core::{Service, StoreError, Told, Version, VersionName};
 
+use crate::changes::Taken;
 use crate::command::{Command, Expect};
 use crate::probe::shown_bytes;
 use crate::resp::Value;
@@ -47,11 +48,13 @@ impl RedisStore {
                 Command::new(pttl, Expect::Integer),
             ]);
         }
+        let taken = keys.iter().map(|key| self.servers.take(key.as_bytes()));
+        let taken: Vec<Option<Taken>> = taken.collect();
         let answers = self.servers.ask_over(&commands).await;
         let mut told = Vec::with_capacity(keys.len());
         let mut missing = Vec::new();
         for (index, answers) in answers.chunks(2).enumerate() {
-            told.push(read(&answers[0])?);
+            told.push(read(&answers[0], taken[index])?);
             if told[index].is_none() {
                 let is_absent = matches!(answers[0].outcome, Ok(Some(Value::Null)));
                 missing.push((index, is_absent));
@@ -91,12 +94,16 @@ impl RedisStore {
                 Command::new(get, Expect::Text),
             ]);
         }
+        let taken = missing
+            .iter()
+            .map(|(index, _)| self.servers.take(keys[*index].as_bytes()));
+        let taken: Vec<Option<Taken>> = taken.collect();
         let answers = self.servers.ask_over(&commands).await;
-        for ((index, _), answers) in std::iter::zip(missing, answers.chunks(2)) {
+        for (((index, _), taken), answers) in missing.iter().zip(taken).zip(answers.chunks(2)) {
             if let Ok(Some(Value::Error(error))) = &answers[0].outcome {
                 return Err(StoreError::Refused(shown_bytes(error)));
             }
-            told[*index] = read(&answers[1])?;
+            told[*index] = read(&answers[1], taken)?;
         }
         Ok(())
     }
@@ -129,7 +136,12 @@ impl RedisStore {
             let commands = sets.iter().map(|set| Command::new(set, Expect::Ok));
             let commands: Vec<Command<'_>> = commands.collect();
             let mut full = Vec::new();
-            for (key, outcome) in std::iter::zip(&keys, self.servers.ask(&commands).await) {
+            keys.iter()
+                .for_each(|key| self.changes.count(key.as_bytes()));
+            let outcomes = self.servers.ask(&commands).await;
+            keys.iter()
+                .for_each(|key| self.changes.count(key.as_bytes()));
+            for (key, outcome) in std::iter::zip(&keys, outcomes) {
                 match outcome {
                     Ok(Some(Value::Error(error))) if error.starts_with(b"OOM") => {
                         full.push(key.as_bytes());
@@ -153,7 +165,7 @@ impl RedisStore {
 }
 
 /// The version that a `GET` told; `None` if there is none, or what is none.
-fn read(get: &Answer) -> Result<Option<Told>, StoreError> {
+fn read(get: &Answer, taken: Option<Taken>) -> Result<Option<Told>, StoreError> {
     let value = match &get.outcome {
         Err(error) => return Err(error.clone()),
         Ok(Some(Value::Error(error))) if !error.starts_with(b"WRONGTYPE") => {
@@ -168,6 +180,6 @@ fn read(get: &Answer) -> Result<Option<Told>, StoreError> {
             value,
             incarnation: get.link.incarnation,
         },
-        proof: None,
+        proof: taken.and_then(|taken| taken.proof(get.link.id)),
     }))
 }

@@ -133,7 +133,9 @@ impl RedisStore {
                 Command::new(set, Expect::Ok).guarded(Some(&entry.guard)),
             ]);
         }
+        self.count_all(entries.iter().map(|entry| &entry.key));
         let answers = self.servers.ask_over(&commands).await.into_iter();
+        self.count_all(entries.iter().map(|entry| &entry.key));
         answers.skip(1).step_by(2).collect()
     }
 
@@ -174,7 +176,9 @@ impl RedisStore {
             },
         );
         let calls: Vec<Call<'_>> = calls.collect();
+        self.count_all(entries.iter().map(|(entry, _)| &entry.key));
         let answers = self.fill.call(&self.servers, &calls).await;
+        self.count_all(entries.iter().map(|(entry, _)| &entry.key));
         for ((entry, lease), answer) in std::iter::zip(entries, &answers) {
             // The connection is another one: others need not wait for the lease to end by itself.
             if matches!(answer.outcome, Ok(None)) && entry.guard.allows() {
@@ -182,6 +186,13 @@ impl RedisStore {
             }
         }
         answers
+    }
+
+    /// What this process changes it knows at once: before it is sent, and when it is done. In between others may have read.
+    pub(crate) fn count_all<'a>(&self, keys: impl Iterator<Item = &'a Key>) {
+        for key in keys {
+            self.changes.count(key.as_str().as_bytes());
+        }
     }
 
     fn settle_write(&self, entry: &NewEntry, answer: Answer) -> Written {
@@ -247,7 +258,9 @@ impl RedisStore {
             .iter()
             .map(|unlink| Command::new(unlink, Expect::Integer));
         let commands: Vec<Command<'_>> = commands.collect();
+        entries.iter().for_each(|key| self.changes.count(key));
         let outcomes = self.servers.ask(&commands).await;
+        entries.iter().for_each(|key| self.changes.count(key));
         let of_leases = leases.chunks(together).count();
         for (index, outcome) in outcomes.into_iter().enumerate() {
             match count(outcome) {
