@@ -11,12 +11,14 @@ mod survey;
 pub(crate) mod topology;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use larder_core::StoreError;
 use tokio::time::{Instant, timeout_at};
 
+use crate::changes::Changes;
 use crate::cluster::map::Map;
 use crate::cluster::redirect::Refusal;
 use crate::cluster::slots::slot;
@@ -24,7 +26,7 @@ use crate::cluster::survey::Surveyor;
 use crate::command::{Command, Expect};
 use crate::node::{Node, Options};
 use crate::resp::Value;
-use crate::servers::Outcome;
+use crate::servers::{Answer, Outcome};
 use crate::url::RedisUrl;
 use crate::url::hosts::Host;
 
@@ -40,6 +42,9 @@ const PING: &[&[u8]] = &[b"PING"];
 pub(crate) struct Cluster {
     deadline: Duration,
     surveyor: Surveyor,
+    changes: Arc<Changes>,
+    /// How many commands were sent on.
+    redirects: AtomicU64,
 }
 
 /// A command on its way: which it is, and whether it goes where a node said to ask this once.
@@ -77,11 +82,22 @@ impl Next {
 
 impl Cluster {
     /// Begins to look for the nodes, and returns at once.
-    pub(crate) fn start(url: RedisUrl, seeds: Vec<Host>, options: Options) -> Self {
+    pub(crate) fn start(
+        url: RedisUrl,
+        seeds: Vec<Host>,
+        options: Options,
+        changes: Arc<Changes>,
+    ) -> Self {
         Self {
             deadline: options.deadline,
-            surveyor: Surveyor::start(url, seeds, options),
+            surveyor: Surveyor::start(url, seeds, options, Arc::clone(&changes)),
+            changes,
+            redirects: AtomicU64::new(0),
         }
+    }
+
+    pub(crate) fn redirects(&self) -> u64 {
+        self.redirects.load(Ordering::SeqCst)
     }
 
     /// The owner of a key, if it is known at once.
@@ -99,39 +115,20 @@ impl Cluster {
         &self.surveyor
     }
 
-    /// Sends a command, whose key is its first argument, and follows it.
-    pub(crate) async fn ask_one(&self, command: Command<'_>) -> Outcome {
-        let deadline = Instant::now() + self.deadline;
-        let map = self.surveyor.first_map(deadline).await?;
-        let node = owner(&map, &command)?;
-        let outcome = node.ask_one(command).await;
-        match self.next(&map, &node, &command, &outcome) {
-            Next::Done => outcome,
-            next => {
-                let mut outcomes = [outcome];
-                let again = vec![(0, next)];
-                self.follow(&[command], again, &mut outcomes, deadline)
-                    .await;
-                let [outcome] = outcomes;
-                outcome
-            }
-        }
-    }
-
-    /// Sends commands, each with its key as the first argument: at once to all their nodes.
-    pub(crate) async fn ask(&self, commands: &[Command<'_>]) -> Vec<Outcome> {
+    /// Sends commands by their keys: at once to all their nodes.
+    pub(crate) async fn ask(&self, commands: &[Command<'_>]) -> Vec<Answer> {
         let deadline = Instant::now() + self.deadline;
         let map = match self.surveyor.first_map(deadline).await {
             Ok(map) => map,
-            Err(error) => return vec![Err(error); commands.len()],
+            Err(error) => return vec![Answer::failed(error); commands.len()],
         };
         let steps = (0..commands.len()).map(|index| Step { index, ask: None });
-        let mut outcomes = vec![Err(StoreError::NotBegun); commands.len()];
+        let mut answers = vec![Answer::failed(StoreError::NotBegun); commands.len()];
         let again = self
-            .round(&map, commands, steps.collect(), &mut outcomes, None)
+            .round(&map, commands, steps.collect(), &mut answers, None)
             .await;
-        self.follow(commands, again, &mut outcomes, deadline).await;
-        outcomes
+        self.follow(commands, again, &mut answers, deadline).await;
+        answers
     }
 
     /// Follows commands that are to be sent again, until each is done, has gone too far, or the time is over.
@@ -139,7 +136,7 @@ impl Cluster {
         &self,
         commands: &[Command<'_>],
         mut again: Vec<(usize, Next)>,
-        outcomes: &mut [Outcome],
+        answers: &mut [Answer],
         deadline: Instant,
     ) {
         for _ in 0..MOST_REDIRECTS {
@@ -156,7 +153,7 @@ impl Cluster {
             });
             let steps = steps.collect();
             again = self
-                .round(&map, commands, steps, outcomes, Some(deadline))
+                .round(&map, commands, steps, answers, Some(deadline))
                 .await;
         }
         let error = match Instant::now() < deadline {
@@ -167,7 +164,7 @@ impl Cluster {
             false => StoreError::NotBegun,
         };
         for (index, _) in again {
-            outcomes[index] = Err(error.clone());
+            answers[index] = Answer::failed(error.clone());
         }
     }
 
@@ -187,7 +184,7 @@ impl Cluster {
         map: &Map,
         commands: &[Command<'_>],
         steps: Vec<Step>,
-        outcomes: &mut [Outcome],
+        answers: &mut [Answer],
         deadline: Option<Instant>,
     ) -> Vec<(usize, Next)> {
         let mut batches: Vec<Batch> = Vec::new();
@@ -198,7 +195,7 @@ impl Cluster {
                     Ok(node) => node,
                     Err(error) => {
                         self.surveyor.request();
-                        outcomes[step.index] = Err(error);
+                        answers[step.index] = Answer::failed(error);
                         continue;
                     }
                 },
@@ -214,15 +211,15 @@ impl Cluster {
                 }),
             }
         }
-        let answers = join_all(batches.iter().map(|batch| batch.ask(commands, deadline)));
+        let answered = join_all(batches.iter().map(|batch| batch.ask(commands, deadline)));
         let mut again = Vec::new();
-        for (batch, answers) in std::iter::zip(&batches, answers.await) {
-            for (step, outcome) in std::iter::zip(&batch.steps, answers) {
-                match self.next(map, &batch.node, &commands[step.index], &outcome) {
+        for (batch, answered) in std::iter::zip(&batches, answered.await) {
+            for (step, answer) in std::iter::zip(&batch.steps, answered) {
+                match self.next(map, &batch.node, &commands[step.index], &answer.outcome) {
                     Next::Done => {}
                     next => again.push((step.index, next)),
                 }
-                outcomes[step.index] = outcome;
+                answers[step.index] = answer;
             }
         }
         again
@@ -243,10 +240,15 @@ impl Cluster {
         let Some(refusal) = asked.and_then(|host| Refusal::read(error, &host)) else {
             return Next::Done;
         };
+        self.redirects.fetch_add(1, Ordering::SeqCst);
+        if matches!(refusal, Refusal::Moved(_)) {
+            // Its owner before tells nothing more of the slot's keys.
+            self.changes.count_slot(slot(command.key()));
+        }
         match refusal {
             Refusal::Moved(host) => match map.place(&host) {
                 Some(place) => {
-                    map.settle(slot(key(command)), place);
+                    map.settle(slot(command.key()), place);
                     self.surveyor.request();
                     Next::Again(None)
                 }
@@ -272,7 +274,7 @@ impl Cluster {
 
 impl Batch {
     /// Sends what is to go there, and answers for each step. With a deadline: by then; else within the node's own.
-    async fn ask(&self, commands: &[Command<'_>], deadline: Option<Instant>) -> Vec<Outcome> {
+    async fn ask(&self, commands: &[Command<'_>], deadline: Option<Instant>) -> Vec<Answer> {
         let mut all = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
             let command = commands[step.index];
@@ -285,37 +287,38 @@ impl Batch {
             // Where its guard stops the command, ASKING must not count for what comes next.
             all.push(Command::new(PING, Expect::Text));
         }
-        let answers = match deadline {
-            None => self.node.ask(&all).await,
-            Some(deadline) => match timeout_at(deadline, self.node.ask(&all)).await {
-                Ok(answers) => answers,
+        let answered = match deadline {
+            None => self.node.ask_over(&all).await,
+            Some(deadline) => match timeout_at(deadline, self.node.ask_over(&all)).await {
+                Ok(answered) => answered,
                 Err(_late) => Err(StoreError::TimedOut),
             },
         };
-        match answers {
-            Err(error) => vec![Err(error); self.steps.len()],
-            Ok(values) => {
-                let mut values = values.into_iter();
-                let answer = |step: &Step| {
-                    if step.ask.is_none() {
-                        return Ok(values.next().flatten());
-                    }
+        let (link, values) = match answered {
+            Err(error) => return vec![Answer::failed(error); self.steps.len()],
+            Ok(answered) => answered,
+        };
+        let mut values = values.into_iter();
+        let answer = |step: &Step| {
+            let value = match step.ask {
+                None => values.next().flatten(),
+                Some(_) => {
                     let value = values.nth(1).flatten();
                     values.next();
-                    Ok(value)
-                };
-                self.steps.iter().map(answer).collect()
+                    value
+                }
+            };
+            Answer {
+                link,
+                outcome: Ok(value),
             }
-        }
+        };
+        self.steps.iter().map(answer).collect()
     }
 }
 
-fn key<'a>(command: &Command<'a>) -> &'a [u8] {
-    command.arguments.get(1).copied().unwrap_or_default()
-}
-
 fn owner(map: &Map, command: &Command<'_>) -> Result<Arc<Node>, StoreError> {
-    let slot = slot(key(command));
+    let slot = slot(command.key());
     map.owner(slot)
         .ok_or_else(|| StoreError::Away(format!("slot {slot} of the Cluster has no master")))
 }

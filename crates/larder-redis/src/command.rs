@@ -26,7 +26,11 @@ pub(crate) struct Command<'a> {
     pub(crate) arguments: &'a [&'a [u8]],
     pub(crate) expect: Expect,
     /// Under which condition it is sent; judged in the very order in which commands go out.
-    pub(crate) guard: Option<&'a Guard>,
+    guard: Option<&'a Guard>,
+    /// Over which connection alone it is sent, by its number.
+    over: Option<u64>,
+    /// Which argument is its key.
+    key_at: usize,
 }
 
 impl<'a> Command<'a> {
@@ -35,7 +39,35 @@ impl<'a> Command<'a> {
             arguments,
             expect,
             guard: None,
+            over: None,
+            key_at: 1,
         }
+    }
+
+    /// A script, whose first key stands behind its name and how many there are.
+    pub(crate) fn script(arguments: &'a [&'a [u8]], expect: Expect) -> Self {
+        Self {
+            key_at: 3,
+            ..Self::new(arguments, expect)
+        }
+    }
+
+    pub(crate) fn guarded(self, guard: Option<&'a Guard>) -> Self {
+        Self { guard, ..self }
+    }
+
+    pub(crate) fn only_over(self, over: Option<u64>) -> Self {
+        Self { over, ..self }
+    }
+
+    /// By which key it is known where it goes; empty if it has none.
+    pub(crate) fn key(&self) -> &'a [u8] {
+        self.arguments.get(self.key_at).copied().unwrap_or_default()
+    }
+
+    /// Whether it may be sent over the connection of this number.
+    pub(crate) fn may_go(&self, over: u64) -> bool {
+        self.over.is_none_or(|only| only == over) && self.guard.is_none_or(Guard::allows)
     }
 }
 

@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -44,8 +45,29 @@ const KEPT_BYTES: usize = 1 << 20;
 /// What a caller waits for: a reply, or nothing if the connection ended.
 pub(crate) type Reply = oneshot::Receiver<Value>;
 
+/// Which connection a reply came over, and to which life of its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Link {
+    /// The connection's number: no other of this process ever has it. 0: none.
+    pub(crate) id: u64,
+    /// See `larder_core::Stored::incarnation`.
+    pub(crate) incarnation: u64,
+}
+
+impl Link {
+    /// That of a new connection.
+    fn new(incarnation: u64) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            incarnation,
+        }
+    }
+}
+
 /// The callers' end of a connection.
 pub(crate) struct Connection {
+    link: Link,
     waiting: Mutex<Waiting>,
     /// Where a caller that is alone writes.
     direct: Option<Arc<Direct>>,
@@ -89,9 +111,9 @@ impl Waiting {
         }
     }
 
-    /// Adds a command, unless its guard says no.
-    fn push(&mut self, command: Command<'_>) -> Option<Reply> {
-        if command.guard.is_some_and(|guard| !guard.allows()) {
+    /// Adds a command, unless it may not go.
+    fn push(&mut self, command: Command<'_>, link: Link) -> Option<Reply> {
+        if !command.may_go(link.id) {
             return None;
         }
         command::write(&mut self.commands, command.arguments);
@@ -130,8 +152,14 @@ struct Slot {
 
 impl Connection {
     /// A connection with this way out, whose batches are numbered from a number that cannot be foreseen.
-    pub(crate) fn new(max_in_flight: usize, output: &Output, first_nonce: u64) -> Self {
+    pub(crate) fn new(
+        incarnation: u64,
+        max_in_flight: usize,
+        output: &Output,
+        first_nonce: u64,
+    ) -> Self {
         Self {
+            link: Link::new(incarnation),
             waiting: Mutex::new(Waiting {
                 nonce: first_nonce,
                 ..Waiting::default()
@@ -146,19 +174,23 @@ impl Connection {
         }
     }
 
+    pub(crate) fn link(&self) -> Link {
+        self.link
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         // Between any two statements the buffer and the slots fit together.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends commands, and hands back what to wait for: `None` for each that its guard did not let through.
+    /// Sends commands, and hands back what to wait for: `None` for each that may not go.
     pub(crate) fn send(&self, commands: &[Command<'_>]) -> Result<Vec<Option<Reply>>, StoreError> {
         let mut waiting = self.lock();
         waiting.check(commands.len(), self.max_in_flight)?;
         let is_idle = waiting.slots.is_empty();
         let replies = commands
             .iter()
-            .map(|command| waiting.push(*command))
+            .map(|command| waiting.push(*command, self.link))
             .collect();
         self.dispatch(waiting, is_idle);
         Ok(replies)
@@ -169,7 +201,7 @@ impl Connection {
         let mut waiting = self.lock();
         waiting.check(1, self.max_in_flight)?;
         let is_idle = waiting.slots.is_empty();
-        let reply = waiting.push(command);
+        let reply = waiting.push(command, self.link);
         self.dispatch(waiting, is_idle);
         Ok(reply)
     }
@@ -211,6 +243,10 @@ impl Connection {
         }
         drop(waiting);
         self.wake.notify_one();
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock().end.is_some()
     }
 
     /// Ends the connection; whoever waits gets nothing.

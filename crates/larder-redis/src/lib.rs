@@ -18,22 +18,28 @@
 //! - What the server may send is bounded, whatever it says; a reply that nobody asked for ends the connection.
 
 mod breaker;
+mod changes;
+mod clock;
 mod cluster;
 mod command;
 mod connection;
-mod lives;
+mod lease;
 mod node;
 mod probe;
+mod read;
 mod resp;
-mod role;
+mod scripts;
 mod sentinel;
 mod servers;
 mod store;
 mod stream;
 mod survey;
 mod tls;
+mod tracking;
 mod url;
+mod version;
 mod walk;
+mod write;
 
 pub use node::Options;
 pub use store::RedisStore;

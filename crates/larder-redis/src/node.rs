@@ -10,12 +10,13 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::breaker::{Event, State};
+use crate::changes::{Source, Taken};
 use crate::command::Command;
-use crate::connection::{self, Connection, Reply, Watch};
-use crate::probe::{Greeted, Greeting, Met, Purpose, silence};
+use crate::connection::{self, Connection, Link, Reply, Watch};
+use crate::probe::{Greeted, Greeting, Met, Purpose, shown_bytes, silence};
 use crate::resp::Value;
-use crate::role;
 use crate::tls::Tls;
+use crate::tracking::{self, Probed};
 use crate::url::RedisUrl;
 
 /// A value may be that much longer than `max_value_bytes` before it is read away.
@@ -76,9 +77,14 @@ struct Shared {
     has_failures: AtomicBool,
     is_closed: AtomicBool,
     closed: tokio::sync::Notify,
-    pushes: AtomicU64,
+    /// Where it tells of changes.
+    source: Option<Source>,
+    probed: Probed,
+    /// Whether it was said why reads come without proofs.
+    is_said: AtomicBool,
     /// Whether `PEXPIRE … LT` is there: since Redis 7.
     knows_lt: AtomicBool,
+    incarnation: AtomicU64,
 }
 
 struct Phase {
@@ -92,7 +98,12 @@ struct Phase {
 
 impl Node {
     /// Begins to look for a server, and returns at once.
-    pub(crate) fn start(url: RedisUrl, purpose: Purpose, options: Options) -> Self {
+    pub(crate) fn start(
+        url: RedisUrl,
+        purpose: Purpose,
+        options: Options,
+        source: Option<Source>,
+    ) -> Self {
         let shared = Arc::new(Shared {
             url,
             purpose,
@@ -108,8 +119,11 @@ impl Node {
             has_failures: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             closed: tokio::sync::Notify::new(),
-            pushes: AtomicU64::new(0),
+            source,
+            probed: Probed::new(purpose == Purpose::Slots),
+            is_said: AtomicBool::new(false),
             knows_lt: AtomicBool::new(true),
+            incarnation: AtomicU64::new(0),
         });
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => {
@@ -134,6 +148,11 @@ impl Node {
         self.shared.lock().run_id.clone()
     }
 
+    /// The life of the server that was met last; 0: none.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.shared.incarnation.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn is_connected(&self) -> bool {
         self.shared.connection.load().is_some()
     }
@@ -145,22 +164,44 @@ impl Node {
         }
     }
 
+    /// See [`Source::take`].
+    pub(crate) fn take(&self, key: &[u8]) -> Option<Taken> {
+        let taken = self.shared.source.as_ref()?.take(key)?;
+        self.shared.probed.note(key);
+        Some(taken)
+    }
+
+    /// Until when this is known to be the server to ask.
+    pub(crate) fn name_until(&self, until: u64) {
+        if let Some(source) = &self.shared.source {
+            source.name(until);
+        }
+    }
+
     /// Whether the server knows `PEXPIRE … LT`.
     pub(crate) fn knows_lt(&self) -> bool {
         self.shared.knows_lt.load(Ordering::Relaxed)
     }
 
-    /// Sends commands and waits for their replies, all within the deadline: `None` for each that its guard did not let
-    /// through.
+    /// [`Node::ask_over`], for those to whom the connection is all one.
     pub(crate) async fn ask(
         &self,
         commands: &[Command<'_>],
     ) -> Result<Vec<Option<Value>>, StoreError> {
+        Ok(self.ask_over(commands).await?.1)
+    }
+
+    /// Sends commands and waits for their replies, all within the deadline: `None` for each that may not go. They come
+    /// over one connection.
+    pub(crate) async fn ask_over(
+        &self,
+        commands: &[Command<'_>],
+    ) -> Result<(Link, Vec<Option<Value>>), StoreError> {
         let deadline = tokio::time::Instant::now() + self.shared.options.deadline;
         let connection = self.connection(deadline).await?;
         let replies = connection.send(commands)?;
         match tokio::time::timeout_at(deadline, collect(replies)).await {
-            Ok(Some(values)) => Ok(values),
+            Ok(Some(values)) => Ok((connection.link(), values)),
             Ok(None) => Err(StoreError::Broken(self.shared.lock().why.clone())),
             Err(_late) => {
                 self.shared.timed_out(&connection);
@@ -222,6 +263,7 @@ impl Node {
         if let Some(connection) = connection {
             connection.end("it was closed");
         }
+        self.shared.tells_no_more();
         self.shared.lock().why = "it was closed".to_owned();
     }
 }
@@ -262,6 +304,7 @@ impl Shared {
         match phase.state {
             State::Open { .. } => {
                 self.connection.store(None);
+                self.tells_no_more();
                 if phase.away_since.is_none() {
                     phase.away_since = Some(Instant::now());
                     tracing::warn!(
@@ -285,6 +328,25 @@ impl Shared {
             State::Closed { .. } | State::Starting => {}
         }
         phase.state
+    }
+
+    fn tells_no_more(&self) {
+        if let Some(source) = &self.source {
+            source.end();
+        }
+    }
+
+    /// Says, once, why nothing can be kept in this process for longer than its own time.
+    fn say(&self, error: &[u8]) {
+        if !self.is_said.swap(true, Ordering::Relaxed) {
+            let error = shown_bytes(error);
+            tracing::warn!(
+                server = %self.url,
+                error,
+                "{} does not tell what changes: each lookup asks it; allow CLIENT TRACKING, CLIENT TRACKINGINFO and ROLE",
+                self.purpose
+            );
+        }
     }
 
     fn timed_out(&self, connection: &Arc<Connection>) {
@@ -315,8 +377,22 @@ impl Watch for Shared {
         }
     }
 
-    fn pushed(&self, _push: &[Value]) {
-        self.pushes.fetch_add(1, Ordering::Relaxed);
+    fn pushed(&self, push: &[Value]) {
+        let (Some(source), [Value::Text(kind), about @ ..]) = (&self.source, push) else {
+            return;
+        };
+        match about {
+            [Value::Array(keys)] if kind == "invalidate" => {
+                for key in keys {
+                    match key {
+                        Value::Text(key) => source.count(key),
+                        _ => source.void(),
+                    }
+                }
+            }
+            // A flush, or what this client does not know.
+            _ => source.void(),
+        }
     }
 }
 
@@ -367,7 +443,10 @@ async fn serve(shared: &Arc<Shared>, greeted: Greeted) -> String {
     let Greeted { stream, reader, .. } = greeted;
     let streams = stream.split();
     let max_in_flight = shared.options.max_in_flight;
-    let connection = Arc::new(Connection::new(max_in_flight, &streams.1, seed()));
+    let incarnation = greeted.met.incarnation();
+    shared.incarnation.store(incarnation, Ordering::Relaxed);
+    let connection = Connection::new(incarnation, max_in_flight, &streams.1, seed());
+    let connection = Arc::new(connection);
     {
         let mut phase = shared.lock();
         phase.run_id = greeted.met.run_id;
@@ -378,14 +457,20 @@ async fn serve(shared: &Arc<Shared>, greeted: Greeted) -> String {
     if shared.is_closed.load(Ordering::SeqCst) {
         return "it was closed".to_owned();
     }
-    let demotion = shared
-        .purpose
-        .has_entries()
-        .then(|| tokio::spawn(role::end_when_demoted(Arc::clone(&connection))));
+    let watched = shared.purpose.has_entries().then(|| {
+        let (shared, connection) = (Arc::clone(shared), Arc::clone(&connection));
+        tokio::spawn(async move {
+            let say = |error: &[u8]| shared.say(error);
+            tracking::watch(connection, shared.source.as_ref(), &shared.probed, say).await;
+        })
+    });
     let why = connection::drive(&connection, streams, reader, &**shared).await;
-    if let Some(demotion) = demotion {
-        demotion.abort();
+    if let Some(watched) = watched {
+        watched.abort();
+        // It must not begin an epoch for a connection that is over.
+        let _ = watched.await;
     }
+    shared.tells_no_more();
     why
 }
 

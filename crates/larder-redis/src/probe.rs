@@ -109,6 +109,15 @@ pub(crate) struct Met {
     client_id: i64,
 }
 
+impl Met {
+    /// 64 of the 160 random bits that a server's process is known by; 0 if it does not tell them.
+    pub(crate) fn incarnation(&self) -> u64 {
+        let bits = self.run_id.get(..16);
+        bits.and_then(|bits| u64::from_str_radix(bits, 16).ok())
+            .unwrap_or(0)
+    }
+}
+
 impl Greeting<'_> {
     /// Connects, says who we are, asks for what is needed, and ends the connection before: what the network still holds back
     /// of that must not be done any more. Only then is the server used.

@@ -13,6 +13,8 @@ use larder_core::StoreError;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
+use crate::changes::Changes;
+use crate::clock;
 use crate::command::{Command, Expect};
 use crate::node::{Node, Options};
 use crate::probe::Purpose;
@@ -39,6 +41,7 @@ struct Shared {
     /// By which name they know it.
     name: String,
     options: Options,
+    changes: Arc<Changes>,
     sentinels: Vec<Node>,
     trusted: ArcSwapOption<Trusted>,
     /// Why there is none.
@@ -56,10 +59,15 @@ struct Trusted {
 
 impl Watched {
     /// Begins to ask the Sentinels, and returns at once.
-    pub(crate) fn start(url: RedisUrl, sentinels: &Sentinels, options: Options) -> Self {
+    pub(crate) fn start(
+        url: RedisUrl,
+        sentinels: &Sentinels,
+        options: Options,
+        changes: Arc<Changes>,
+    ) -> Self {
         let start = |host: &Host| {
             let url = url.of_sentinel(sentinels, host);
-            Node::start(url, Purpose::Masters, options.clone())
+            Node::start(url, Purpose::Masters, options.clone(), None)
         };
         let shared = Arc::new(Shared {
             name: sentinels.master.clone(),
@@ -70,6 +78,7 @@ impl Watched {
             is_asked: watch::Sender::new(false),
             url,
             options,
+            changes,
         });
         let task = match tokio::runtime::Handle::try_current() {
             Ok(runtime) => {
@@ -190,7 +199,7 @@ impl Shared {
 
     /// Asks all Sentinels at once; whether most of them name one master.
     async fn ask(&self) -> bool {
-        let sent = Instant::now();
+        let (sent, sent_at) = (Instant::now(), clock::now());
         let question: [&[u8]; 3] = [
             b"SENTINEL",
             b"GET-MASTER-ADDR-BY-NAME",
@@ -200,7 +209,9 @@ impl Shared {
         let answers = join_all(self.sentinels.iter().map(|one| one.ask_one(question))).await;
         match elected(&answers, &self.name) {
             Ok(host) => {
-                self.trust(host, sent + TRUST);
+                let master = self.trust(host, sent + TRUST);
+                // What it told is relied on for no longer.
+                master.name_until(clock::after(sent_at, TRUST - clock::TICK));
                 true
             }
             Err(why) => {
@@ -210,21 +221,24 @@ impl Shared {
         }
     }
 
-    fn trust(&self, host: Host, until: Instant) {
+    fn trust(&self, host: Host, until: Instant) -> Arc<Node> {
         let before = self.trusted.load_full();
         let master = match &before {
             Some(before) if before.host == host => Arc::clone(&before.master),
             _ => {
                 tracing::info!(server = %self.url, master = %host, "the master that the Sentinels name");
                 let url = self.url.of_server(&host);
-                Arc::new(Node::start(url, Purpose::Entries, self.options.clone()))
+                let source = self.changes.source();
+                let options = self.options.clone();
+                Arc::new(Node::start(url, Purpose::Entries, options, source))
             }
         };
         self.trusted.store(Some(Arc::new(Trusted {
             host,
-            master,
+            master: Arc::clone(&master),
             until,
         })));
+        master
     }
 }
 

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use larder_core::StoreError;
 
+use crate::changes::{Changes, Taken};
 use crate::cluster::Cluster;
 use crate::cluster::map::Map;
 use crate::cluster::topology::Moves;
 use crate::command::Command;
+use crate::connection::Link;
 use crate::node::{Node, Options};
 use crate::probe::Purpose;
 use crate::resp::Value;
@@ -15,8 +17,41 @@ use crate::sentinel::Watched;
 use crate::url::RedisUrl;
 use crate::url::hosts::Behind;
 
-/// What came of a command: its reply, or nothing if its guard did not let it through.
+/// What came of a command: its reply, or nothing if it was not to go.
 pub(crate) type Outcome = Result<Option<Value>, StoreError>;
+
+/// An outcome, and over which connection it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) link: Link,
+    pub(crate) outcome: Outcome,
+}
+
+impl Answer {
+    pub(crate) fn failed(error: StoreError) -> Self {
+        Self {
+            link: Link::default(),
+            outcome: Err(error),
+        }
+    }
+
+    /// What a server answered, or did not, to so many commands.
+    pub(crate) fn all(
+        answered: Result<(Link, Vec<Option<Value>>), StoreError>,
+        count: usize,
+    ) -> Vec<Self> {
+        match answered {
+            Ok((link, values)) => values
+                .into_iter()
+                .map(|value| Self {
+                    link,
+                    outcome: Ok(value),
+                })
+                .collect(),
+            Err(error) => vec![Self::failed(error); count],
+        }
+    }
+}
 
 /// One server, one of several, or several at once.
 pub(crate) enum Servers {
@@ -34,11 +69,20 @@ pub(crate) struct Walk {
 
 impl Servers {
     /// Begins to connect to what a URL names, and returns at once.
-    pub(crate) fn start(url: RedisUrl, options: Options) -> Self {
+    pub(crate) fn start(url: RedisUrl, options: Options, changes: &Arc<Changes>) -> Self {
         match url.behind.clone() {
-            Behind::One => Self::One(Arc::new(Node::start(url, Purpose::Entries, options))),
-            Behind::Sentinels(sentinels) => Self::Watched(Watched::start(url, &sentinels, options)),
-            Behind::Cluster(seeds) => Self::Cluster(Cluster::start(url, seeds, options)),
+            Behind::One => {
+                let node = Node::start(url, Purpose::Entries, options, changes.source());
+                Self::One(Arc::new(node))
+            }
+            Behind::Sentinels(sentinels) => {
+                let changes = Arc::clone(changes);
+                Self::Watched(Watched::start(url, &sentinels, options, changes))
+            }
+            Behind::Cluster(seeds) => {
+                let changes = Arc::clone(changes);
+                Self::Cluster(Cluster::start(url, seeds, options, changes))
+            }
         }
     }
 
@@ -50,51 +94,66 @@ impl Servers {
         }
     }
 
-    /// Sends a command whose key, if it has one, is its first argument.
-    pub(crate) async fn ask_one(&self, command: Command<'_>) -> Outcome {
-        match self {
-            Self::One(node) => heed(node, node.ask_one(command).await),
-            Self::Watched(watched) => {
-                let master = watched.master().await?;
-                let outcome = heed(&master, master.ask_one(command).await);
-                watched.heed(&outcome);
-                outcome
-            }
-            Self::Cluster(cluster) => cluster.ask_one(command).await,
-        }
+    /// Sends commands together, each with one key; in a Cluster, unless they are all of one slot.
+    pub(crate) async fn ask(&self, commands: &[Command<'_>]) -> Vec<Outcome> {
+        let answers = self.ask_over(commands).await.into_iter();
+        answers.map(|answer| answer.outcome).collect()
     }
 
-    /// Sends commands together, each with its key as the first argument; in a Cluster it must be its only one.
-    pub(crate) async fn ask(&self, commands: &[Command<'_>]) -> Vec<Outcome> {
+    /// [`Servers::ask`], with the connections that the replies came over.
+    pub(crate) async fn ask_over(&self, commands: &[Command<'_>]) -> Vec<Answer> {
         let (node, watched) = match self {
             Self::One(node) => (Arc::clone(node), None),
             Self::Watched(watched) => match watched.master().await {
                 Ok(master) => (master, Some(watched)),
-                Err(error) => return vec![Err(error); commands.len()],
+                Err(error) => return vec![Answer::failed(error); commands.len()],
             },
             Self::Cluster(cluster) => return cluster.ask(commands).await,
         };
-        let outcomes: Vec<Outcome> = match node.ask(commands).await {
-            Ok(values) => values.into_iter().map(Ok).collect(),
-            Err(error) => vec![Err(error); commands.len()],
-        };
-        let outcomes = outcomes.into_iter().map(|outcome| heed(&node, outcome));
-        let outcomes: Vec<Outcome> = outcomes.collect();
-        if let (Some(watched), Some(outcome)) = (watched, outcomes.first()) {
-            watched.heed(outcome);
+        let answers = Answer::all(node.ask_over(commands).await, commands.len());
+        for answer in &answers {
+            heed(&node, &answer.outcome);
         }
-        outcomes
+        if let (Some(watched), Some(answer)) = (watched, answers.first()) {
+            watched.heed(&answer.outcome);
+        }
+        answers
     }
 
     /// Sends a command for whose reply nobody waits; drops it if its server is not there.
     pub(crate) fn tell(&self, key: &[u8], command: impl FnOnce(&Node)) {
-        let node = match self {
+        if let Some(node) = self.owner(key) {
+            command(&node);
+        }
+    }
+
+    /// The server that has a key, if it is known at once.
+    fn owner(&self, key: &[u8]) -> Option<Arc<Node>> {
+        match self {
             Self::One(node) => Some(Arc::clone(node)),
             Self::Watched(watched) => watched.trusted(),
             Self::Cluster(cluster) => cluster.owner(key),
-        };
-        if let Some(node) = node {
-            command(&node);
+        }
+    }
+
+    /// The life of the server that has a key; 0: none was met yet.
+    pub(crate) fn incarnation(&self, key: &[u8]) -> u64 {
+        self.owner(key).map_or(0, |node| node.incarnation())
+    }
+
+    /// See [`crate::changes::Source::take`].
+    pub(crate) fn take(&self, key: &[u8]) -> Option<Taken> {
+        match self {
+            Self::One(node) => node.take(key),
+            _ => self.owner(key)?.take(key),
+        }
+    }
+
+    /// How many commands were sent on from one server to another so far.
+    pub(crate) fn redirects(&self) -> u64 {
+        match self {
+            Self::One(_) | Self::Watched(_) => 0,
+            Self::Cluster(cluster) => cluster.redirects(),
         }
     }
 
@@ -190,11 +249,10 @@ impl Servers {
 }
 
 /// A server that refuses to write is a master no more: it is asked anew what it is.
-fn heed(node: &Node, outcome: Outcome) -> Outcome {
-    if let Ok(Some(Value::Error(error))) = &outcome
+fn heed(node: &Node, outcome: &Outcome) {
+    if let Ok(Some(Value::Error(error))) = outcome
         && error.starts_with(b"READONLY")
     {
         node.greet_again("it is a replica now");
     }
-    outcome
 }

@@ -12,6 +12,7 @@ use larder_core::{
 
 use crate::cluster::topology::Moves;
 use crate::command::{Command, Expect};
+use crate::lease::lease_key;
 use crate::node::Node;
 use crate::probe::shown_bytes;
 use crate::resp::Value;
@@ -34,6 +35,17 @@ struct Tally {
     hasher: RandomState,
 }
 
+impl Tally {
+    fn new(mode: ClearMode) -> Self {
+        Self {
+            mode,
+            deleted: 0,
+            counted: HashSet::new(),
+            hasher: RandomState::new(),
+        }
+    }
+}
+
 /// Why a clear, or a part of it, is not through.
 enum Unfinished {
     /// Keys may have moved to where it had already been.
@@ -47,12 +59,7 @@ impl RedisStore {
         pattern: &Pattern,
         mode: ClearMode,
     ) -> Result<Deleted, StoreError> {
-        let mut tally = Tally {
-            mode,
-            deleted: 0,
-            counted: HashSet::new(),
-            hasher: RandomState::new(),
-        };
+        let mut tally = Tally::new(mode);
         let mut moves = Moves::new();
         let mut why = String::new();
         for round in 0..ROUNDS {
@@ -101,10 +108,25 @@ impl RedisStore {
         }
     }
 
+    /// Leases first: then no load that began before fills behind the walk over the entries.
     async fn clear_node(
         &self,
         node: &Arc<Node>,
         pattern: &Pattern,
+        tally: &mut Tally,
+    ) -> Result<(), StoreError> {
+        if tally.mode == ClearMode::Delete {
+            let leases = lease_key(pattern.as_str());
+            let mut ended = Tally::new(ClearMode::Delete);
+            self.walk_node(node, &leases, &mut ended).await?;
+        }
+        self.walk_node(node, pattern.as_str(), tally).await
+    }
+
+    async fn walk_node(
+        &self,
+        node: &Arc<Node>,
+        pattern: &str,
         tally: &mut Tally,
     ) -> Result<(), StoreError> {
         let mut cursor = Bytes::from_static(b"0");
@@ -112,7 +134,7 @@ impl RedisStore {
         let steps = steps_of_a_scan(node).await?;
         let process = node.run_id();
         for _ in 0..steps {
-            let (keys, next) = scan_step(node, &cursor, pattern.as_str().as_bytes()).await?;
+            let (keys, next) = scan_step(node, &cursor, pattern.as_bytes()).await?;
             if node.run_id() != process {
                 return Err(StoreError::Refused(format!(
                     "{} was started again under it",
@@ -121,7 +143,7 @@ impl RedisStore {
             }
             match tally.mode {
                 ClearMode::Delete if !keys.is_empty() => {
-                    tally.deleted += self.delete_all(keys.iter().map(|key| &key[..])).await?;
+                    tally.deleted += self.unlink_all(keys.iter().map(|key| &key[..])).await?;
                 }
                 ClearMode::Delete => {}
                 ClearMode::DryRun => {

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
+use crate::changes::Changes;
 use crate::cluster::map::Map;
 use crate::cluster::topology::{Topology, View};
 use crate::command::{Command, Expect};
@@ -53,6 +54,7 @@ struct Shared {
     url: RedisUrl,
     seeds: Vec<Host>,
     options: Options,
+    changes: Arc<Changes>,
     map: ArcSwapOption<Map>,
     /// Why there is none.
     why: Mutex<String>,
@@ -66,11 +68,17 @@ struct Shared {
 }
 
 impl Surveyor {
-    pub(crate) fn start(url: RedisUrl, seeds: Vec<Host>, options: Options) -> Self {
+    pub(crate) fn start(
+        url: RedisUrl,
+        seeds: Vec<Host>,
+        options: Options,
+        changes: Arc<Changes>,
+    ) -> Self {
         let shared = Arc::new(Shared {
             url,
             seeds,
             options,
+            changes,
             map: ArcSwapOption::empty(),
             why: Mutex::new("it has not been reached yet".to_owned()),
             strangers: tokio::sync::Mutex::default(),
@@ -249,10 +257,17 @@ impl Shared {
             let node = known.and_then(|known| known.node(host));
             node.unwrap_or_else(|| {
                 let url = self.url.of_server(host);
-                Arc::new(Node::start(url, Purpose::Slots, self.options.clone()))
+                let source = self.changes.source();
+                let options = self.options.clone();
+                Arc::new(Node::start(url, Purpose::Slots, options, source))
             })
         }));
         self.map.store(Some(Arc::clone(&map)));
+        if let Some(known) = known {
+            // The owners before tell nothing more of their keys.
+            let moved = map.topology.moved_since(&known.topology);
+            moved.for_each(|slot| self.changes.count_slot(slot));
+        }
         map
     }
 
@@ -266,7 +281,7 @@ impl Shared {
         for host in self.seeds.iter().chain(replicas).take(STRANGERS) {
             strangers.entry(host.clone()).or_insert_with(|| {
                 let url = self.url.of_server(host);
-                Node::start(url, Purpose::Members, self.options.clone())
+                Node::start(url, Purpose::Members, self.options.clone(), None)
             });
         }
         let told = join_all(strangers.values().map(tell)).await;

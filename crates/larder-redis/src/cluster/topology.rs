@@ -251,6 +251,13 @@ impl Topology {
             .map(|place| place.map_or("", |place| &self.masters[place].id))
     }
 
+    /// The slots that have another owner.
+    pub(crate) fn moved_since(&self, before: &Self) -> impl Iterator<Item = u16> {
+        let owners = std::iter::zip(before.owner_ids(), self.owner_ids());
+        let slots = std::iter::zip(0..SLOTS, owners);
+        slots.filter_map(|(slot, (from, to))| (from != to).then_some(slot))
+    }
+
     /// From where to where keys may have gone since: slots that have another owner, or are on their way.
     pub(crate) fn moves_since(&self, before: &Self) -> Moves {
         let mut moves: Moves = self.moving.union(&before.moving).cloned().collect();

@@ -26,6 +26,8 @@ async fn check_with(url: &str, tls: Tls) {
         Arc::new(RedisStore::connect(url.clone(), options)) as _
     };
     contract::run(make).await;
+    contract::run_leases(make).await;
+    contract::run_proofs(make().await, make().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

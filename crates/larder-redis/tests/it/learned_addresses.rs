@@ -62,6 +62,7 @@ fn node(refusal: &str) -> (String, Arc<AtomicU32>) {
             b"HELLO" => stream.write_all(b"%2\r\n+mode\r\n+cluster\r\n+role\r\n+master\r\n"),
             b"INFO" => stream.write_all(b"$0\r\n\r\n"),
             b"PING" => stream.write_all(&bulk(command.get(1).map_or(b"PONG", |nonce| nonce))),
+            b"CLIENT" => stream.write_all(b"-ERR unknown subcommand\r\n"),
             b"ROLE" => stream.write_all(b"*1\r\n+master\r\n"),
             b"PTTL" => stream.write_all(b":-2\r\n"),
             b"CLUSTER" if command[1] == b"NODES" => {

@@ -21,6 +21,7 @@ pub(crate) fn server_of_version(
         b"SELECT" => stream.write_all(b"+OK\r\n"),
         b"INFO" => stream.write_all(b"$0\r\n\r\n"),
         b"PING" => stream.write_all(&bulk(&command[1])),
+        b"CLIENT" => stream.write_all(b"-ERR unknown subcommand\r\n"),
         b"ROLE" => stream.write_all(b"*1\r\n+master\r\n"),
         _ => answer(command, stream),
     })

@@ -1,0 +1,241 @@
+//! Whether a server is still a master, and tells what changes.
+//!
+//! One that was demoted goes on answering reads and pings, from data that its new master has long replaced. One that was
+//! told to track no more, or a proxy that answers in its place, is silent about changes and answers everything else. So
+//! its own word on both is asked for again and again, over the connection on which it tells; what that says is good for a
+//! time from when it was asked, by this process's clock.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::changes::Source;
+use crate::clock;
+use crate::command::{Command, Expect};
+use crate::connection::{Connection, Reply};
+use crate::resp::Value;
+
+/// So often it is asked.
+const EVERY: Duration = Duration::from_millis(500);
+/// So long after it was asked it is relied on.
+const TRUST: Duration = Duration::from_secs(2).saturating_sub(clock::TICK);
+
+const TRACKING: &[&[u8]] = &[b"CLIENT", b"TRACKING", b"ON"];
+const ROLE: &[&[u8]] = &[b"ROLE"];
+const TRACKINGINFO: &[&[u8]] = &[b"CLIENT", b"TRACKINGINFO"];
+
+/// What an answer means.
+enum Word {
+    /// It is as it should be.
+    Good,
+    /// It is not: the connection ends.
+    Over(&'static str),
+    /// It is not told.
+    Unknown(Bytes),
+}
+
+/// A key that was read of a node of a Cluster, and is asked for again with its word: one that is cut off from most others
+/// says that it is a master, but serves no key.
+pub(crate) struct Probed {
+    is_wanted: bool,
+    has_key: AtomicBool,
+    key: Mutex<Option<Bytes>>,
+}
+
+impl Probed {
+    pub(crate) fn new(is_wanted: bool) -> Self {
+        Self {
+            is_wanted,
+            has_key: AtomicBool::new(false),
+            key: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Bytes>> {
+        self.key.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A key is about to be read.
+    pub(crate) fn note(&self, key: &[u8]) {
+        if self.is_wanted && !self.has_key.load(Ordering::Relaxed) {
+            *self.lock() = Some(Bytes::copy_from_slice(key));
+            self.has_key.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn key(&self) -> Option<Bytes> {
+        self.lock().clone()
+    }
+
+    fn forget(&self) {
+        self.has_key.store(false, Ordering::Relaxed);
+        *self.lock() = None;
+    }
+}
+
+/// Watches a connection until it ends. `say` is told, once, why reads come without proofs.
+pub(crate) async fn watch(
+    connection: Arc<Connection>,
+    source: Option<&Source>,
+    probed: &Probed,
+    say: impl Fn(&[u8]),
+) {
+    let mut is_begun = false;
+    let mut is_tracked = source.is_some();
+    loop {
+        let sent = clock::now();
+        let probe = probed.key();
+        let mut commands = vec![Command::new(ROLE, Expect::Array)];
+        if is_tracked {
+            if !is_begun {
+                commands.push(Command::new(TRACKING, Expect::Ok));
+            }
+            commands.push(Command::new(TRACKINGINFO, Expect::Array));
+        }
+        let pttl: [&[u8]; 2] = [b"PTTL", probe.as_deref().unwrap_or_default()];
+        if probe.is_some() {
+            commands.push(Command::new(&pttl, Expect::Integer));
+        }
+        // Too much may be under way: then at the next time.
+        if let Ok(replies) = connection.send(&commands) {
+            let Some(words) = words(replies, probe.is_some()).await else {
+                return;
+            };
+            let mut is_good = true;
+            for word in words {
+                match word {
+                    Word::Good => {}
+                    Word::Over(why) => {
+                        if let Some(source) = source {
+                            source.end();
+                        }
+                        connection.end(why);
+                        return;
+                    }
+                    Word::Unknown(error) if is_unserved(&error) => {
+                        // It does not serve this key: perhaps no other one.
+                        is_good = false;
+                        if let Some(source) = source {
+                            source.void();
+                        }
+                        probed.forget();
+                    }
+                    Word::Unknown(error) => {
+                        is_good = false;
+                        if is_tracked {
+                            say(&error);
+                        }
+                        is_tracked = false;
+                    }
+                }
+            }
+            let until = clock::after(sent, TRUST);
+            match source.filter(|_| is_good && is_tracked) {
+                Some(source) if is_begun => source.trust(until),
+                Some(source) => {
+                    source.begin(connection.link().id, until);
+                    is_begun = true;
+                }
+                None => {}
+            }
+        } else if connection.has_ended() {
+            return;
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// What a Cluster's node says that does not serve a key.
+fn is_unserved(error: &[u8]) -> bool {
+    let words: [&[u8]; 5] = [b"MOVED", b"ASK", b"TRYAGAIN", b"CLUSTERDOWN", b"LOADING"];
+    words.iter().any(|word| error.starts_with(word))
+}
+
+/// What the replies mean; `None` if the connection ended before they came.
+async fn words(replies: Vec<Option<Reply>>, has_probe: bool) -> Option<Vec<Word>> {
+    let mut values = Vec::with_capacity(replies.len());
+    for reply in replies.into_iter().flatten() {
+        values.push(reply.await.ok()?);
+    }
+    let probed = has_probe.then(|| values.pop()).flatten();
+    let mut values = values.into_iter();
+    let role = values.next().map(|role| read_role(&role));
+    let others = values.map(|value| match value {
+        Value::Error(error) => Word::Unknown(error),
+        Value::Array(info) => read_info(&info),
+        _ => Word::Good,
+    });
+    let others: Vec<Word> = others.collect();
+    let probed = probed.map(|probed| match probed {
+        Value::Error(error) => Word::Unknown(error),
+        _ => Word::Good,
+    });
+    Some(role.into_iter().chain(others).chain(probed).collect())
+}
+
+fn read_role(role: &Value) -> Word {
+    match role {
+        Value::Error(error) => Word::Unknown(error.clone()),
+        Value::Array(parts) if matches!(parts.first(), Some(Value::Text(role)) if role == "master") => {
+            Word::Good
+        }
+        _ => Word::Over("it is a replica now"),
+    }
+}
+
+/// What `CLIENT TRACKINGINFO` says: flags, and to which connection it tells (none: this one).
+fn read_info(info: &[Value]) -> Word {
+    let part = |name: &str| {
+        let mut pairs = info.chunks_exact(2);
+        pairs.find_map(|pair| match pair {
+            [Value::Text(said), value] if said == name => Some(value),
+            _ => None,
+        })
+    };
+    let has_flag = |flag: &str| match part("flags") {
+        Some(Value::Array(flags)) => flags
+            .iter()
+            .any(|said| matches!(said, Value::Text(said) if said == flag)),
+        _ => false,
+    };
+    let is_here = matches!(part("redirect"), Some(Value::Integer(to)) if *to <= 0);
+    let is_other = ["bcast", "optin", "optout", "noloop", "broken_redirect"];
+    match has_flag("on") && is_here && !is_other.into_iter().any(has_flag) {
+        true => Word::Good,
+        false => Word::Over("it does not tell what changes any more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &'static str) -> Value {
+        Value::Text(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[test]
+    fn only_a_server_that_tells_this_very_connection_is_relied_on() {
+        let info = |flags: &[&'static str], redirect| {
+            let flags = flags.iter().map(|flag| text(flag)).collect();
+            let info = [
+                text("flags"),
+                Value::Array(flags),
+                text("redirect"),
+                Value::Integer(redirect),
+                text("prefixes"),
+                Value::Array(Vec::new()),
+            ];
+            matches!(read_info(&info), Word::Good)
+        };
+        assert!(info(&["on"], 0));
+        assert!(!info(&["off"], -1));
+        assert!(!info(&["on"], 7), "another connection is told");
+        assert!(!info(&["on", "broken_redirect"], 0));
+        assert!(!info(&["on", "bcast"], 0));
+        assert!(!info(&["on", "noloop"], 0));
+        assert!(!matches!(read_info(&[]), Word::Good));
+    }
+}

@@ -1,0 +1,185 @@
+//! Versions: a random value for each name, that nobody counts up.
+
+use larder_core::{Service, StoreError, Told, Version, VersionName};
+
+use crate::changes::Taken;
+use crate::command::{Command, Expect};
+use crate::probe::shown_bytes;
+use crate::resp::Value;
+use crate::servers::Answer;
+use crate::store::{BATCH, RedisStore, random_hex};
+use crate::write::worst;
+
+/// A version outlives every entry that depends on it; if not, those are dead. 30 days, in milliseconds.
+const LIFE: &[u8] = b"2592000000";
+/// With less than half of it left it is kept for longer. Not at each read: all who know it are told.
+const HALF: i64 = 1_296_000_000;
+
+fn version_key(service: &Service, name: &VersionName) -> String {
+    format!("larder:ver:{service}/{name}")
+}
+
+impl RedisStore {
+    pub(crate) async fn tell_versions(
+        &self,
+        service: &Service,
+        names: &[VersionName],
+    ) -> Result<Vec<Told>, StoreError> {
+        let mut all = Vec::with_capacity(names.len());
+        for names in names.chunks(BATCH / 2) {
+            let keys: Vec<String> = names
+                .iter()
+                .map(|name| version_key(service, name))
+                .collect();
+            all.extend(self.tell_batch(&keys).await?);
+        }
+        Ok(all)
+    }
+
+    async fn tell_batch(&self, keys: &[String]) -> Result<Vec<Told>, StoreError> {
+        let reads: Vec<[[&[u8]; 2]; 2]> = keys
+            .iter()
+            .map(|key| [[&b"GET"[..], key.as_bytes()], [b"PTTL", key.as_bytes()]])
+            .collect();
+        let mut commands = Vec::with_capacity(keys.len() * 2);
+        for [get, pttl] in &reads {
+            commands.extend([
+                Command::new(get, Expect::Text),
+                Command::new(pttl, Expect::Integer),
+            ]);
+        }
+        let taken = keys.iter().map(|key| self.servers.take(key.as_bytes()));
+        let taken: Vec<Option<Taken>> = taken.collect();
+        let answers = self.servers.ask_over(&commands).await;
+        let mut told = Vec::with_capacity(keys.len());
+        let mut missing = Vec::new();
+        for (index, answers) in answers.chunks(2).enumerate() {
+            told.push(read(&answers[0], taken[index])?);
+            if told[index].is_none() {
+                let is_absent = matches!(answers[0].outcome, Ok(Some(Value::Null)));
+                missing.push((index, is_absent));
+            } else if matches!(answers[1].outcome, Ok(Some(Value::Integer(left))) if left < HALF) {
+                self.keep_version(&keys[index]);
+            }
+        }
+        if !missing.is_empty() {
+            self.make_versions(keys, &missing, &mut told).await?;
+        }
+        let odd = || StoreError::Refused("a version could not be made".to_owned());
+        told.into_iter().map(|told| told.ok_or_else(odd)).collect()
+    }
+
+    /// Makes versions; of all who do that at the same time one makes the one that all are told. What is none is replaced.
+    async fn make_versions(
+        &self,
+        keys: &[String],
+        missing: &[(usize, bool)],
+        told: &mut [Option<Told>],
+    ) -> Result<(), StoreError> {
+        let values: Vec<String> = missing.iter().map(|_| random_hex().1).collect();
+        let makes: Vec<(Vec<&[u8]>, [&[u8]; 2])> = std::iter::zip(missing, &values)
+            .map(|((index, is_absent), value)| {
+                let key = keys[*index].as_bytes();
+                let mut set: Vec<&[u8]> = vec![b"SET", key, value.as_bytes(), b"PX", LIFE];
+                if *is_absent {
+                    set.push(b"NX");
+                }
+                (set, [&b"GET"[..], key])
+            })
+            .collect();
+        let mut commands = Vec::with_capacity(makes.len() * 2);
+        for (set, get) in &makes {
+            commands.extend([
+                Command::new(set, Expect::Text),
+                Command::new(get, Expect::Text),
+            ]);
+        }
+        let taken = missing
+            .iter()
+            .map(|(index, _)| self.servers.take(keys[*index].as_bytes()));
+        let taken: Vec<Option<Taken>> = taken.collect();
+        let answers = self.servers.ask_over(&commands).await;
+        for (((index, _), taken), answers) in missing.iter().zip(taken).zip(answers.chunks(2)) {
+            if let Ok(Some(Value::Error(error))) = &answers[0].outcome {
+                return Err(StoreError::Refused(shown_bytes(error)));
+            }
+            told[*index] = read(&answers[1], taken)?;
+        }
+        Ok(())
+    }
+
+    /// Has a version live longer, without waiting for it.
+    fn keep_version(&self, key: &str) {
+        let pexpire: [&[u8]; 3] = [b"PEXPIRE", key.as_bytes(), LIFE];
+        self.servers.tell(key.as_bytes(), |node| {
+            node.tell(Command::new(&pexpire, Expect::Integer));
+        });
+    }
+
+    /// Gives versions new values, those that it can; an error if those are not all. Where there is no room for one it is
+    /// deleted, which is as good.
+    pub(crate) async fn renew_versions(
+        &self,
+        service: &Service,
+        names: &[VersionName],
+    ) -> Result<(), StoreError> {
+        let mut failures = Vec::new();
+        for names in names.chunks(BATCH) {
+            let keys: Vec<String> = names
+                .iter()
+                .map(|name| version_key(service, name))
+                .collect();
+            let values: Vec<String> = names.iter().map(|_| random_hex().1).collect();
+            let sets: Vec<[&[u8]; 5]> = std::iter::zip(&keys, &values)
+                .map(|(key, value)| [&b"SET"[..], key.as_bytes(), value.as_bytes(), b"PX", LIFE])
+                .collect();
+            let commands = sets.iter().map(|set| Command::new(set, Expect::Ok));
+            let commands: Vec<Command<'_>> = commands.collect();
+            let mut full = Vec::new();
+            keys.iter()
+                .for_each(|key| self.changes.count(key.as_bytes()));
+            let outcomes = self.servers.ask(&commands).await;
+            keys.iter()
+                .for_each(|key| self.changes.count(key.as_bytes()));
+            for (key, outcome) in std::iter::zip(&keys, outcomes) {
+                match outcome {
+                    Ok(Some(Value::Error(error))) if error.starts_with(b"OOM") => {
+                        full.push(key.as_bytes());
+                    }
+                    Ok(Some(Value::Error(error))) => {
+                        failures.push(StoreError::Refused(shown_bytes(&error)));
+                    }
+                    Ok(_) => {}
+                    Err(error) => failures.push(error),
+                }
+            }
+            if let Err(error) = self.unlink_all(full.into_iter()).await {
+                failures.push(error);
+            }
+            if failures.iter().any(StoreError::may_have_happened) {
+                break;
+            }
+        }
+        worst(failures).map_or(Ok(()), Err)
+    }
+}
+
+/// The version that a `GET` told; `None` if there is none, or what is none.
+fn read(get: &Answer, taken: Option<Taken>) -> Result<Option<Told>, StoreError> {
+    let value = match &get.outcome {
+        Err(error) => return Err(error.clone()),
+        Ok(Some(Value::Error(error))) if !error.starts_with(b"WRONGTYPE") => {
+            return Err(StoreError::Refused(shown_bytes(error)));
+        }
+        Ok(Some(Value::Text(text))) if text.len() == 32 => std::str::from_utf8(text).ok(),
+        Ok(_) => None,
+    };
+    let value = value.and_then(|text| u128::from_str_radix(text, 16).ok());
+    Ok(value.map(|value| Told {
+        version: Version {
+            value,
+            incarnation: get.link.incarnation,
+        },
+        proof: taken.and_then(|taken| taken.proof(get.link.id)),
+    }))
+}
