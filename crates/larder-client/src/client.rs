@@ -170,6 +170,10 @@ impl Governor for Client {
         self.shared.policies.load().policy(key)
     }
 
+    fn template(&self, key: &Key) -> Option<Box<str>> {
+        self.shared.policies.load().template(key)
+    }
+
     fn record(&self, key: &Key, event: Event) {
         self.shared.count(key, Noted::Answer(event));
     }

@@ -124,6 +124,11 @@ impl Policies {
         }
     }
 
+    /// The route template whose policy holds for a key.
+    pub(crate) fn template(&self, key: &Key) -> Option<Box<str>> {
+        Some(self.find(key)?.endpoint.template().into())
+    }
+
     /// Where an endpoint that has a policy is counted.
     pub(crate) fn counters(&self, key: &Key) -> Option<&Counters> {
         Some(&self.find(key)?.counters)

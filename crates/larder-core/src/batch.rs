@@ -28,7 +28,7 @@ use read::{Asked, Sight, look_each};
 impl Cache {
     /// The values under keys, in their order. All that is missing, and that nobody is loading yet, is loaded by one
     /// call of the loader; what it leaves out of its answer is absent, and stored so for the policy's `negative_ttl`.
-    /// What another process was loading, and then did not store, is asked of the loader by itself.
+    /// What another process was loading, and then did not store, is asked of a clone of the loader by itself.
     ///
     /// # Errors
     /// A [`LoadError`], if any load that was needed gave no answer.
@@ -40,7 +40,7 @@ impl Cache {
     where
         T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
         E: Send + Sync + 'static,
-        F: Fn(Vec<Key>) -> L + Send + Sync + 'static,
+        F: FnOnce(Vec<Key>) -> L + Clone + Send + 'static,
         L: Future<Output = Result<HashMap<Key, T>, E>> + Send + 'static,
     {
         let mut batch = Batch::of(&self.inner, keys.len(), loader);
@@ -54,7 +54,7 @@ impl Cache {
 /// One lookup of many keys: what is known of them by now.
 struct Batch<'a, T, E, F> {
     inner: &'a Arc<Inner>,
-    loader: Arc<F>,
+    loader: F,
     joined_at: Instant,
     answers: HashMap<Key, Answer<Option<T>>>,
     /// The first one.
@@ -74,16 +74,16 @@ struct Missing {
 
 /// A loader of many, asked for one.
 fn of_one<T, E, F, L>(
-    loader: &Arc<F>,
+    loader: &F,
     key: &Key,
 ) -> impl FnOnce() -> Pin<Box<dyn Future<Output = Result<Option<T>, E>> + Send>> + Send + use<T, E, F, L>
 where
     T: Send + 'static,
     E: Send + 'static,
-    F: Fn(Vec<Key>) -> L + Send + Sync + 'static,
+    F: FnOnce(Vec<Key>) -> L + Clone + Send + 'static,
     L: Future<Output = Result<HashMap<Key, T>, E>> + Send + 'static,
 {
-    let (loader, key) = (Arc::clone(loader), key.clone());
+    let (loader, key) = (loader.clone(), key.clone());
     move || {
         Box::pin(async move {
             let mut made = loader(vec![key.clone()]).await?;
@@ -96,13 +96,13 @@ impl<'a, T, E, F, L> Batch<'a, T, E, F>
 where
     T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
-    F: Fn(Vec<Key>) -> L + Send + Sync + 'static,
+    F: FnOnce(Vec<Key>) -> L + Clone + Send + 'static,
     L: Future<Output = Result<HashMap<Key, T>, E>> + Send + 'static,
 {
     fn of(inner: &'a Arc<Inner>, count: usize, loader: F) -> Self {
         Self {
             inner,
-            loader: Arc::new(loader),
+            loader,
             joined_at: Instant::now(),
             answers: HashMap::with_capacity(count),
             error: None,
@@ -130,9 +130,7 @@ where
             let lookup = Lookup::<Optional<T>>::of(inner, &asked.key);
             let answer = match sight {
                 Sight::Near(near) => lookup.hit(near.value, near.bytes),
-                Sight::Far(Look::Fresh(found)) => {
-                    lookup.hit(found.value, found.json.len() as u64)
-                }
+                Sight::Far(Look::Fresh(found)) => lookup.hit(found.value, found.json.len() as u64),
                 Sight::Far(Look::Stale(found, Freshness::StaleWhileRevalidate)) => {
                     lookup.refresh(Duration::ZERO, of_one(&self.loader, &asked.key));
                     inner.counters.add(Count::StaleWhileRevalidate);
@@ -166,13 +164,17 @@ where
         let (departures, own): (Vec<Departure>, Vec<_>) = departures
             .into_iter()
             .map(|(departure, stand_in)| {
-                let own = (departure.key.clone(), Arc::clone(&departure.flight), stand_in);
+                let own = (
+                    departure.key.clone(),
+                    Arc::clone(&departure.flight),
+                    stand_in,
+                );
                 (departure, own)
             })
             .unzip();
         let (send, receive) = tokio::sync::oneshot::channel();
         let keys = alone.iter().map(|(key, _)| key.clone()).collect();
-        let (inner, loader) = (Arc::clone(self.inner), Arc::clone(&self.loader));
+        let (inner, loader) = (Arc::clone(self.inner), self.loader.clone());
         spawn(load_many::<T, E, F, L>(
             inner, departures, keys, loader, send,
         ))
@@ -292,12 +294,12 @@ async fn load_many<T, E, F, L>(
     inner: Arc<Inner>,
     departures: Vec<Departure>,
     alone: Vec<Key>,
-    loader: Arc<F>,
+    loader: F,
     caller: tokio::sync::oneshot::Sender<LoadedAlone<T, E>>,
 ) where
     T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
-    F: Fn(Vec<Key>) -> L + Send + Sync + 'static,
+    F: FnOnce(Vec<Key>) -> L + Clone + Send + 'static,
     L: Future<Output = Result<HashMap<Key, T>, E>> + Send + 'static,
 {
     let Many { own, held } = hold::clear_many::<Optional<T>>(&inner, departures).await;
@@ -308,7 +310,7 @@ async fn load_many<T, E, F, L>(
         load_one::<Optional<T>, E, _, _>(departure, loader)
     });
     let elsewhere: Vec<_> = elsewhere.collect();
-    let loaded = load_own(&inner, own, alone, &loader).await;
+    let loaded = load_own(&inner, own, alone, loader).await;
     // The caller may be gone; the others have their landing.
     let _ = caller.send(loaded);
     futures_util::future::join_all(elsewhere).await;
@@ -319,12 +321,12 @@ async fn load_own<T, E, F, L>(
     inner: &Arc<Inner>,
     own: Vec<(Departure, Hold)>,
     alone: Vec<Key>,
-    loader: &Arc<F>,
+    loader: F,
 ) -> LoadedAlone<T, E>
 where
     T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
-    F: Fn(Vec<Key>) -> L + Send + Sync + 'static,
+    F: FnOnce(Vec<Key>) -> L + Clone + Send + 'static,
     L: Future<Output = Result<HashMap<Key, T>, E>> + Send + 'static,
 {
     let keys = own.iter().map(|(departure, _)| departure.key.clone());

@@ -19,15 +19,13 @@ use crate::flight::Flights;
 use crate::frame::Frames;
 use crate::governor::{Event, FixedGovernor, Governor};
 use crate::in_process::InProcess;
+use crate::invalidate::Telling;
 use crate::json::Json;
 use crate::l1::L1;
-use crate::invalidate::Telling;
 use crate::outbox::{Invalidation, Limits as OutboxLimits, Moment, Outbox};
 use crate::raw::Raw;
 use crate::request::RequestScope;
-use crate::store::{
-    Guard, NewEntry, Skip, Store, StoreError, StoreStats, Ttl, Written,
-};
+use crate::store::{Guard, NewEntry, Skip, Store, StoreError, StoreStats, Ttl, Written};
 use crate::sweeps::Sweeps;
 use crate::versions::Versions;
 

@@ -143,7 +143,12 @@ impl Departure {
         self.inner.flights.remove(&self.key, &self.flight);
         let shared = match self.entry::<M>(&value, json.clone(), load, &hold) {
             Ok(entry) => self.fill(entry, hold).await,
-            Err(_) => self.unfilled(hold).await,
+            Err(_) => {
+                if hold.has_ended() {
+                    self.inner.counters.add(Count::Refused);
+                }
+                self.unfilled(hold).await
+            }
         };
         let value = Arc::new(value);
         self.land(Landing::Value {
@@ -194,7 +199,9 @@ impl Departure {
         let fresh = Ttl::new(fresh).ok_or(Skip::NoTtl)?;
         let lease = hold.lease().ok_or(Skip::Store(StoreError::NotBegun))?;
         let (bytes, ttl) = if policy.is_framed() || inner.frames.is_sealing() {
-            let stamps = hold.stamps(&policy).ok_or(Skip::Store(StoreError::NotBegun))?;
+            let stamps = hold
+                .stamps(&policy)
+                .ok_or(Skip::Store(StoreError::NotBegun))?;
             let life = Life {
                 fresh,
                 stale_while_revalidate: policy.stale_while_revalidate(),

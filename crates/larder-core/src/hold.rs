@@ -15,7 +15,7 @@ use crate::flight::FillRight;
 use crate::form::Form;
 use crate::lease::{Acquired, Lease, Released};
 use crate::random;
-use crate::read::{Found, Look};
+use crate::read::{Found, Look, Read};
 use crate::store::{StoreError, Stored};
 use crate::version::{Stamp, VersionName};
 
@@ -79,6 +79,11 @@ impl Hold {
         }
     }
 
+    /// Whether there was a lease, and it is known to have ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(&self.held, Held::Lease(_, right) if !right.holds())
+    }
+
     /// What the entry depends on, if all of it was told that a policy, which may have changed since, wants.
     pub(crate) fn stamps(&self, policy: &Policy) -> Option<Vec<Stamp>> {
         let stamps = self.stamps.as_ref()?;
@@ -86,7 +91,9 @@ impl Hold {
             let is_it = |stamp: &Stamp| matches!(&stamp.name, VersionName::Tag(own) if own == tag);
             stamps.iter().any(is_it)
         };
-        let has_service = stamps.iter().any(|stamp| stamp.name == VersionName::Service);
+        let has_service = stamps
+            .iter()
+            .any(|stamp| stamp.name == VersionName::Service);
         let is_whole = has_service && policy.tags().iter().all(is_stamped);
         is_whole.then(|| stamps.clone())
     }
@@ -134,7 +141,10 @@ async fn keep(inner: &Inner, holds: &[&Hold]) -> Infallible {
         sleep(EXTEND_EVERY).await;
         let living = holds.iter().filter(|hold| hold.lease().is_some());
         let living: Vec<&&Hold> = living.collect();
-        let leases: Vec<Lease> = living.iter().filter_map(|hold| hold.lease().cloned()).collect();
+        let leases: Vec<Lease> = living
+            .iter()
+            .filter_map(|hold| hold.lease().cloned())
+            .collect();
         if leases.is_empty() {
             return std::future::pending().await;
         }
@@ -231,7 +241,9 @@ impl Departure {
         if !gate.cache_enabled {
             return None;
         }
-        let look: Look<M::Value> = inner.judge::<M>(&self.key, gate, found?, asked_at).await;
+        let look: Look<M::Value> = inner
+            .judge::<M>(&self.key, gate, Read::again(found?, asked_at))
+            .await;
         look.fresh().filter(|found| self.is_done_by(found))
     }
 }
@@ -252,8 +264,11 @@ pub(crate) async fn clear_many<M: Form>(inner: &Inner, departures: Vec<Departure
     };
     let is_hidden = |departure: &Departure| inner.outbox.hides(&departure.key);
     let (hidden, departures): (Vec<_>, Vec<_>) = departures.into_iter().partition(is_hidden);
-    many.own
-        .extend(hidden.into_iter().map(|departure| (departure, Hold::nothing(true))));
+    many.own.extend(
+        hidden
+            .into_iter()
+            .map(|departure| (departure, Hold::nothing(true))),
+    );
     if departures.is_empty() {
         return many;
     }
@@ -307,7 +322,10 @@ impl Inner {
         }
         let names = self.depends_on(key, policy);
         let service = self.service_of(key);
-        if names.iter().any(|name| self.outbox.hides_version(&service, name)) {
+        if names
+            .iter()
+            .any(|name| self.outbox.hides_version(&service, name))
+        {
             return None;
         }
         match self.versions(&service, &names).await {

@@ -286,7 +286,9 @@ impl Apply for Telling {
     }
 
     fn clear<'a>(&'a self, pattern: &'a Pattern) -> StoreFuture<'a, ()> {
-        StoreFuture::pending(async move { self.0.clear(pattern, ClearMode::Delete).await.map(drop) })
+        StoreFuture::pending(
+            async move { self.0.clear(pattern, ClearMode::Delete).await.map(drop) },
+        )
     }
 
     fn renew<'a>(&'a self, service: &'a Service, names: &'a [VersionName]) -> StoreFuture<'a, ()> {

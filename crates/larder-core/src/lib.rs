@@ -64,12 +64,12 @@ pub use invalidate::{Invalidated, Sweep};
 pub use json::{Json, NotJson};
 pub use larder_model::*;
 pub use lease::{Acquired, Lease, Released};
-pub use proof::Proof;
 pub use outbox::{
     Applied, Apply, Invalidation, Kept, Limits as OutboxLimits, Moment, Outbox, OutboxCounts,
     Volatile,
 };
 pub use private_folder::PrivateFolder;
+pub use proof::Proof;
 pub use request::RequestScope;
 pub use store::{
     ClearMode, Cursor, Deleted, Guard, NewEntry, Page, ScannedEntry, Skip, Store, StoreError,

@@ -8,6 +8,7 @@ use crate::counters::Count;
 use crate::form::Undecoded;
 use crate::governor::Event;
 use crate::raw::Raw;
+use crate::read::Read;
 use crate::store::{Stored, Ttl};
 
 impl Inner {
@@ -66,7 +67,9 @@ impl Inner {
             let gate = self.governor.gate(&key).plain();
             let found = match stored {
                 Some(stored) => {
-                    let look = self.judge::<Undecoded>(&key, gate, stored, asked_at).await;
+                    let look = self
+                        .judge::<Undecoded>(&key, gate, Read::first(stored, asked_at))
+                        .await;
                     look.fresh().map(|found| found.value)
                 }
                 None => None,

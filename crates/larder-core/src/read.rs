@@ -14,7 +14,7 @@ use crate::governor::Gate;
 use crate::l1::Resident;
 use crate::random;
 use crate::raw::Raw;
-use crate::store::{Stored, StoreFuture, Ttl};
+use crate::store::{StoreFuture, Stored, Ttl};
 
 /// How much earlier than its end an entry is loaded anew at the most, as a multiple of how long its load takes: with XFetch
 /// the chance of more is e⁻¹⁶.
@@ -36,6 +36,32 @@ impl<V> Look<V> {
         match self {
             Self::Fresh(found) => Some(found),
             Self::Stale(..) | Self::Nothing => None,
+        }
+    }
+}
+
+/// An entry that was read, to be judged.
+pub(crate) struct Read {
+    stored: Stored,
+    /// When it was asked for, by the coarse clock.
+    asked_at: Duration,
+    /// Whether the lookup that it was read for has not read it before: then it is counted why it can't be served.
+    is_first: bool,
+}
+
+impl Read {
+    pub(crate) fn first(stored: Stored, asked_at: Duration) -> Self {
+        Self {
+            stored,
+            asked_at,
+            is_first: true,
+        }
+    }
+
+    pub(crate) fn again(stored: Stored, asked_at: Duration) -> Self {
+        Self {
+            is_first: false,
+            ..Self::first(stored, asked_at)
         }
     }
 }
@@ -108,7 +134,10 @@ impl Inner {
             pending => pending.await,
         };
         match answer {
-            Ok(Some(stored)) => self.judge::<M>(key, gate, stored, asked_at).await,
+            Ok(Some(stored)) => {
+                self.judge::<M>(key, gate, Read::first(stored, asked_at))
+                    .await
+            }
             Ok(None) => Look::Nothing,
             Err(error) => {
                 self.note_error(&error);
@@ -117,16 +146,15 @@ impl Inner {
         }
     }
 
-    /// What an entry may be served for, that was asked for at an instant of the coarse clock.
+    /// What an entry may be served for.
     #[inline]
     pub(crate) async fn judge<M: Readable>(
         &self,
         key: &Key,
         gate: Gate,
-        stored: Stored,
-        asked_at: Duration,
+        read: Read,
     ) -> Look<M::Value> {
-        let (look, cut) = self.judge_uncut::<M>(key, gate, stored, asked_at).await;
+        let (look, cut) = self.judge_uncut::<M>(key, gate, read).await;
         if let Some(ttl) = cut {
             self.cut(key, ttl).await;
         }
@@ -139,15 +167,14 @@ impl Inner {
         &self,
         key: &Key,
         gate: Gate,
-        stored: Stored,
-        asked_at: Duration,
+        read: Read,
     ) -> (Look<M::Value>, Option<Ttl>) {
-        if frame::is_framed(&stored.bytes) || self.frames.is_sealing() {
+        if frame::is_framed(&read.stored.bytes) || self.frames.is_sealing() {
             // Boxed: the plain form is what most have, and its future stays small.
-            let look = Box::pin(self.judge_framed::<M>(key, gate, stored, asked_at)).await;
+            let look = Box::pin(self.judge_framed::<M>(key, gate, read)).await;
             return (look, None);
         }
-        self.judge_plain::<M>(key, gate, stored, asked_at)
+        self.judge_plain::<M>(key, gate, read)
             .unwrap_or((Look::Nothing, None))
     }
 
@@ -156,9 +183,13 @@ impl Inner {
         &self,
         key: &Key,
         gate: Gate,
-        stored: Stored,
-        asked_at: Duration,
+        read: Read,
     ) -> Option<(Look<M::Value>, Option<Ttl>)> {
+        let Read {
+            stored,
+            asked_at,
+            is_first,
+        } = read;
         if self.sweeps.hides(key) {
             self.counters.add(Count::Hidden);
             return None;
@@ -170,7 +201,9 @@ impl Inner {
             is_foreign: stored.foreign,
         };
         let Some(value) = M::read(self, raw) else {
-            self.counters.add(Count::Undecodable);
+            if is_first {
+                self.counters.add(Count::Undecodable);
+            }
             return None;
         };
         let ttl = M::ttl(&value, gate)?;
@@ -183,7 +216,13 @@ impl Inner {
                 is_foreign: stored.foreign,
             };
             let proofs = (proof, Box::default());
-            let kept = Resident::new(raw, Box::new(value.clone()), (asked_at, left), load_cost, proofs);
+            let kept = Resident::new(
+                raw,
+                Box::new(value.clone()),
+                (asked_at, left),
+                load_cost,
+                proofs,
+            );
             l1.keep(key, kept);
         }
         let found = Found {
@@ -195,17 +234,14 @@ impl Inner {
         Some((Look::Fresh(found), cut))
     }
 
-    async fn judge_framed<M: Readable>(
-        &self,
-        key: &Key,
-        gate: Gate,
-        stored: Stored,
-        asked_at: Duration,
-    ) -> Look<M::Value> {
-        match self.try_framed::<M>(key, gate, stored, asked_at).await {
+    async fn judge_framed<M: Readable>(&self, key: &Key, gate: Gate, read: Read) -> Look<M::Value> {
+        let is_first = read.is_first;
+        match self.try_framed::<M>(key, gate, read).await {
             Ok(look) => look,
             Err(count) => {
-                self.counters.add(count);
+                if is_first {
+                    self.counters.add(count);
+                }
                 Look::Nothing
             }
         }
@@ -216,9 +252,11 @@ impl Inner {
         &self,
         key: &Key,
         gate: Gate,
-        stored: Stored,
-        asked_at: Duration,
+        read: Read,
     ) -> Result<Look<M::Value>, Count> {
+        let Read {
+            stored, asked_at, ..
+        } = read;
         let max_value_bytes = self.governor.policy(key).max_value_bytes();
         let frame = self.frames.decode(key, &stored.bytes, max_value_bytes);
         let mut frame = frame.map_err(|error| {
@@ -253,15 +291,20 @@ impl Inner {
         let found = Found {
             json: frame.payload,
             left: Some(left),
-            is_due_early: freshness == Freshness::Fresh && is_due_early(frame.load_cost, Some(left)),
+            is_due_early: freshness == Freshness::Fresh
+                && is_due_early(frame.load_cost, Some(left)),
             value,
         };
         match freshness {
             Freshness::Fresh => {
-                if let (Some(proof), Some(versions), Some(l1)) = (stored.proof, proven.0, &self.l1) {
+                if let (Some(proof), Some(versions), Some(l1)) = (stored.proof, proven.0, &self.l1)
+                {
                     let value = Box::new(found.value.clone());
                     let at = (asked_at, left);
-                    l1.keep(key, Resident::new(raw, value, at, frame.load_cost, (proof, versions)));
+                    l1.keep(
+                        key,
+                        Resident::new(raw, value, at, frame.load_cost, (proof, versions)),
+                    );
                 }
                 Ok(Look::Fresh(found))
             }
@@ -287,8 +330,10 @@ pub(crate) fn outlives(left: Option<Duration>, longest: Ttl, ttl: Ttl) -> bool {
 /// Whether a fresh value with so much of its time left is to be loaded anew by this reader: see `Frame::is_due_early`.
 #[inline]
 fn is_due_early(load_cost: Duration, left: Option<Duration>) -> bool {
-    left.is_some_and(|left| left < load_cost * EARLY && {
-        let ahead = load_cost.mul_f64(-random::chance().ln());
-        ahead >= left
+    left.is_some_and(|left| {
+        left < load_cost * EARLY && {
+            let ahead = load_cost.mul_f64(-random::chance().ln());
+            ahead >= left
+        }
     })
 }

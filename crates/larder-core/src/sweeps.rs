@@ -31,14 +31,20 @@ impl Sweeps {
 
     pub(crate) fn begin(&self, pattern: &Pattern) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut patterns = self.patterns.write().unwrap_or_else(PoisonError::into_inner);
+        let mut patterns = self
+            .patterns
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         patterns.push((number, pattern.clone()));
         self.count.store(patterns.len(), Ordering::Release);
         number
     }
 
     pub(crate) fn end(&self, number: u64) {
-        let mut patterns = self.patterns.write().unwrap_or_else(PoisonError::into_inner);
+        let mut patterns = self
+            .patterns
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         patterns.retain(|(other, _)| *other != number);
         self.count.store(patterns.len(), Ordering::Release);
     }

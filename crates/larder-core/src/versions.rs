@@ -52,11 +52,8 @@ impl Inner {
         let mut missing = Vec::new();
         for name in names {
             let known = self.versions.0.get(&(service.clone(), name.clone()));
-            let known = known.filter(|known| {
-                known
-                    .proof
-                    .is_some_and(|proof| self.store.holds(&proof))
-            });
+            let known =
+                known.filter(|known| known.proof.is_some_and(|proof| self.store.holds(&proof)));
             if known.is_none() {
                 missing.push(name.clone());
             }
@@ -72,7 +69,9 @@ impl Inner {
                 return Err(StoreError::Refused("not all versions were told".to_owned()));
             };
             if known.is_none() && told.proof.is_some() {
-                self.versions.0.insert((service.clone(), name.clone()), told);
+                self.versions
+                    .0
+                    .insert((service.clone(), name.clone()), told);
             }
             all.push(told);
         }

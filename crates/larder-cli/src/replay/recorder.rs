@@ -63,6 +63,10 @@ impl Governor for Recorder {
         self.policy.policy(key)
     }
 
+    fn template(&self, _key: &Key) -> Option<Box<str>> {
+        None
+    }
+
     fn record(&self, _key: &Key, event: Event) {
         let endpoint = self.endpoint.load(Ordering::Relaxed);
         let now_ms = self.clock.now_ms();

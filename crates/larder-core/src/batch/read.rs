@@ -11,7 +11,7 @@ use crate::clock::{Clock, CoarseClock};
 use crate::counters::Count;
 use crate::form::{Optional, Readable};
 use crate::governor::Gate;
-use crate::read::{Look, Near};
+use crate::read::{Look, Near, Read};
 use crate::store::{Stored, Ttl};
 
 /// A key that is asked for.
@@ -50,7 +50,8 @@ where
     let mut cuts = Vec::new();
     for ((one, stored), look) in asked.iter().zip(stored).zip(&mut looks) {
         if let Some(stored) = stored {
-            let judged = inner.judge_uncut::<Optional<T>>(&one.key, one.gate, stored, asked_at);
+            let judged =
+                inner.judge_uncut::<Optional<T>>(&one.key, one.gate, Read::first(stored, asked_at));
             let (judged, cut) = judged.await;
             *look = Sight::Far(judged);
             cuts.push((&one.key, cut));

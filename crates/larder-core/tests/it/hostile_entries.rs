@@ -44,7 +44,23 @@ impl Store for Foreign {
         self.0.clear(pattern, mode)
     }
     fn acquire(&self, keys: &[Key], time: Duration) -> StoreFuture<'_, Vec<Acquired>> {
-        self.0.acquire(keys, time)
+        let acquired = self.0.acquire(keys, time);
+        StoreFuture::pending(async move {
+            let foreign = |stored: Option<Stored>| {
+                stored.map(|stored| Stored {
+                    foreign: true,
+                    ..stored
+                })
+            };
+            let acquired = acquired.await?.into_iter().map(|acquired| match acquired {
+                Acquired::Granted { lease, found } => Acquired::Granted {
+                    lease,
+                    found: foreign(found),
+                },
+                other => other,
+            });
+            Ok(acquired.collect())
+        })
     }
     fn extend(&self, leases: &[Lease], time: Duration) -> StoreFuture<'_, Vec<bool>> {
         self.0.extend(leases, time)

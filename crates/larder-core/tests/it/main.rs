@@ -25,7 +25,7 @@ use std::time::Duration;
 use larder_core::{Cache, Event, Gate, Governor, InProcess, Key, Policy, PolicyPatch, Service};
 
 /// The loader's error in these tests.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Failed(&'static str);
 
 impl std::fmt::Display for Failed {
@@ -80,6 +80,10 @@ impl Governor for Steered {
     fn policy(&self, key: &Key) -> Arc<Policy> {
         let own = self.policies.lock().unwrap().get(key).cloned();
         Arc::new(own.unwrap_or_else(|| self.policy.lock().unwrap().clone()))
+    }
+
+    fn template(&self, _key: &Key) -> Option<Box<str>> {
+        None
     }
 
     fn record(&self, key: &Key, event: Event) {

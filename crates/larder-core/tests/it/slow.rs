@@ -48,7 +48,7 @@ impl Turnstile {
     }
 }
 
-/// The in-process store, behind turnstiles: reads after they have read, deletes before they delete.
+/// The in-process store, behind turnstiles: reads (those of an acquire, too) after they have read, deletes before they delete.
 pub(crate) struct Slow {
     store: InProcess,
     pub(crate) reads: Turnstile,
@@ -109,7 +109,12 @@ impl Store for Slow {
         })
     }
     fn acquire(&self, keys: &[Key], time: Duration) -> StoreFuture<'_, Vec<Acquired>> {
-        self.store.acquire(keys, time)
+        let acquired = self.store.acquire(keys, time);
+        StoreFuture::pending(async move {
+            let acquired = acquired.await;
+            self.reads.pass().await;
+            acquired
+        })
     }
     fn extend(&self, leases: &[Lease], time: Duration) -> StoreFuture<'_, Vec<bool>> {
         self.store.extend(leases, time)

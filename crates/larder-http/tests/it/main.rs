@@ -72,6 +72,10 @@ impl Governor for Recorder {
         self.fixed.policy(key)
     }
 
+    fn template(&self, _key: &Key) -> Option<Box<str>> {
+        None
+    }
+
     fn record(&self, key: &Key, event: Event) {
         let key = key.as_str().to_owned();
         self.events.lock().unwrap().push((key, event));

@@ -200,7 +200,7 @@ async fn delete(scene: Arc<Scene>) {
         tokio::time::sleep(DELETE_EVERY).await;
         // No short cycle: a prime, and more than there are keys.
         index = (index + 7_919) % scene.keys.len();
-        let deleted = async { scene.cache.delete(&scene.keys[index]).await.is_ok() };
+        let deleted = async { scene.cache.delete(&scene.keys[index]).await.is_done() };
         scene.invalidate(&[index], deleted).await;
     }
 }
@@ -216,7 +216,7 @@ async fn clear(scene: Arc<Scene>, groups: Vec<String>) {
         let keys = keys.filter(|(_, key)| key.as_str().starts_with(&begin));
         let indices: Vec<usize> = keys.map(|(index, _)| index).collect();
         let pattern = Pattern::parse(&format!("{begin}*")).unwrap();
-        let cleared = async { scene.cache.clear(&pattern).await.is_ok() };
+        let cleared = async { scene.cache.clear(&pattern).await.is_done() };
         let is_cleared = scene.invalidate(&indices, cleared).await;
         scene
             .cleared
