@@ -72,11 +72,14 @@ struct Missing {
     alone: Vec<(Key, Outcome)>,
 }
 
+/// What a loader of many makes for one.
+type MadeOne<T, E> = Pin<Box<dyn Future<Output = Result<Option<T>, E>> + Send>>;
+
 /// A loader of many, asked for one.
 fn of_one<T, E, F, L>(
     loader: &F,
     key: &Key,
-) -> impl FnOnce() -> Pin<Box<dyn Future<Output = Result<Option<T>, E>> + Send>> + Send + use<T, E, F, L>
+) -> impl FnOnce() -> MadeOne<T, E> + Send + use<T, E, F, L>
 where
     T: Send + 'static,
     E: Send + 'static,

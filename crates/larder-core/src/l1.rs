@@ -110,9 +110,4 @@ impl L1 {
     pub(crate) fn forget(&self, key: &Key) {
         self.entries.remove(key);
     }
-
-    /// How many values there are, and how many bytes they are counted as.
-    pub(crate) fn size(&self) -> (u64, u64) {
-        (self.entries.len() as u64, self.entries.weight())
-    }
 }

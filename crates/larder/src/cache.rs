@@ -5,7 +5,10 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use larder_client::{Client, ClientSettings};
-use larder_core::{FixedGovernor, Governor, Key, KeyError, KeySecret, Policy, Service, Store};
+use larder_core::{
+    FixedGovernor, Frames, Governor, Key, KeyError, KeySecret, Outbox, OutboxLimits, Policy,
+    Service, Store,
+};
 use larder_embedded::{EmbeddedStore, OpenError};
 use larder_redis::{RedisStore, RedisUrl};
 
@@ -159,9 +162,13 @@ impl Builder {
         };
         let service = self.service.as_str();
         tracing::info!(service, store = store.name(), "cache connected");
+        let outbox = open_outbox(&self.settings, &*store, &self.service);
         let core = larder_core::Cache::builder(self.service)
             .store(store)
             .governor(governor)
+            .frames(Frames::new(self.settings.seal_keys.clone()))
+            .l1_bytes(self.settings.l1_bytes)
+            .outbox(Arc::new(outbox))
             .build();
         Ok(Cache {
             core,
@@ -187,6 +194,21 @@ impl Builder {
                 .error("CONTROL_PLANE_URL", error.to_string())
                 .into()),
         }
+    }
+}
+
+/// What the store can't be told is kept where the settings say.
+fn open_outbox(settings: &Settings, store: &dyn Store, service: &Service) -> Outbox {
+    let limits = OutboxLimits::default();
+    // One store has one name, wherever a process stands that uses it.
+    let identity = match settings.redis_url {
+        Some(_) => store.name(),
+        None => std::fs::canonicalize(settings.dir.join("store"))
+            .map_or_else(|_| store.name(), |folder| folder.display().to_string()),
+    };
+    match settings.journal_folder() {
+        Some(folder) => Outbox::open(&folder, &identity, service.clone(), limits),
+        None => Outbox::new(service.clone(), limits),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::secret_file;
 const MIN_MAX_BYTES: u64 = 1 << 20;
 
 /// What is read from the environment.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "LARDER_ENV_FILE",
     "REDIS_URL",
     "REDIS_TLS_CA",
@@ -23,6 +23,7 @@ const NAMES: [&str; 17] = [
     "CONTROL_PLANE_URL",
     "LARDER_DIR",
     "LARDER_MAX_BYTES",
+    "LARDER_L1_BYTES",
     "LARDER_JOURNAL",
     "LARDER_KEY_SECRET",
     "LARDER_SEAL_KEYS",
@@ -127,6 +128,8 @@ pub struct Settings {
     pub dir: PathBuf,
     /// `LARDER_MAX_BYTES`: how much the embedded store may take on the disk, in bytes; 256 MiB.
     pub max_bytes: u64,
+    /// `LARDER_L1_BYTES`: how much of the store is kept in each process too, in bytes of memory; 32 MiB; 0: nothing.
+    pub l1_bytes: u64,
     /// `LARDER_JOURNAL`: where what the store could not confirm is kept; `journal` in `dir`.
     pub journal: JournalSetting,
     /// `LARDER_KEY_SECRET`: hides identities in keys; unset: routes that need it say so at start.
@@ -201,6 +204,9 @@ impl Settings {
             max_bytes: source
                 .parsed("LARDER_MAX_BYTES", read_bytes)?
                 .unwrap_or(256 << 20),
+            l1_bytes: source
+                .parsed("LARDER_L1_BYTES", read_l1_bytes)?
+                .unwrap_or(larder_core::L1_BYTES),
             journal: source
                 .parsed("LARDER_JOURNAL", read_journal)?
                 .unwrap_or_default(),
@@ -254,6 +260,7 @@ impl Settings {
             ("CONTROL_PLANE_URL", unset(self.control_plane_url.clone())),
             ("LARDER_DIR", self.dir.display().to_string()),
             ("LARDER_MAX_BYTES", self.max_bytes.to_string()),
+            ("LARDER_L1_BYTES", self.l1_bytes.to_string()),
             ("LARDER_JOURNAL", journal),
             ("LARDER_KEY_SECRET", unset(key_secret)),
             ("LARDER_SEAL_KEYS", unset(seal_keys)),
@@ -432,6 +439,13 @@ fn read_key_secret(text: String) -> Result<Secret, String> {
         );
     }
     Ok(Secret::new(text))
+}
+
+fn read_l1_bytes(text: String) -> Result<u64, String> {
+    match text.trim() {
+        "0" => Ok(0),
+        _ => read_bytes(text).map_err(|why| format!("{why}; or 0 for none")),
+    }
 }
 
 fn read_bytes(text: String) -> Result<u64, String> {
