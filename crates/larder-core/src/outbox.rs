@@ -1,13 +1,5 @@
 //! What an invalidation or a `set` could not confirm: kept in memory and in a journal on the disk, hidden from this process
 //! at once, and applied to the store before the store is used for it again.
-//!
-//! - [`Outbox::add`] keeps it. When it answers [`Kept::Pending`] it survives the process, however that ends.
-//! - [`Outbox::hides`] says of a key whether it is named by what is pending: then the store is neither read nor filled.
-//! - [`Outbox::run`] applies it, again and again until the store has confirmed it.
-//! - A journal belongs to one process, which holds its lock, and to one store. That of a dead process is adopted by the
-//!   next one of the same store: one that starts, or one that lives.
-//!
-//! Each part is applied at least once, and usually once: it only removes, so more often costs misses and nothing else.
 
 mod adopt;
 mod apply;
@@ -88,7 +80,31 @@ pub struct OutboxCounts {
     pub collapsed: u64,
 }
 
-/// What is pending. See the module's page.
+/// What an invalidation or a `set` could not confirm, until the store has confirmed it.
+///
+/// - [`Outbox::add`] keeps it. When it answers [`Kept::Pending`] it survives the process, however that ends.
+/// - [`Outbox::hides`] says of a key whether it is named by what is pending: then the store is neither read nor filled.
+/// - [`Outbox::run`] applies it, again and again until the store has confirmed it.
+/// - A journal belongs to one process, which holds its lock, and to one store. That of a dead process is adopted by the
+///   next one of the same store: one that starts, or one that lives.
+///
+/// Each part is applied at least once, and usually once: it only removes, so more often costs misses and nothing else.
+///
+/// ```
+/// use larder_core::{Invalidation, Kept, Key, Outbox, OutboxLimits, Service};
+///
+/// # let parent = std::env::temp_dir().join(format!("larder-doc-{}", std::process::id()));
+/// # let folder = parent.join("journal");
+/// let service = Service::new("svc").unwrap();
+/// let open = || Outbox::open(&folder, "127.0.0.1:6379/0", service.clone(), OutboxLimits::default());
+/// let outbox = open();
+/// let key = Key::new("svc", "/products").unwrap();
+/// let kept = outbox.add(Invalidation::Keys(vec![key.clone()]));
+/// assert!(kept == Kept::Pending && outbox.hides(&key));
+/// drop(outbox);
+/// assert!(open().hides(&key));
+/// # std::fs::remove_dir_all(&parent).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct Outbox {
     /// How much is pending: what a lookup reads first, and nearly always alone.

@@ -1,5 +1,7 @@
 //! Whose journal is adopted, and what becomes of it.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use larder_core::{Kept, Outbox, OutboxLimits, Service, Volatile};
 
 use super::{Place, hides, keys, open_as, pattern};
@@ -19,7 +21,7 @@ fn an_outbox_adopts_what_another_left_when_it_was_dropped_and_not_before() {
 }
 
 #[test]
-fn the_name_of_a_journal_tells_nothing_of_the_store() {
+fn a_journal_is_this_users_alone_and_tells_nothing_of_the_store() {
     let place = Place::new();
     let outbox = open_as(&place.folder, "canary.example:6379/3");
     assert_eq!(outbox.add(keys(&["/a"])), Kept::Pending);
@@ -28,6 +30,20 @@ fn the_name_of_a_journal_tells_nothing_of_the_store() {
     let (hash, rest) = name.split_once('-').unwrap();
     assert_eq!(hash.len(), 32);
     assert!(rest.starts_with(&std::process::id().to_string()), "{name}");
+    let text = std::fs::read_to_string(place.journal()).unwrap();
+    assert!(
+        text.contains("cache:svc:/a") && !text.contains("canary"),
+        "{text}"
+    );
+    for (path, mode) in [(place.journal(), 0o600), (place.folder.clone(), 0o700)] {
+        let status = std::fs::metadata(&path).unwrap();
+        assert_eq!(
+            status.permissions().mode() & 0o777,
+            mode,
+            "{}",
+            path.display()
+        );
+    }
 }
 
 #[test]
