@@ -24,6 +24,7 @@ use crate::cluster::redirect::Refusal;
 use crate::cluster::slots::slot;
 use crate::cluster::survey::Surveyor;
 use crate::command::{Command, Expect};
+use crate::connection::Link;
 use crate::node::{Node, Options};
 use crate::resp::Value;
 use crate::servers::{Answer, Outcome};
@@ -113,6 +114,34 @@ impl Cluster {
 
     pub(crate) fn surveyor(&self) -> &Surveyor {
         &self.surveyor
+    }
+
+    /// Sends two reads of one key.
+    pub(crate) async fn ask_both(
+        &self,
+        commands: &[Command<'_>; 2],
+    ) -> Result<(Link, [Value; 2]), StoreError> {
+        let deadline = Instant::now() + self.deadline;
+        let map = self.surveyor.first_map(deadline).await?;
+        let node = owner(&map, &commands[0]).inspect_err(|_| {
+            self.surveyor.request();
+        })?;
+        let (link, values) = node.ask_both(commands).await.inspect_err(|error| {
+            if *error != StoreError::Busy {
+                self.surveyor.request();
+            }
+        })?;
+        let is_error = |value: &Value| matches!(value, Value::Error(_));
+        if !values.iter().any(is_error) {
+            return Ok((link, values));
+        }
+        // It may be told to go elsewhere: then both are.
+        let mut answers = self.ask(commands).await.into_iter();
+        let (Some(first), Some(second)) = (answers.next(), answers.next()) else {
+            return Err(StoreError::NotBegun);
+        };
+        let value = |outcome: Outcome| outcome.map(|value| value.unwrap_or(Value::Null));
+        Ok((second.link, [value(first.outcome)?, value(second.outcome)?]))
     }
 
     /// Sends commands by their keys: at once to all their nodes.

@@ -44,6 +44,8 @@ const KEPT_BYTES: usize = 1 << 20;
 
 /// What a caller waits for: a reply, or nothing if the connection ended.
 pub(crate) type Reply = oneshot::Receiver<Value>;
+/// The replies to two commands, which come together.
+pub(crate) type Replies = oneshot::Receiver<[Value; 2]>;
 
 /// Which connection a reply came over, and to which life of its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -120,9 +122,25 @@ impl Waiting {
         let (caller, reply) = oneshot::channel();
         self.slots.push_back(Slot {
             expect: command.expect,
-            caller: Some(caller),
+            caller: Caller::One(caller),
         });
         Some(reply)
+    }
+
+    /// Adds two commands whose replies one waits for; both may go.
+    fn push_both(&mut self, [first, second]: &[Command<'_>; 2]) -> Replies {
+        let (caller, replies) = oneshot::channel();
+        command::write(&mut self.commands, first.arguments);
+        self.slots.push_back(Slot {
+            expect: first.expect,
+            caller: Caller::OfNext,
+        });
+        command::write(&mut self.commands, second.arguments);
+        self.slots.push_back(Slot {
+            expect: second.expect,
+            caller: Caller::Both(caller),
+        });
+        replies
     }
 
     /// Whether callers come one by one.
@@ -137,7 +155,7 @@ impl Waiting {
         command::write_nonce(batch, self.nonce);
         self.slots.push_back(Slot {
             expect: Expect::Nonce(self.nonce),
-            caller: None,
+            caller: Caller::Nobody,
         });
         self.is_sending = true;
         self.last_calls = std::mem::take(&mut self.calls);
@@ -146,8 +164,17 @@ impl Waiting {
 
 struct Slot {
     expect: Expect,
-    /// None for a nonce.
-    caller: Option<oneshot::Sender<Value>>,
+    caller: Caller,
+}
+
+/// Who waits for a reply.
+enum Caller {
+    /// Nobody: a nonce is looked at and dropped.
+    Nobody,
+    One(oneshot::Sender<Value>),
+    /// The one who waits for the next reply, too.
+    OfNext,
+    Both(oneshot::Sender<[Value; 2]>),
 }
 
 impl Connection {
@@ -204,6 +231,16 @@ impl Connection {
         let reply = waiting.push(command, self.link);
         self.dispatch(waiting, is_idle);
         Ok(reply)
+    }
+
+    /// [`Connection::send`] for two commands without conditions: with one thing to wait for, it costs what one command does.
+    pub(crate) fn send_both(&self, commands: &[Command<'_>; 2]) -> Result<Replies, StoreError> {
+        let mut waiting = self.lock();
+        waiting.check(2, self.max_in_flight)?;
+        let is_idle = waiting.slots.is_empty();
+        let replies = waiting.push_both(commands);
+        self.dispatch(waiting, is_idle);
+        Ok(replies)
     }
 
     /// Sends what waits, or has it sent.
@@ -330,6 +367,7 @@ async fn run(
         reader,
         buffer: BytesMut::with_capacity(READ_BYTES),
         held: Vec::new(),
+        first: Value::Null,
         ready: VecDeque::new(),
     };
     let mut batch = BytesMut::new();
@@ -399,12 +437,27 @@ struct Incoming {
     buffer: BytesMut,
     /// Replies whose batch's nonce has not come back yet.
     held: Vec<Answered>,
+    /// The first of two replies that go to one caller.
+    first: Value,
     /// Replies that can be handed out.
     ready: VecDeque<Answered>,
 }
 
 /// A reply, and who waits for it.
-type Answered = (oneshot::Sender<Value>, Value);
+enum Answered {
+    One(oneshot::Sender<Value>, Value),
+    Both(oneshot::Sender<[Value; 2]>, [Value; 2]),
+}
+
+impl Answered {
+    fn hand_out(self) {
+        // Who went away needs none.
+        match self {
+            Self::One(caller, value) => drop(caller.send(value)),
+            Self::Both(caller, values) => drop(caller.send(values)),
+        }
+    }
+}
 
 impl Incoming {
     /// Where values that were read still share the buffer, room can't be had but by taking a new one.
@@ -417,9 +470,7 @@ impl Incoming {
     /// Hands out some replies, and says how many.
     fn hand_out(&mut self, most: usize) -> usize {
         let count = self.ready.len().min(most);
-        for (caller, value) in self.ready.drain(..count) {
-            let _ = caller.send(value);
-        }
+        self.ready.drain(..count).for_each(Answered::hand_out);
         count
     }
 
@@ -449,8 +500,16 @@ impl Incoming {
                 }
                 expect if fits(expect, &value) => {
                     // A caller that went away: its reply is dropped here, in its place.
-                    if let Some(caller) = slot.caller.filter(|caller| !caller.is_closed()) {
-                        self.held.push((caller, value));
+                    match slot.caller {
+                        Caller::One(caller) if !caller.is_closed() => {
+                            self.held.push(Answered::One(caller, value));
+                        }
+                        Caller::OfNext => self.first = value,
+                        Caller::Both(caller) if !caller.is_closed() => {
+                            let first = std::mem::replace(&mut self.first, Value::Null);
+                            self.held.push(Answered::Both(caller, [first, value]));
+                        }
+                        Caller::Nobody | Caller::One(_) | Caller::Both(_) => {}
                     }
                 }
                 _ => {

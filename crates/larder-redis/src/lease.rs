@@ -306,7 +306,8 @@ impl RedisStore {
     pub(crate) fn drop_lease(&self, lease: &Lease) {
         let (key, token) = (lease_key(lease.key.as_str()), token_text(lease.token));
         let words: [&[u8]; 5] = [b"1", key.as_bytes(), token.as_bytes(), b"", UNCACHED_MILLIS];
-        let words = self.release.by_name(&words);
+        // The server may have forgotten the script.
+        let words = self.release.by_text(&words);
         self.servers.tell(key.as_bytes(), |node| {
             node.tell(Command::script(&words, Expect::Integer));
         });

@@ -210,6 +210,24 @@ impl Node {
         }
     }
 
+    /// [`Node::ask_over`] for two commands without conditions.
+    pub(crate) async fn ask_both(
+        &self,
+        commands: &[Command<'_>; 2],
+    ) -> Result<(Link, [Value; 2]), StoreError> {
+        let deadline = tokio::time::Instant::now() + self.shared.options.deadline;
+        let connection = self.connection(deadline).await?;
+        let replies = connection.send_both(commands)?;
+        match tokio::time::timeout_at(deadline, replies).await {
+            Ok(Ok(values)) => Ok((connection.link(), values)),
+            Ok(Err(_ended)) => Err(StoreError::Broken(self.shared.lock().why.clone())),
+            Err(_late) => {
+                self.shared.timed_out(&connection);
+                Err(StoreError::TimedOut)
+            }
+        }
+    }
+
     /// [`Node::ask`] for one command.
     pub(crate) async fn ask_one(&self, command: Command<'_>) -> Result<Option<Value>, StoreError> {
         let deadline = tokio::time::Instant::now() + self.shared.options.deadline;

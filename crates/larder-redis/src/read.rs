@@ -23,11 +23,18 @@ enum Left {
 }
 
 impl Left {
-    /// By the answer to a `PTTL` that was sent at this instant.
-    fn read(pttl: &Outcome, sent: Instant) -> Self {
+    fn of(pttl: &Outcome, sent: Instant) -> Self {
         match pttl {
-            Ok(Some(Value::Integer(-1))) => Self::Endless,
-            Ok(Some(Value::Integer(millis))) => match u64::try_from(*millis) {
+            Ok(Some(value)) => Self::read(value, sent),
+            _ => Self::Unknown,
+        }
+    }
+
+    /// By the answer to a `PTTL` that was sent at this instant.
+    fn read(pttl: &Value, sent: Instant) -> Self {
+        match pttl {
+            Value::Integer(-1) => Self::Endless,
+            Value::Integer(millis) => match u64::try_from(*millis) {
                 // It was told at some time since.
                 Ok(millis) => {
                     Self::For(Duration::from_millis(millis).saturating_sub(sent.elapsed()))
@@ -44,19 +51,18 @@ pub(crate) type Asked = (Option<Taken>, Instant);
 
 impl RedisStore {
     pub(crate) async fn read(&self, key: &Key, longest: Ttl) -> Result<Option<Stored>, StoreError> {
-        let text = key.as_str().as_bytes();
-        let (taken, sent) = (self.servers.take(text), Instant::now());
+        let words = key.as_str().as_bytes();
+        let (taken, sent) = (self.servers.take(words), Instant::now());
         // In this order: what is written in between then seems older, never younger.
-        let (pttl, get): ([&[u8]; 2], [&[u8]; 2]) = ([b"PTTL", text], [b"GET", text]);
+        let (pttl, get): ([&[u8]; 2], [&[u8]; 2]) = ([b"PTTL", words], [b"GET", words]);
         let commands = [
             Command::new(&pttl, Expect::Integer),
             Command::new(&get, Expect::Text),
         ];
-        let answers = self.servers.ask_over(&commands).await;
-        match <[Answer; 2]>::try_from(answers) {
-            Ok([pttl, get]) => self.settle_read(key, longest, (taken, sent), (pttl, get)),
-            Err(_) => Err(StoreError::NotBegun),
-        }
+        let (link, [pttl, get]) = self.servers.ask_both(&commands).await?;
+        let left = Left::read(&pttl, sent);
+        let entry = |bytes| self.found(key, longest, (bytes, left), (link, taken));
+        Ok(text(Some(get))?.map(entry))
     }
 
     /// What a `PTTL` and a `GET` found.
@@ -67,7 +73,7 @@ impl RedisStore {
         (taken, sent): Asked,
         (pttl, get): (Answer, Answer),
     ) -> Result<Option<Stored>, StoreError> {
-        let left = Left::read(&pttl.outcome, sent);
+        let left = Left::of(&pttl.outcome, sent);
         let value = get.outcome?;
         Ok(match text(value)? {
             Some(bytes) => Some(self.found(key, longest, (bytes, left), (get.link, taken))),
@@ -187,7 +193,7 @@ impl RedisStore {
             is_any_read |= !found.is_empty();
             let mut found = found.into_iter();
             for (key, pttl) in std::iter::zip(keys, pttls.by_ref()) {
-                let left = Left::read(&pttl.outcome, sent);
+                let left = Left::of(&pttl.outcome, sent);
                 let told = (link, taken.next().flatten());
                 let found = found.next().flatten();
                 all.push(found.map(|bytes| self.found(key, longest, (bytes, left), told)));

@@ -72,13 +72,13 @@ impl Script {
         }
     }
 
-    /// The arguments of a call by a script's name.
-    pub(crate) fn by_name<'a>(&'a self, words: &[&'a [u8]]) -> Vec<&'a [u8]> {
+    fn by_name<'a>(&'a self, words: &[&'a [u8]]) -> Vec<&'a [u8]> {
         let name: [&[u8]; 2] = [b"EVALSHA", self.name.as_bytes()];
         [&name, words].concat()
     }
 
-    fn by_text<'a>(&self, words: &[&'a [u8]]) -> Vec<&'a [u8]> {
+    /// The arguments of a call by the script's text, which every server knows.
+    pub(crate) fn by_text<'a>(&self, words: &[&'a [u8]]) -> Vec<&'a [u8]> {
         let text: [&[u8]; 2] = [b"EVAL", self.text.as_bytes()];
         [&text, words].concat()
     }

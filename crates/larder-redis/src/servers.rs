@@ -120,6 +120,25 @@ impl Servers {
         answers
     }
 
+    /// Sends two reads of one key, without conditions.
+    pub(crate) async fn ask_both(
+        &self,
+        commands: &[Command<'_>; 2],
+    ) -> Result<(Link, [Value; 2]), StoreError> {
+        match self {
+            Self::One(node) => node.ask_both(commands).await,
+            Self::Watched(watched) => {
+                let master = watched.master().await?;
+                let answered = master.ask_both(commands).await;
+                if let Err(error) = &answered {
+                    watched.heed(&Err(error.clone()));
+                }
+                answered
+            }
+            Self::Cluster(cluster) => cluster.ask_both(commands).await,
+        }
+    }
+
     /// Sends a command for whose reply nobody waits; drops it if its server is not there.
     pub(crate) fn tell(&self, key: &[u8], command: impl FnOnce(&Node)) {
         if let Some(node) = self.owner(key) {

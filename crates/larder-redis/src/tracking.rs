@@ -162,12 +162,18 @@ async fn words(replies: Vec<Option<Reply>>, has_probe: bool) -> Option<Vec<Word>
     let probed = has_probe.then(|| values.pop()).flatten();
     let mut values = values.into_iter();
     let role = values.next().map(|role| read_role(&role));
-    let others = values.map(|value| match value {
-        Value::Error(error) => Word::Unknown(error),
-        Value::Array(info) => read_info(&info),
-        _ => Word::Good,
-    });
-    let others: Vec<Word> = others.collect();
+    let mut others = Vec::new();
+    for value in values {
+        others.push(match value {
+            Value::Error(error) => Word::Unknown(error),
+            Value::Array(info) => read_info(&info),
+            _ => Word::Good,
+        });
+        // Where it may not be told to track, it says that it does not.
+        if matches!(others.last(), Some(Word::Unknown(_))) {
+            break;
+        }
+    }
     let probed = probed.map(|probed| match probed {
         Value::Error(error) => Word::Unknown(error),
         _ => Word::Good,

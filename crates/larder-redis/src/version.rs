@@ -12,6 +12,9 @@ use crate::write::worst;
 
 /// A version outlives every entry that depends on it; if not, those are dead. 30 days, in milliseconds.
 const LIFE: &[u8] = b"2592000000";
+/// The `SET` that makes a version, and the `GET` behind it.
+type Make<'a> = (Vec<&'a [u8]>, [&'a [u8]; 2]);
+
 /// With less than half of it left it is kept for longer. Not at each read: all who know it are told.
 const HALF: i64 = 1_296_000_000;
 
@@ -77,7 +80,7 @@ impl RedisStore {
         told: &mut [Option<Told>],
     ) -> Result<(), StoreError> {
         let values: Vec<String> = missing.iter().map(|_| random_hex().1).collect();
-        let makes: Vec<(Vec<&[u8]>, [&[u8]; 2])> = std::iter::zip(missing, &values)
+        let makes: Vec<Make<'_>> = std::iter::zip(missing, &values)
             .map(|((index, is_absent), value)| {
                 let key = keys[*index].as_bytes();
                 let mut set: Vec<&[u8]> = vec![b"SET", key, value.as_bytes(), b"PX", LIFE];

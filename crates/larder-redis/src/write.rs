@@ -13,6 +13,9 @@ use crate::store::{BATCH, RedisStore};
 /// So many bytes of values are sent in one batch, unless a single value has more.
 const BATCH_BYTES: usize = 8 << 20;
 
+/// The `UNLINK` of a lease, and the command behind it that stores the entry.
+type StoreWords<'a> = ([&'a [u8]; 2], [&'a [u8]; 4]);
+
 /// An entry's life, as it is written.
 struct Life {
     /// Whether in whole seconds: so are entries that other programs read.
@@ -68,9 +71,7 @@ impl RedisStore {
         let answer = answers
             .pop()
             .unwrap_or(Answer::failed(StoreError::NotBegun));
-        if let Err(error) = answer.outcome {
-            return Err(error);
-        }
+        answer.outcome.as_ref().map_err(Clone::clone)?;
         Ok(self.settle_write(entry, answer))
     }
 
@@ -113,7 +114,7 @@ impl RedisStore {
             .iter()
             .map(|entry| (lease_key(entry.key.as_str()), Life::of(entry)))
             .collect();
-        let words: Vec<([&[u8]; 2], [&[u8]; 4])> = std::iter::zip(entries, &texts)
+        let words: Vec<StoreWords<'_>> = std::iter::zip(entries, &texts)
             .map(|(entry, (lease, life))| {
                 let word: &[u8] = match life.is_in_seconds {
                     true => b"SETEX",

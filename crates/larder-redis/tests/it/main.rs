@@ -4,11 +4,13 @@
 
 mod cancelled_reads;
 mod cluster_changes;
+mod coherence;
 mod contract;
 mod faults;
 mod foreign_entries;
 mod held_back;
 mod hostile_server;
+mod late_fills;
 mod learned_addresses;
 mod log;
 mod moving_slots;
