@@ -226,7 +226,7 @@ pub(crate) enum Policy {
     Get(EndpointOf),
 
     /// Set fields of an endpoint's policy; the others stay as they are
-    Set(PolicySet),
+    Set(Box<PolicySet>),
 
     /// Remove an endpoint's policy: what holds by default holds again
     Rm(EndpointOf),

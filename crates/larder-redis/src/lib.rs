@@ -13,6 +13,9 @@
 //! - Entries are plain JSON under `cache:…`, written by `SETEX`: any client reads them, `TTL` shows what is left.
 //! - One connection to each server, shared by all tasks, speaks RESP3. What it is told in between (pushes) is seen by the task that
 //!   reads the replies.
+//! - Leases are tokens beside the entries, compared by the scripts that fill; a lease counts only over the connection on which it was
+//!   granted.
+//! - Reads come with proofs, which end with what the server tells of changes, and with its silence.
 //! - Every operation ends within [`Options::deadline`]. After [`Options::failures`] in a row, operations fail in microseconds,
 //!   while probes look for the server; it is used again as soon as one gets an answer.
 //! - What the server may send is bounded, whatever it says; a reply that nobody asked for ends the connection.

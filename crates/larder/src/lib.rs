@@ -28,9 +28,9 @@
 //! let key = cache_key("product-service", "/products")?;
 //! let products: Option<Vec<String>> = cache.get(&key).await;               // a value or nothing, never an error
 //! let written = cache.set(&key, &["Laptop"], DEFAULT_TTL).await;           // says whether it was stored
-//! let deleted = cache.delete(&key).await?;
-//! let cleared = cache.clear(&Pattern::parse("cache:product-service:*")?).await?;
-//! println!("{written}, {} cleared", cleared.entries);
+//! let deleted = cache.delete(&key).await;                                  // done, or pending until the store is back
+//! let cleared = cache.clear(&Pattern::parse("cache:product-service:*")?).await;
+//! println!("{written}, {deleted}, {} cleared", cleared.entries());
 //! # Ok(())
 //! # }
 //! ```

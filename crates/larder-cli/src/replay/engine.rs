@@ -44,6 +44,8 @@ impl Engine {
         let cache = Cache::builder(service)
             .store(Arc::new(store))
             .governor(Arc::clone(&recorder) as _)
+            // It would go by this machine's clock, and the store is to count every hit.
+            .l1_bytes(0)
             .build();
         Ok(Self {
             cache,

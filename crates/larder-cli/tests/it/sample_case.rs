@@ -92,9 +92,10 @@ fn over_redis() {
         .parse()
         .unwrap();
     assert!((200..=300).contains(&ttl), "{ttl}");
-    let seen = monitor.until("setex");
+    // By a script, which compares the lease first.
+    let seen = monitor.until(r#"lua] "SETEX""#);
     assert!(
-        seen.contains(r#""cache:product-service:/products" "300""#),
+        seen.contains(r#"lua] "SETEX" "cache:product-service:/products" "300""#),
         "{seen}"
     );
     assert!(
