@@ -43,7 +43,7 @@ impl Cache {
         F: FnOnce(Vec<Key>) -> L + Clone + Send + 'static,
         L: Future<Output = Result<HashMap<Key, T>, E>> + Send + 'static,
     {
-        let mut batch = Batch::of(&self.inner, keys.len(), loader);
+        let mut batch = Batch::of(self, keys.len(), loader);
         let missing = batch.find(keys).await;
         let joined = batch.load(missing).await;
         batch.join(joined).await;
@@ -54,6 +54,7 @@ impl Cache {
 /// One lookup of many keys: what is known of them by now.
 struct Batch<'a, T, E, F> {
     inner: &'a Arc<Inner>,
+    refreshes: bool,
     loader: F,
     joined_at: Instant,
     answers: HashMap<Key, Answer<Option<T>>>,
@@ -102,9 +103,10 @@ where
     F: FnOnce(Vec<Key>) -> L + Clone + Send + 'static,
     L: Future<Output = Result<HashMap<Key, T>, E>> + Send + 'static,
 {
-    fn of(inner: &'a Arc<Inner>, count: usize, loader: F) -> Self {
+    fn of(cache: &'a Cache, count: usize, loader: F) -> Self {
         Self {
-            inner,
+            inner: &cache.inner,
+            refreshes: cache.refreshes,
             loader,
             joined_at: Instant::now(),
             answers: HashMap::with_capacity(count),
@@ -134,7 +136,9 @@ where
             let answer = match sight {
                 Sight::Near(near) => lookup.hit(near.value, near.bytes),
                 Sight::Far(Look::Fresh(found)) => lookup.hit(found.value, found.json.len() as u64),
-                Sight::Far(Look::Stale(found, Freshness::StaleWhileRevalidate)) => {
+                Sight::Far(Look::Stale(found, Freshness::StaleWhileRevalidate))
+                    if self.refreshes =>
+                {
                     lookup.refresh(Duration::ZERO, of_one(&self.loader, &asked.key));
                     inner.counters.add(Count::StaleWhileRevalidate);
                     lookup.stale(found)

@@ -42,6 +42,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Cache {
     pub(crate) inner: Arc<Inner>,
+    /// Whether its lookups may load in the background.
+    pub(crate) refreshes: bool,
 }
 
 pub(crate) struct Inner {
@@ -129,6 +131,7 @@ impl CacheBuilder {
             runtime.spawn(outbox.run(Telling(Arc::clone(&store))));
         }
         Cache {
+            refreshes: true,
             inner: Arc::new(Inner {
                 service: self.service,
                 store,
@@ -170,6 +173,16 @@ impl Cache {
         Self::builder(service)
             .store(Arc::new(InProcess::new(max_bytes)))
             .build()
+    }
+
+    /// This cache, but its lookups begin no load in the background: for one who asks with an identity of his own, which must
+    /// not be at work once he has his answer. What is stale stands in for a load that fails or is slow, as ever.
+    #[must_use]
+    pub fn in_foreground(&self) -> Self {
+        Self {
+            refreshes: false,
+            ..self.clone()
+        }
     }
 
     /// The service whose cache this is.
@@ -319,7 +332,12 @@ impl Inner {
         }
     }
 
-    fn new_entry(&self, key: &Key, bytes: Bytes, ttl: Duration) -> Result<NewEntry, Skip> {
+    pub(crate) fn new_entry(
+        &self,
+        key: &Key,
+        bytes: Bytes,
+        ttl: Duration,
+    ) -> Result<NewEntry, Skip> {
         let policy = self.governor.policy(key);
         if !self.governor.gate(key).cache_enabled {
             return Err(Skip::PolicyOff);

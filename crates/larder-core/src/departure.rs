@@ -248,8 +248,9 @@ impl Inner {
         (incarnation, stamps): (u64, Vec<Stamp>),
     ) -> Result<(Bytes, Ttl), Skip> {
         let stale = life.stale_while_revalidate.max(life.stale_if_error);
-        let total = life.fresh.get().saturating_add(stale);
-        let total = Ttl::new(total).ok_or(Skip::NoTtl)?;
+        // In whole milliseconds, as the frame has it: what is left of it is never more than it.
+        let total = Ttl::new(life.fresh.get().saturating_add(stale)).ok_or(Skip::NoTtl)?;
+        let total = Ttl::new(Duration::from_millis(total.as_millis())).ok_or(Skip::NoTtl)?;
         let frame = Frame {
             id: random::u128() as u64,
             incarnation,

@@ -46,6 +46,7 @@ mod read;
 mod request;
 mod store;
 mod sweeps;
+mod token;
 mod version;
 mod versions;
 
@@ -75,4 +76,5 @@ pub use store::{
     ClearMode, Cursor, Deleted, Guard, NewEntry, Page, ScannedEntry, Skip, Store, StoreError,
     StoreFuture, StoreStats, Stored, Ttl, Written,
 };
+pub use token::{Looked, Token};
 pub use version::{ENDPOINT_LANES, Stamp, Told, Version, VersionName};

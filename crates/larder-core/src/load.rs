@@ -41,7 +41,10 @@ impl Cache {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<T, E>> + Send + 'static,
     {
-        Lookup::<Typed<T>>::of(&self.inner, key).run(loader).await
+        Lookup::<Typed<T>>::of(&self.inner, key)
+            .refreshing(self.refreshes)
+            .run(loader)
+            .await
     }
 
     /// [`Cache::get_or_load`] for what may be absent: `None` is stored for the policy's `negative_ttl`.
@@ -60,6 +63,7 @@ impl Cache {
         L: Future<Output = Result<Option<T>, E>> + Send + 'static,
     {
         Lookup::<Optional<T>>::of(&self.inner, key)
+            .refreshing(self.refreshes)
             .run(loader)
             .await
     }
@@ -79,7 +83,10 @@ impl Cache {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<V, E>> + Send + 'static,
     {
-        Lookup::<Text<V>>::of(&self.inner, key).run(loader).await
+        Lookup::<Text<V>>::of(&self.inner, key)
+            .refreshing(self.refreshes)
+            .run(loader)
+            .await
     }
 }
 
@@ -105,6 +112,8 @@ enum Waited<V> {
 pub(crate) struct Lookup<'a, M: Form> {
     inner: &'a Arc<Inner>,
     key: &'a Key,
+    /// Whether it may load in the background.
+    refreshes: bool,
     form: PhantomData<M>,
 }
 
@@ -113,8 +122,14 @@ impl<'a, M: Form> Lookup<'a, M> {
         Self {
             inner,
             key,
+            refreshes: true,
             form: PhantomData,
         }
+    }
+
+    pub(crate) fn refreshing(mut self, refreshes: bool) -> Self {
+        self.refreshes = refreshes;
+        self
     }
 
     async fn run<E, F, L>(self, loader: F) -> Result<Answer<M::Value>, LoadError<E>>
@@ -131,19 +146,19 @@ impl<'a, M: Form> Lookup<'a, M> {
         }
         if let Some(near) = inner.near::<M>(self.key, gate) {
             inner.counters.add(Count::HitsNear);
-            if near.is_due_early {
+            if near.is_due_early && self.refreshes {
                 self.refresh(near.left, loader);
             }
             return Ok(self.hit(near.value, near.bytes));
         }
         match inner.look::<M>(self.key, gate).await {
             Look::Fresh(found) => {
-                if found.is_due_early {
+                if found.is_due_early && self.refreshes {
                     self.refresh(found.left.unwrap_or_default(), loader);
                 }
                 Ok(self.hit(found.value, found.json.len() as u64))
             }
-            Look::Stale(found, Freshness::StaleWhileRevalidate) => {
+            Look::Stale(found, Freshness::StaleWhileRevalidate) if self.refreshes => {
                 self.refresh(Duration::ZERO, loader);
                 inner.counters.add(Count::StaleWhileRevalidate);
                 Ok(self.stale(found))

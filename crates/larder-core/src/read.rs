@@ -120,15 +120,16 @@ impl Inner {
     /// What the store has under a key; nothing if it is slow or away.
     #[inline]
     pub(crate) async fn look<M: Readable>(&self, key: &Key, gate: Gate) -> Look<M::Value> {
-        let Some(longest) = M::longest(gate) else {
+        if M::longest(gate).is_none() {
             return Look::Nothing;
-        };
+        }
         if self.outbox.hides(key) {
             self.counters.add(Count::Hidden);
             return Look::Nothing;
         }
         let asked_at = CoarseClock.now();
-        let answer = match self.store.get(key, longest) {
+        // Not cut by this read: how old a framed entry is, is told by what is left of its life.
+        let answer = match self.store.get(key, Ttl::MAX) {
             // Not awaited: to be moved into the caller's future and out again costs more than what there is to wait for.
             StoreFuture::Ready(Some(answer)) => answer,
             pending => pending.await,
@@ -194,7 +195,6 @@ impl Inner {
             self.counters.add(Count::Hidden);
             return None;
         }
-        let longest = M::longest(gate)?;
         let (json, left, proof) = (stored.bytes.clone(), stored.ttl, stored.proof);
         let raw = Raw {
             bytes: stored.bytes,
@@ -207,7 +207,8 @@ impl Inner {
             return None;
         };
         let ttl = M::ttl(&value, gate)?;
-        let cut = outlives(left, longest, ttl).then_some(ttl);
+        let outlives = ttl < Ttl::MAX && left.is_none_or(|left| left > ttl.get());
+        let cut = outlives.then_some(ttl);
         let left = left.map(|left| left.min(ttl.get()));
         let load_cost = self.load_costs.of(key, left);
         if let (Some(proof), Some(left), Some(l1)) = (proof, left, &self.l1) {
@@ -320,11 +321,6 @@ impl Inner {
             self.note_error(&error);
         }
     }
-}
-
-/// Whether an entry that was read with `longest`, and has `left` to live if that was told, may live longer than `ttl`.
-pub(crate) fn outlives(left: Option<Duration>, longest: Ttl, ttl: Ttl) -> bool {
-    longest > ttl && left.is_none_or(|left| left > ttl.get())
 }
 
 /// Whether a fresh value with so much of its time left is to be loaded anew by this reader: see `Frame::is_due_early`.

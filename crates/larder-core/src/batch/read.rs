@@ -35,8 +35,8 @@ where
     let mut lives = Vec::with_capacity(asked.len());
     for one in asked {
         let near = inner.near::<Optional<T>>(&one.key, one.gate);
-        let longest = Optional::<T>::longest(one.gate);
-        lives.push((&one.key, longest.filter(|_| near.is_none())));
+        let is_asked = near.is_none() && Optional::<T>::longest(one.gate).is_some();
+        lives.push((&one.key, is_asked.then_some(Ttl::MAX)));
         looks.push(match near {
             Some(near) => {
                 inner.counters.add(Count::HitsNear);

@@ -16,6 +16,8 @@ mod plain_helpers;
 mod recorded;
 mod single_flight;
 mod slow;
+mod stale;
+mod two_processes;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

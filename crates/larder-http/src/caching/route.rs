@@ -173,11 +173,23 @@ where
             withhold(&mut request, kept);
         }
         let (key, about) = (verdict.key.clone(), verdict.about);
+        let headers = request.headers();
+        let has_identity = headers.contains_key(http::header::AUTHORIZATION)
+            || headers.contains_key(http::header::COOKIE)
+            || verdict
+                .policy
+                .vary()
+                .iter()
+                .any(|name| holds_identity(name));
         request.extensions_mut().insert(Caching {
             reason: verdict.reason,
             policy: verdict.policy,
             key: verdict.key,
-            cache: cache.clone(),
+            // What runs on behind an answer carries nobody's identity.
+            cache: match has_identity {
+                true => cache.in_foreground(),
+                false => cache.clone(),
+            },
         });
         let answered = self.inner.call(request);
         Box::pin(async move {
