@@ -205,6 +205,12 @@ impl Cache {
         &self.inner.governor
     }
 
+    /// What the store could not be told yet.
+    #[must_use]
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.inner.outbox
+    }
+
     /// Where entries are kept.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {

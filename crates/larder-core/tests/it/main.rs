@@ -12,6 +12,7 @@ mod hostile_entries;
 mod invalidation;
 mod lives;
 mod outbox;
+mod pending;
 mod plain_helpers;
 mod recorded;
 mod single_flight;

@@ -1,13 +1,13 @@
 //! A store whose operations a test holds up, so that what happens meanwhile is certain.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use larder_core::{
     Acquired, Cache, ClearMode, Cursor, Deleted, InProcess, Key, Lease, NewEntry, Page, Pattern,
-    Proof, Released, Service, Store, StoreFuture, StoreStats, Stored, Told, Ttl, VersionName,
-    Written,
+    Proof, Released, Service, Store, StoreError, StoreFuture, StoreStats, Stored, Told, Ttl,
+    VersionName, Written,
 };
 use tokio::sync::Semaphore;
 
@@ -53,6 +53,8 @@ pub(crate) struct Slow {
     store: InProcess,
     pub(crate) reads: Turnstile,
     pub(crate) deletes: Turnstile,
+    /// Whether every operation fails.
+    pub(crate) is_away: AtomicBool,
 }
 
 impl Slow {
@@ -61,7 +63,13 @@ impl Slow {
             store: InProcess::new(64 << 20),
             reads: Turnstile::new(),
             deletes: Turnstile::new(),
+            is_away: AtomicBool::new(false),
         })
+    }
+
+    /// What is behind the turnstiles.
+    pub(crate) fn store(&self) -> &InProcess {
+        &self.store
     }
 
     pub(crate) fn cache(self: &Arc<Self>) -> Cache {
@@ -71,8 +79,19 @@ impl Slow {
     }
 }
 
+impl Slow {
+    fn away<T>(&self) -> Option<StoreFuture<'static, T>> {
+        let error = || StoreError::Away("it was told to be".to_owned());
+        let is_away = self.is_away.load(Ordering::SeqCst);
+        is_away.then(|| StoreFuture::ready(Err(error())))
+    }
+}
+
 impl Store for Slow {
     fn get(&self, key: &Key, longest: Ttl) -> StoreFuture<'_, Option<Stored>> {
+        if let Some(away) = self.away() {
+            return away;
+        }
         let found = self.store.get(key, longest);
         StoreFuture::pending(async move {
             let found = found.await;
@@ -81,6 +100,9 @@ impl Store for Slow {
         })
     }
     fn get_many(&self, keys: &[Key], longest: Ttl) -> StoreFuture<'_, Vec<Option<Stored>>> {
+        if let Some(away) = self.away() {
+            return away;
+        }
         let found = self.store.get_many(keys, longest);
         StoreFuture::pending(async move {
             let found = found.await;
@@ -89,12 +111,21 @@ impl Store for Slow {
         })
     }
     fn set(&self, entry: NewEntry) -> StoreFuture<'_, Written> {
+        if let Some(away) = self.away() {
+            return away;
+        }
         self.store.set(entry)
     }
     fn set_many(&self, entries: Vec<NewEntry>) -> StoreFuture<'_, Vec<Written>> {
+        if let Some(away) = self.away() {
+            return away;
+        }
         self.store.set_many(entries)
     }
     fn delete(&self, keys: &[Key]) -> StoreFuture<'_, Deleted> {
+        if let Some(away) = self.away() {
+            return away;
+        }
         let keys = keys.to_vec();
         StoreFuture::pending(async move {
             self.deletes.pass().await;
@@ -102,6 +133,9 @@ impl Store for Slow {
         })
     }
     fn clear(&self, pattern: &Pattern, mode: ClearMode) -> StoreFuture<'_, Deleted> {
+        if let Some(away) = self.away() {
+            return away;
+        }
         let pattern = pattern.clone();
         StoreFuture::pending(async move {
             self.deletes.pass().await;
@@ -109,6 +143,9 @@ impl Store for Slow {
         })
     }
     fn acquire(&self, keys: &[Key], time: Duration) -> StoreFuture<'_, Vec<Acquired>> {
+        if let Some(away) = self.away() {
+            return away;
+        }
         let acquired = self.store.acquire(keys, time);
         StoreFuture::pending(async move {
             let acquired = acquired.await;
@@ -117,15 +154,27 @@ impl Store for Slow {
         })
     }
     fn extend(&self, leases: &[Lease], time: Duration) -> StoreFuture<'_, Vec<bool>> {
+        if let Some(away) = self.away() {
+            return away;
+        }
         self.store.extend(leases, time)
     }
     fn release(&self, leases: &[Lease], released: Released) -> StoreFuture<'_, Vec<bool>> {
+        if let Some(away) = self.away() {
+            return away;
+        }
         self.store.release(leases, released)
     }
     fn versions(&self, service: &Service, names: &[VersionName]) -> StoreFuture<'_, Vec<Told>> {
+        if let Some(away) = self.away() {
+            return away;
+        }
         self.store.versions(service, names)
     }
     fn renew(&self, service: &Service, names: &[VersionName]) -> StoreFuture<'_, ()> {
+        if let Some(away) = self.away() {
+            return away;
+        }
         self.store.renew(service, names)
     }
     fn holds(&self, proof: &Proof) -> bool {

@@ -1,0 +1,120 @@
+//! What the store could not be told: hidden here at once, told to it before it is used for it again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use larder_core::{
+    Cache, FixedGovernor, Invalidated, Outcome, Pattern, PolicyPatch, Service, Store, Tag, Ttl,
+};
+
+use crate::slow::Slow;
+use crate::{Failed, key, policy};
+
+const TTL: Duration = Duration::from_secs(300);
+
+fn cache(slow: &Arc<Slow>, patch: &PolicyPatch) -> Cache {
+    Cache::builder(Service::new("svc").unwrap())
+        .store(Arc::clone(slow) as Arc<dyn Store>)
+        .governor(Arc::new(FixedGovernor::new(policy(patch))))
+        .build()
+}
+
+async fn load(cache: &Cache, endpoint: &str, value: u32) -> (u32, Outcome) {
+    let loader = move || async move { Ok::<_, Failed>(value) };
+    let answer = cache.get_or_load(&key(endpoint), loader).await.unwrap();
+    (answer.value, answer.outcome)
+}
+
+/// Waits until all that is pending was told.
+async fn until_told(cache: &Cache) {
+    let began = Instant::now();
+    while !cache.outbox().is_empty() {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "it was never told"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delete_that_failed_hides_the_entry_until_it_is_done() {
+    let slow = Slow::new();
+    let cache = cache(&slow, &PolicyPatch::default());
+    assert_eq!(load(&cache, "/a", 1).await, (1, Outcome::Miss));
+    slow.is_away.store(true, Ordering::SeqCst);
+    let deleted = cache.delete(&key("/a")).await;
+    assert!(matches!(deleted, Invalidated::Pending { .. }), "{deleted}");
+    slow.is_away.store(false, Ordering::SeqCst);
+    // Whether it was told in the meantime or not.
+    assert_ne!(load(&cache, "/a", 2).await.0, 1);
+    until_told(&cache).await;
+    assert_ne!(load(&cache, "/a", 3).await.0, 1);
+    let stored = slow.store().get(&key("/a"), Ttl::MAX).await.unwrap();
+    assert_ne!(stored.map(|stored| stored.bytes), Some("1".into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_set_that_failed_hides_the_value_before_it() {
+    let slow = Slow::new();
+    let cache = cache(&slow, &PolicyPatch::default());
+    assert!(cache.set(&key("/a"), &1, TTL).await.is_stored());
+    slow.is_away.store(true, Ordering::SeqCst);
+    assert!(!cache.set(&key("/a"), &2, TTL).await.is_stored());
+    slow.is_away.store(false, Ordering::SeqCst);
+    assert_eq!(cache.get::<u32>(&key("/a")).await, None);
+    until_told(&cache).await;
+    assert_eq!(cache.get::<u32>(&key("/a")).await, None);
+    assert!(cache.set(&key("/a"), &3, TTL).await.is_stored());
+    assert_eq!(cache.get::<u32>(&key("/a")).await, Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clear_and_a_tag_that_failed_hide_what_they_mean() {
+    let tag = Tag::new("products").unwrap();
+    let slow = Slow::new();
+    let tagged = PolicyPatch {
+        tags: Some(vec![tag.clone()]),
+        ..PolicyPatch::default()
+    };
+    let cache = cache(&slow, &tagged);
+    for endpoint in ["/a", "/b/1"] {
+        load(&cache, endpoint, 1).await;
+        assert_eq!(load(&cache, endpoint, 2).await, (1, Outcome::Hit));
+    }
+    slow.is_away.store(true, Ordering::SeqCst);
+    let pattern = Pattern::parse("cache:svc:/b/*").unwrap();
+    assert!(!cache.clear(&pattern).await.is_done());
+    assert!(!cache.invalidate_tag(&tag).await.is_done());
+    slow.is_away.store(false, Ordering::SeqCst);
+    for endpoint in ["/a", "/b/1"] {
+        assert_ne!(load(&cache, endpoint, 3).await.0, 1, "{endpoint}");
+    }
+    until_told(&cache).await;
+    for endpoint in ["/a", "/b/1"] {
+        assert_ne!(load(&cache, endpoint, 4).await.0, 1, "{endpoint}");
+    }
+}
+
+#[tokio::test]
+async fn with_the_store_away_every_load_is_shared_and_none_is_lost() {
+    let slow = Slow::new();
+    let cache = cache(&slow, &PolicyPatch::default());
+    slow.is_away.store(true, Ordering::SeqCst);
+    let loads = (0..100).map(|_| {
+        let cache = cache.clone();
+        tokio::spawn(async move {
+            let loader = || async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Ok::<_, Failed>(7)
+            };
+            cache.get_or_load(&key("/a"), loader).await.unwrap().value
+        })
+    });
+    let loads: Vec<_> = loads.collect();
+    for load in loads {
+        assert_eq!(load.await.unwrap(), 7);
+    }
+    assert_eq!(cache.counts().loads, 1, "single flight protects the origin");
+}
