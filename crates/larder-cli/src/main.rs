@@ -8,6 +8,8 @@ mod config;
 mod control;
 mod doctor;
 mod entries;
+mod in_clear;
+mod invalidate;
 mod output;
 mod policy;
 mod policy_api;
@@ -81,6 +83,7 @@ async fn run_async(command: Command, settings: Settings, output: &Output) -> any
         Command::Set(entry) => entries::set(entry, &settings, output).await,
         Command::Del { keys } => entries::del(&keys, &settings, output).await,
         Command::Clear(clear) => entries::clear(clear, &settings, output).await,
+        Command::Invalidate(what) => invalidate::run(what, &settings, output).await,
         Command::Stats => entries::stats(&settings, output).await,
         Command::Policy(action) => policy::run(action, &settings, output).await,
         Command::Replay(options) => replay::run(options, output).await,

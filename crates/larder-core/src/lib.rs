@@ -56,7 +56,7 @@ pub use counters::Counts;
 pub use flight::FillRight;
 pub use frame::{
     Content, EncodeError, Frame, FrameError, Frames, Freshness, MAX_STAMPS, SealingKeys,
-    SealingKeysError,
+    SealingKeysError, Wrapped,
 };
 pub use governor::{Event, FixedGovernor, Gate, Governor};
 pub use in_process::InProcess;
