@@ -128,6 +128,9 @@ impl Store for Slow {
     fn renew(&self, service: &Service, names: &[VersionName]) -> StoreFuture<'_, ()> {
         self.store.renew(service, names)
     }
+    fn beside(&self, key: &Key, names: &[VersionName]) -> StoreFuture<'_, larder_core::Beside> {
+        self.store.beside(key, names)
+    }
     fn holds(&self, proof: &Proof) -> bool {
         self.store.holds(proof)
     }
