@@ -31,6 +31,7 @@ Examples:
   larder up                                              the sample service, cached, with a control plane
   larder keys 'cache:product-service:*'                  what is cached of a service
   larder policy set product-service /products --ttl 60   shorter, from now on
+  larder why cache:product-service:/products             what a lookup would do, and by which rule
   larder clear 'cache:product-service:/products*'        all of it, away
   larder invalidate --service product-service --tag p17  what depends on it, away
   larder replay access.log.gz --ttl 60                   what a cache would have done with these requests
@@ -64,6 +65,18 @@ pub(crate) enum Command {
     #[command(after_help = "Example:
   larder get cache:product-service:/products")]
     Get(Get),
+
+    /// Explain what a lookup of a key would do now, and by which rule
+    ///
+    /// Shows the entry, its form and age, what it depends on, the lease of a load that is under way, what is pending of it on
+    /// this machine, and the policy in force: that of CONTROL_PLANE_URL, else the default. Looking changes nothing.
+    #[command(after_help = "Examples:
+  larder why cache:product-service:/products
+  larder why cache:product-service:/products --json")]
+    Why {
+        /// The whole key
+        key: Key,
+    },
 
     /// Print how long an entry lives, in seconds
     #[command(after_help = "Example:

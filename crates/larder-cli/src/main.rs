@@ -17,6 +17,7 @@ mod replay;
 mod serving;
 #[cfg(feature = "demo")]
 mod up;
+mod why;
 
 use std::process::ExitCode;
 
@@ -79,6 +80,7 @@ async fn run_async(command: Command, settings: Settings, output: &Output) -> any
         Command::Control(options) => control::run(options, settings, output).await,
         Command::Keys(query) => entries::keys(query, &settings, output).await,
         Command::Get(query) => entries::get(query, &settings, output).await,
+        Command::Why { key } => why::run(&key, &settings, output).await,
         Command::Ttl { key } => entries::ttl(&key, &settings, output).await,
         Command::Set(entry) => entries::set(entry, &settings, output).await,
         Command::Del { keys } => entries::del(&keys, &settings, output).await,

@@ -112,3 +112,61 @@ fn an_endpoint_and_a_service_are_invalidated_with_their_plain_entries() {
         assert_eq!(run(folder.path(), args).code, 2);
     }
 }
+
+#[test]
+fn why_says_where_an_entry_is_and_by_which_rule_it_would_be_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut redis = RedisServer::start();
+    for store in ["cache-folder".to_owned(), redis.url()] {
+        let larder = |args: &[&str]| run(folder.path(), &[args, &["--store", &store]].concat());
+        let why = || json(&larder(&["why", KEY, "--json"]));
+        assert_eq!(why()["rule"], "absent");
+        assert_eq!(larder(&["set", KEY, "[1]", "--ttl", "60"]).code, 0);
+        let fresh = why();
+        assert_eq!(
+            (&fresh["lookup"], &fresh["fills"]),
+            (&"hit".into(), &false.into())
+        );
+        assert_eq!(fresh["entry"]["form"], "plain");
+        let left = fresh["entry"]["left_seconds"].as_f64().unwrap();
+        assert!((30.0..=60.0).contains(&left), "{left}");
+        let shown = larder(&["why", KEY]);
+        assert_eq!(shown.code, 0, "{}", shown.err);
+        for row in [
+            "store     ",
+            "entry     plain, 3 B\n",
+            "lease     none",
+            "lookup    hit: ",
+        ] {
+            assert!(shown.out.contains(row), "{}", shown.out);
+        }
+    }
+    let url = redis.url();
+    let larder = |args: &[&str]| run(folder.path(), &[args, &["--store", &url]].concat());
+    let lease = format!("larder:lease:{{{KEY}}}");
+    redis.cli(&["DEL", KEY]);
+    redis.cli(&[
+        "SET",
+        &lease,
+        "0123456789abcdef0123456789abcdef",
+        "PX",
+        "60000",
+    ]);
+    let leased = json(&larder(&["why", KEY, "--json"]));
+    assert_eq!(leased["rule"], "leased", "{leased}");
+    assert!(
+        leased["lease_left_seconds"].as_f64().unwrap() > 30.0,
+        "{leased}"
+    );
+    assert!(redis.cli(&["GET", &lease]).contains("0123456789abcdef"));
+    redis.kill();
+    assert_eq!(larder(&["del", KEY]).code, 3);
+    redis.restart();
+    let pending = json(&larder(&["why", KEY, "--json"]));
+    assert_eq!(
+        (&pending["rule"], &pending["pending"]),
+        (&"pending".into(), &true.into())
+    );
+    let again = json(&larder(&["why", KEY, "--json"]));
+    assert_eq!(again["pending"], true, "looking changes nothing");
+}
