@@ -31,7 +31,9 @@ Examples:
   larder up                                              the sample service, cached, with a control plane
   larder keys 'cache:product-service:*'                  what is cached of a service
   larder policy set product-service /products --ttl 60   shorter, from now on
+  larder why cache:product-service:/products             what a lookup would do, and by which rule
   larder clear 'cache:product-service:/products*'        all of it, away
+  larder invalidate --service product-service --tag p17  what depends on it, away
   larder replay access.log.gz --ttl 60                   what a cache would have done with these requests
 
 Exit codes: 0 done, 1 not there, 2 wrong usage, 3 could not be done, 4 doctor warns.
@@ -64,6 +66,18 @@ pub(crate) enum Command {
   larder get cache:product-service:/products")]
     Get(Get),
 
+    /// Explain what a lookup of a key would do now, and by which rule
+    ///
+    /// Shows the entry, its form and age, what it depends on, the lease of a load that is under way, what is pending of it on
+    /// this machine, and the policy in force: that of CONTROL_PLANE_URL, else the default. Looking changes nothing.
+    #[command(after_help = "Examples:
+  larder why cache:product-service:/products
+  larder why cache:product-service:/products --json")]
+    Why {
+        /// The whole key
+        key: Key,
+    },
+
     /// Print how long an entry lives, in seconds
     #[command(after_help = "Example:
   larder ttl cache:product-service:/products")]
@@ -92,6 +106,17 @@ pub(crate) enum Command {
   larder clear 'cache:product-service:*' --dry-run
   larder clear 'cache:product-service:/products*' --yes")]
     Clear(Clear),
+
+    /// Invalidate all entries with a tag, of an endpoint, or of a service
+    ///
+    /// Entries in the framed form are dead at once, however many they are, by one write; plain ones are removed behind it, and
+    /// waited for. One key: `larder del`. What a pattern means: `larder clear`.
+    #[command(after_help = "Examples:
+  larder invalidate --service product-service --tag product:17
+  larder invalidate --service product-service --endpoint '/products/{id}'
+  larder invalidate --service product-service               all of it
+What the store can't be told is kept in LARDER_JOURNAL, and exit code 3 says so.")]
+    Invalidate(Invalidate),
 
     /// Show how full the store is, and what happened in it
     Stats,
@@ -220,6 +245,21 @@ pub(crate) struct Clear {
     pub(crate) yes: bool,
 }
 
+#[derive(ClapArgs)]
+pub(crate) struct Invalidate {
+    /// The service
+    #[arg(long)]
+    pub(crate) service: Service,
+
+    /// Its entries with this tag
+    #[arg(long, value_parser = tag, conflicts_with = "endpoint")]
+    pub(crate) tag: Option<larder::Tag>,
+
+    /// The entries of this endpoint: /products, /products/{id}
+    #[arg(long)]
+    pub(crate) endpoint: Option<larder::Endpoint>,
+}
+
 #[derive(Subcommand)]
 pub(crate) enum Policy {
     /// Print the policy in force for an endpoint
@@ -342,6 +382,10 @@ fn mode(text: &str) -> Result<Mode, String> {
         "auto" => Ok(Mode::Auto),
         _ => Err("use on, off or auto".to_owned()),
     }
+}
+
+fn tag(text: &str) -> Result<larder::Tag, String> {
+    larder::Tag::new(text).map_err(|error| error.to_string())
 }
 
 /// The tags of a policy.

@@ -7,25 +7,30 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use larder::{
-    ClearMode, Guard, Json, Key, NewEntry, Pattern, ScannedEntry, Settings, Store, Ttl, Written,
-};
+use larder::{ClearMode, Json, Key, Pattern, ScannedEntry, Service, Settings, Store, Ttl, Written};
 use serde_json::{Value, json};
 
 use crate::args::{Clear, Get, Keys, Set};
 use crate::output::{Column, Done, Output, bytes, duration};
+use crate::{in_clear, invalidate};
 
 const PAGE: usize = 1_000;
 /// How long a command waits for a store to come.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The store; waited for, since a command has nothing better to do.
-async fn open(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     let store = larder::open_store(settings)?;
+    wait_for(&*store).await?;
+    Ok(store)
+}
+
+/// Waits until a store answers.
+pub(crate) async fn wait_for(store: &dyn Store) -> anyhow::Result<()> {
     let begin = tokio::time::Instant::now();
     loop {
         match store.stats().await {
-            Ok(_) => return Ok(store),
+            Ok(_) => return Ok(()),
             Err(larder::StoreError::Disabled(why)) => bail!("{why}"),
             Err(error) if begin.elapsed() > PATIENCE => {
                 return Err(error).with_context(|| store.name());
@@ -112,12 +117,7 @@ pub(crate) async fn get(query: Get, settings: &Settings, output: &Output) -> any
         std::io::stdout().write_all(&stored.bytes)?;
         return Ok(Done::Yes);
     }
-    let text = String::from_utf8_lossy(&stored.bytes);
-    match Json::parse(stored.bytes.clone()) {
-        Ok(_) => output.json_text(&text)?,
-        Err(_) => output.line(&larder::escape(&text))?,
-    }
-    Ok(Done::Yes)
+    in_clear::show(&query.key, &stored, settings, output)
 }
 
 pub(crate) async fn ttl(key: &Key, settings: &Settings, output: &Output) -> anyhow::Result<Done> {
@@ -141,15 +141,11 @@ pub(crate) async fn ttl(key: &Key, settings: &Settings, output: &Output) -> anyh
 pub(crate) async fn set(entry: Set, settings: &Settings, output: &Output) -> anyhow::Result<Done> {
     let json = Json::parse(read_value(&entry.value)?).context("the value")?;
     let life = Duration::try_from_secs_f64(entry.ttl)?;
-    let new = NewEntry {
-        key: entry.key.clone(),
-        bytes: json.into_bytes(),
-        ttl: Ttl::new(life).context("--ttl must be above 0")?,
-        guard: Guard::Always,
-    };
     let store = open(settings).await?;
-    let written = store.set(new).await?;
-    store.close().await?;
+    // Through a cache: sealed, where the settings say so.
+    let cache = invalidate::cache(&Service::from(&entry.key), store, settings)?;
+    let written = cache.set_json(&entry.key, json, life).await;
+    cache.close().await;
     if output.is_json() {
         output.json(&json!({"key": entry.key.as_str(), "stored": written.is_stored()}))?;
     }
@@ -189,11 +185,14 @@ pub(crate) async fn del(
     settings: &Settings,
     output: &Output,
 ) -> anyhow::Result<Done> {
-    let store = open(settings).await?;
-    let deleted = store.delete(keys).await?;
-    store.close().await?;
-    report_deleted(output, "deleted", deleted.entries)?;
-    Ok(if deleted.entries == 0 {
+    let Some(first) = keys.first() else {
+        return Ok(Done::NotThere);
+    };
+    let cache = invalidate::open(&Service::from(first), settings).await?;
+    let deleted = cache.delete_many(keys).await;
+    cache.close().await;
+    invalidate::report(&deleted, settings, output)?;
+    Ok(if deleted.entries() == 0 {
         Done::NotThere
     } else {
         Done::Yes
@@ -205,7 +204,8 @@ pub(crate) async fn clear(
     settings: &Settings,
     output: &Output,
 ) -> anyhow::Result<Done> {
-    let store = open(settings).await?;
+    let cache = invalidate::open(&Service::from(&clear.pattern), settings).await?;
+    let store = Arc::clone(cache.store());
     if clear.dry_run {
         let counted = store.clear(&clear.pattern, ClearMode::DryRun).await?;
         report_deleted(output, "would be deleted", counted.entries)?;
@@ -216,9 +216,9 @@ pub(crate) async fn clear(
         output.line("nothing was deleted")?;
         return Ok(Done::Yes);
     }
-    let deleted = store.clear(&clear.pattern, ClearMode::Delete).await?;
-    store.close().await?;
-    report_deleted(output, "deleted", deleted.entries)?;
+    let deleted = cache.clear(&clear.pattern).await;
+    cache.close().await;
+    invalidate::report(&deleted, settings, output)?;
     Ok(Done::Yes)
 }
 
@@ -237,7 +237,7 @@ async fn confirmed(store: &dyn Store, pattern: &Pattern) -> anyhow::Result<bool>
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-fn report_deleted(output: &Output, what: &str, entries: u64) -> anyhow::Result<()> {
+pub(crate) fn report_deleted(output: &Output, what: &str, entries: u64) -> anyhow::Result<()> {
     if output.is_json() {
         output.json(&json!({"entries": entries, "deleted": what == "deleted"}))
     } else {

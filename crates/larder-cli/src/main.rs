@@ -8,6 +8,8 @@ mod config;
 mod control;
 mod doctor;
 mod entries;
+mod in_clear;
+mod invalidate;
 mod output;
 mod policy;
 mod policy_api;
@@ -15,6 +17,7 @@ mod replay;
 mod serving;
 #[cfg(feature = "demo")]
 mod up;
+mod why;
 
 use std::process::ExitCode;
 
@@ -77,10 +80,12 @@ async fn run_async(command: Command, settings: Settings, output: &Output) -> any
         Command::Control(options) => control::run(options, settings, output).await,
         Command::Keys(query) => entries::keys(query, &settings, output).await,
         Command::Get(query) => entries::get(query, &settings, output).await,
+        Command::Why { key } => why::run(&key, &settings, output).await,
         Command::Ttl { key } => entries::ttl(&key, &settings, output).await,
         Command::Set(entry) => entries::set(entry, &settings, output).await,
         Command::Del { keys } => entries::del(&keys, &settings, output).await,
         Command::Clear(clear) => entries::clear(clear, &settings, output).await,
+        Command::Invalidate(what) => invalidate::run(what, &settings, output).await,
         Command::Stats => entries::stats(&settings, output).await,
         Command::Policy(action) => policy::run(action, &settings, output).await,
         Command::Replay(options) => replay::run(options, output).await,

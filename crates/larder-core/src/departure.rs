@@ -248,9 +248,11 @@ impl Inner {
         (incarnation, stamps): (u64, Vec<Stamp>),
     ) -> Result<(Bytes, Ttl), Skip> {
         let stale = life.stale_while_revalidate.max(life.stale_if_error);
-        // In whole milliseconds, as the frame has it: what is left of it is never more than it.
-        let total = Ttl::new(life.fresh.get().saturating_add(stale)).ok_or(Skip::NoTtl)?;
-        let total = Ttl::new(Duration::from_millis(total.as_millis())).ok_or(Skip::NoTtl)?;
+        let total = life.fresh.get().saturating_add(stale);
+        // In whole milliseconds, as the frame says it: a store that keeps more would say of a new entry that it lives for longer
+        // than it was given, as if another program had changed it.
+        let total = Ttl::new(total).map(|total| Duration::from_millis(total.as_millis()));
+        let total = total.and_then(Ttl::new).ok_or(Skip::NoTtl)?;
         let frame = Frame {
             id: random::u128() as u64,
             incarnation,

@@ -11,6 +11,7 @@ mod life;
 mod sealing;
 mod sealing_keys;
 mod stamps;
+mod wrapped;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub use error::{EncodeError, FrameError};
 pub use life::Freshness;
 pub use sealing_keys::{SealingKeys, SealingKeysError};
 pub use stamps::MAX_STAMPS;
+pub use wrapped::Wrapped;
 
 /// An entry in the framed form.
 ///

@@ -12,6 +12,7 @@ use larder_model::{Key, Pattern, Service};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache as QuickCache;
 
+use crate::beside::Beside;
 use crate::clock::{Clock, CoarseClock};
 use crate::lease::{Acquired, Lease, Released};
 use crate::proof::Proof;
@@ -214,6 +215,15 @@ impl Store for InProcess {
             .iter()
             .for_each(|name| self.versions.renew(service, name));
         StoreFuture::ready(Ok(()))
+    }
+
+    fn beside(&self, key: &Key, names: &[VersionName]) -> StoreFuture<'_, Beside> {
+        let service = Service::from(key);
+        let version = |name| self.versions.look(&service, name);
+        StoreFuture::ready(Ok(Beside {
+            lease: self.leases.left(key, self.clock.now()),
+            versions: names.iter().map(version).collect(),
+        }))
     }
 
     fn holds(&self, proof: &Proof) -> bool {

@@ -19,12 +19,14 @@
 
 mod answer;
 mod batch;
+mod beside;
 mod cache;
 mod checked;
 mod clock;
 mod costs;
 mod counters;
 mod departure;
+mod explain;
 mod flight;
 mod form;
 mod frame;
@@ -51,13 +53,15 @@ mod version;
 mod versions;
 
 pub use answer::{Answer, LoadError};
+pub use beside::Beside;
 pub use cache::{Cache, CacheBuilder, L1_BYTES};
 pub use clock::{Clock, CoarseClock};
 pub use counters::Counts;
+pub use explain::{Entry, EntryForm, Explainer, Explanation, LookedAt, Rule, StampState};
 pub use flight::FillRight;
 pub use frame::{
     Content, EncodeError, Frame, FrameError, Frames, Freshness, MAX_STAMPS, SealingKeys,
-    SealingKeysError,
+    SealingKeysError, Wrapped,
 };
 pub use governor::{Event, FixedGovernor, Gate, Governor};
 pub use in_process::InProcess;

@@ -6,6 +6,7 @@ mod apply;
 mod drive;
 mod invalidation;
 mod journal;
+mod look;
 mod record;
 mod tombstones;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use larder_model::{Key, MAX_DURATION, Pattern, Service};
 
+use crate::beside::Beside;
 use crate::flight::FillRight;
 use crate::lease::{Acquired, Lease, Released};
 use crate::proof::Proof;
@@ -58,6 +59,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Gives versions new values: every entry that carries an old one is dead.
     fn renew(&self, service: &Service, names: &[VersionName]) -> StoreFuture<'_, ()>;
+
+    /// What stands beside an entry: its lease, and versions of its service. Looking makes, takes and ends nothing.
+    fn beside(&self, key: &Key, names: &[VersionName]) -> StoreFuture<'_, Beside>;
 
     /// Whether what was read with a proof is still so. Takes no lock and does no I/O.
     fn holds(&self, proof: &Proof) -> bool;

@@ -55,6 +55,7 @@ mod folder;
 mod free_list;
 mod leases;
 mod lmdb;
+mod look;
 mod opening;
 mod queue;
 mod readers;

@@ -20,6 +20,7 @@ use crate::clock::millis;
 use crate::control::{Lookup, Removal, Seen};
 use crate::folder::OpenError;
 use crate::lmdb::{ENTRY_PREFIX, Table};
+use crate::look;
 use crate::opening::{Opened, Options};
 use crate::queue::{Operation, Outcome, Queue, Ticket};
 use crate::record::{HEADER_BYTES, Header, Record, hash};
@@ -563,6 +564,13 @@ impl Store for EmbeddedStore {
     }
 
     #[inline]
+    fn beside(&self, key: &Key, names: &[VersionName]) -> StoreFuture<'_, larder_core::Beside> {
+        StoreFuture::ready(self.while_open(|| {
+            let txn = self.read_txn()?;
+            look::beside(&self.opened, &txn, key, names).map_err(refused)
+        }))
+    }
+
     fn holds(&self, proof: &Proof) -> bool {
         !self.is_closed.load(Ordering::Relaxed) && self.opened.holds(proof)
     }

@@ -14,7 +14,7 @@ use crate::servers::Answer;
 use crate::store::{BATCH, RedisStore, random_hex};
 
 /// What lies in a lease's place for a moment, when its load ended with nothing that is stored.
-const UNCACHED: &str = "done:none";
+pub(crate) const UNCACHED: &str = "done:none";
 /// For so many milliseconds.
 const UNCACHED_MILLIS: &[u8] = b"200";
 /// Commands that ask for one lease.

@@ -27,6 +27,7 @@ mod cluster;
 mod command;
 mod connection;
 mod lease;
+mod look;
 mod node;
 mod probe;
 mod read;

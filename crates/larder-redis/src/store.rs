@@ -132,6 +132,11 @@ impl Store for RedisStore {
         StoreFuture::pending(async move { self.renew_versions(&service, &names).await })
     }
 
+    fn beside(&self, key: &Key, names: &[VersionName]) -> StoreFuture<'_, larder_core::Beside> {
+        let (key, names) = (key.clone(), names.to_vec());
+        StoreFuture::pending(async move { self.look_beside(&key, &names).await })
+    }
+
     fn holds(&self, proof: &Proof) -> bool {
         self.changes.holds(proof)
     }

@@ -18,7 +18,7 @@ type Make<'a> = (Vec<&'a [u8]>, [&'a [u8]; 2]);
 /// With less than half of it left it is kept for longer. Not at each read: all who know it are told.
 const HALF: i64 = 1_296_000_000;
 
-fn version_key(service: &Service, name: &VersionName) -> String {
+pub(crate) fn version_key(service: &Service, name: &VersionName) -> String {
     format!("larder:ver:{service}/{name}")
 }
 
@@ -168,7 +168,7 @@ impl RedisStore {
 }
 
 /// The version that a `GET` told; `None` if there is none, or what is none.
-fn read(get: &Answer, taken: Option<Taken>) -> Result<Option<Told>, StoreError> {
+pub(crate) fn read(get: &Answer, taken: Option<Taken>) -> Result<Option<Told>, StoreError> {
     let value = match &get.outcome {
         Err(error) => return Err(error.clone()),
         Ok(Some(Value::Error(error))) if !error.starts_with(b"WRONGTYPE") => {

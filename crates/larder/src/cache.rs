@@ -200,15 +200,29 @@ impl Builder {
 /// What the store can't be told is kept where the settings say.
 fn open_outbox(settings: &Settings, store: &dyn Store, service: &Service) -> Outbox {
     let limits = OutboxLimits::default();
-    // One store has one name, wherever a process stands that uses it.
-    let identity = match settings.redis_url {
-        Some(_) => store.name(),
-        None => std::fs::canonicalize(settings.dir.join("store"))
-            .map_or_else(|_| store.name(), |folder| folder.display().to_string()),
-    };
+    let identity = identity(settings, store);
     match settings.journal_folder() {
         Some(folder) => Outbox::open(&folder, &identity, service.clone(), limits),
         None => Outbox::new(service.clone(), limits),
+    }
+}
+
+/// One store has one name, wherever a process stands that uses it.
+fn identity(settings: &Settings, store: &dyn Store) -> String {
+    match settings.redis_url {
+        Some(_) => store.name(),
+        None => std::fs::canonicalize(settings.dir.join("store"))
+            .map_or_else(|_| store.name(), |folder| folder.display().to_string()),
+    }
+}
+
+/// What the processes of this machine have pending for the store that the settings name, to be looked at: nothing of it is
+/// adopted or applied.
+#[must_use]
+pub fn look_at_outbox(settings: &Settings, store: &dyn Store, service: &Service) -> Outbox {
+    match settings.journal_folder() {
+        Some(folder) => Outbox::look(&folder, &identity(settings, store), service.clone()),
+        None => Outbox::new(service.clone(), OutboxLimits::default()),
     }
 }
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use larder_core::{
-    Acquired, ClearMode, Cursor, Deleted, Key, Lease, NewEntry, Page, Pattern, Proof, Released,
-    Service, Store, StoreError, StoreFuture, StoreStats, Stored, Told, Ttl, VersionName, Written,
+    Acquired, Beside, ClearMode, Cursor, Deleted, Key, Lease, NewEntry, Page, Pattern, Proof,
+    Released, Service, Store, StoreError, StoreFuture, StoreStats, Stored, Told, Ttl, VersionName,
+    Written,
 };
 
 /// A store that holds nothing. Every lookup is a miss; everything else is [`StoreError::Disabled`], with the reason.
@@ -67,6 +68,10 @@ impl Store for Disabled {
     }
 
     fn renew(&self, _service: &Service, _names: &[VersionName]) -> StoreFuture<'_, ()> {
+        self.refuse()
+    }
+
+    fn beside(&self, _key: &Key, _names: &[VersionName]) -> StoreFuture<'_, Beside> {
         self.refuse()
     }
 

@@ -42,7 +42,9 @@ mod redis_tls;
 mod secret_file;
 mod settings;
 
-pub use cache::{Builder, Cache, StartError, cache_key, open_embedded, open_redis, open_store};
+pub use cache::{
+    Builder, Cache, StartError, cache_key, look_at_outbox, open_embedded, open_redis, open_store,
+};
 pub use disabled::Disabled;
 pub use larder_client::Client;
 pub use larder_core::*;

@@ -5,6 +5,7 @@ mod bad_input;
 mod doctor;
 mod entries;
 mod faults;
+mod framed;
 mod orderly_end;
 mod policies;
 mod replay;

@@ -206,7 +206,7 @@ impl Wrapping {
         (u8::from(self.is_compressed) * COMPRESSED) | (u8::from(self.is_sealed) * SEALED)
     }
 
-    fn read(flags: u8) -> Option<Self> {
+    pub(super) fn read(flags: u8) -> Option<Self> {
         let known = Self {
             is_compressed: flags & COMPRESSED != 0,
             is_sealed: flags & SEALED != 0,

@@ -147,6 +147,13 @@ impl Leases {
         }
     }
 
+    /// How long the lease of a key holds yet.
+    pub(super) fn left(&self, key: &Key, now: Duration) -> Option<Duration> {
+        let held = self.lock();
+        let lease = held.get(key).filter(|lease| lease.token.is_some())?;
+        lease.until.checked_sub(now).filter(|left| !left.is_zero())
+    }
+
     fn note_end(&self, held: MutexGuard<'_, HashMap<Key, Held>>) {
         self.count.store(held.len(), Ordering::SeqCst);
         self.ends.fetch_add(1, Ordering::SeqCst);

@@ -29,6 +29,15 @@ impl Versions {
         }
     }
 
+    /// A version, if it is there.
+    pub(super) fn look(&self, service: &Service, name: &VersionName) -> Option<Version> {
+        let value = self.0.peek(&(service.clone(), name.clone()))?;
+        Some(Version {
+            value,
+            incarnation: 0,
+        })
+    }
+
     pub(super) fn renew(&self, service: &Service, name: &VersionName) {
         self.0
             .insert((service.clone(), name.clone()), random::u128());

@@ -74,6 +74,9 @@ impl Store for Foreign {
     fn renew(&self, service: &Service, names: &[VersionName]) -> StoreFuture<'_, ()> {
         self.0.renew(service, names)
     }
+    fn beside(&self, key: &Key, names: &[VersionName]) -> StoreFuture<'_, larder_core::Beside> {
+        self.0.beside(key, names)
+    }
     fn holds(&self, proof: &Proof) -> bool {
         self.0.holds(proof)
     }

@@ -3,6 +3,7 @@
 
 mod batches;
 mod deletes_under_way;
+mod explained;
 mod found_by_the_pilot;
 mod frames;
 #[path = "../../../../fuzz/frame_checks.rs"]

@@ -177,6 +177,9 @@ impl Store for Slow {
         }
         self.store.renew(service, names)
     }
+    fn beside(&self, key: &Key, names: &[VersionName]) -> StoreFuture<'_, larder_core::Beside> {
+        self.store.beside(key, names)
+    }
     fn holds(&self, proof: &Proof) -> bool {
         self.store.holds(proof)
     }

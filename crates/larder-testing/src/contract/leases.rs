@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::{
-    Acquired, ClearMode, FillRight, Guard, Key, Lease, Released, Store, Stored, Written,
+    Acquired, Beside, ClearMode, FillRight, Guard, Key, Lease, Released, Service, Store, Stored,
+    VersionName, Written,
 };
 
 use super::{PATIENCE, clear, entry, get, key, service, set, ttl, value};
@@ -343,4 +344,40 @@ pub(super) async fn no_leased_fill_overtakes_a_delete(store: Arc<dyn Store>) {
         }
         store.delete(std::slice::from_ref(&key)).await.unwrap();
     }
+}
+
+pub(super) async fn who_looks_sees_a_lease_and_makes_no_version(store: &dyn Store) {
+    let key = key(&service("looked-at"), "/a");
+    let names = [VersionName::Service, VersionName::of_endpoint("/a")];
+    let look = async || store.beside(&key, &names).await.unwrap();
+    let nothing = Beside {
+        lease: None,
+        versions: vec![None, None],
+    };
+    assert_eq!(look().await, nothing);
+    assert_eq!(look().await, nothing, "looking made a version");
+    let acquired = store
+        .acquire(std::slice::from_ref(&key), Duration::from_secs(30))
+        .await;
+    let Some(Acquired::Granted { lease, .. }) = acquired.unwrap().pop() else {
+        panic!("nobody else has it");
+    };
+    let told = store
+        .versions(&Service::from(&key), &names[..1])
+        .await
+        .unwrap();
+    let seen = look().await;
+    assert_eq!(seen.versions, [Some(told[0].version), None]);
+    let left = seen.lease.unwrap();
+    assert!(
+        left > Duration::from_secs(15) && left <= Duration::from_secs(30),
+        "{left:?}"
+    );
+    let leases = [lease];
+    assert_eq!(
+        store.release(&leases, Released::Uncached).await,
+        Ok(vec![true]),
+        "looking ended it"
+    );
+    assert_eq!(look().await.lease, None, "what a load left is no lease");
 }

@@ -78,6 +78,7 @@ where
     leases::many_leases_are_asked_for_at_once(&*make().await).await;
     leases::who_waits_is_woken(make().await).await;
     leases::no_leased_fill_overtakes_a_delete(make().await).await;
+    leases::who_looks_sees_a_lease_and_makes_no_version(&*make().await).await;
     versions::a_version_stays_until_it_is_renewed(&*make().await).await;
     versions::all_who_ask_first_are_told_the_same(make().await).await;
     versions::a_renewed_version_ends_its_proof(&*make().await).await;

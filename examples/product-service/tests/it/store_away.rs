@@ -62,6 +62,10 @@ impl Store for Away {
         away()
     }
 
+    fn beside(&self, _key: &Key, _names: &[VersionName]) -> StoreFuture<'_, larder::Beside> {
+        away()
+    }
+
     fn holds(&self, _proof: &Proof) -> bool {
         false
     }
