@@ -135,7 +135,7 @@ where
             let lookup = Lookup::<Optional<T>>::of(inner, &asked.key);
             let answer = match sight {
                 Sight::Near(near) => lookup.hit(near.value, near.bytes),
-                Sight::Far(Look::Fresh(found)) => lookup.hit(found.value, found.json.len() as u64),
+                Sight::Far(Look::Fresh(found)) => lookup.hit(found.value, found.bytes),
                 Sight::Far(Look::Stale(found, Freshness::StaleWhileRevalidate))
                     if self.refreshes =>
                 {

@@ -130,6 +130,7 @@ impl CacheBuilder {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(outbox.run(Telling(Arc::clone(&store))));
         }
+        let has_l1 = self.l1_bytes > 0 && store.has_proofs();
         Cache {
             refreshes: true,
             inner: Arc::new(Inner {
@@ -139,7 +140,7 @@ impl CacheBuilder {
                 flights: Flights::new(),
                 counters: Counters::new(),
                 checked: CheckedTexts::new(),
-                l1: (self.l1_bytes > 0).then(|| L1::new(self.l1_bytes)),
+                l1: has_l1.then(|| L1::new(self.l1_bytes)),
                 versions: Versions::new(),
                 frames: self.frames,
                 outbox,

@@ -111,7 +111,7 @@ impl Departure {
     pub(crate) fn land_found<M: Form>(self, found: Found<M::Value>) {
         self.land(Landing::Value {
             value: Arc::new(found.value),
-            json: Some(found.json),
+            json: found.json,
             shared: Shared::ByEarly,
         });
     }

@@ -17,6 +17,8 @@ use crate::store::Ttl;
 pub(crate) trait Readable: 'static {
     /// What the caller gets.
     type Value: Clone + Send + Sync + 'static;
+    /// How much a value takes beside its JSON, as a multiple of that, about.
+    const DECODED: u64;
 
     /// The value of an entry.
     fn read(inner: &Inner, raw: Raw) -> Option<Self::Value>;
@@ -46,6 +48,7 @@ pub(crate) struct Undecoded;
 
 impl Readable for Undecoded {
     type Value = Raw;
+    const DECODED: u64 = 0;
 
     fn read(_inner: &Inner, raw: Raw) -> Option<Raw> {
         Some(raw)
@@ -71,6 +74,7 @@ where
     T: DeserializeOwned + Clone + Send + Sync + 'static,
 {
     type Value = T;
+    const DECODED: u64 = 2;
 
     fn read(_inner: &Inner, raw: Raw) -> Option<T> {
         read_typed(raw)
@@ -96,6 +100,7 @@ where
     T: DeserializeOwned + Clone + Send + Sync + 'static,
 {
     type Value = Option<T>;
+    const DECODED: u64 = 2;
 
     fn read(_inner: &Inner, raw: Raw) -> Option<Option<T>> {
         read_typed(raw)
@@ -127,6 +132,7 @@ impl<V: Serialize + Send + 'static> Form for Text<V> {
 
 impl<V: 'static> Readable for Text<V> {
     type Value = Json;
+    const DECODED: u64 = 0;
 
     fn read(inner: &Inner, raw: Raw) -> Option<Json> {
         inner.read_json(raw)

@@ -226,6 +226,10 @@ impl Store for InProcess {
         }))
     }
 
+    fn has_proofs(&self) -> bool {
+        false
+    }
+
     fn holds(&self, proof: &Proof) -> bool {
         self.leases.holds(proof)
     }

@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use larder_model::Key;
@@ -17,8 +18,11 @@ use crate::store::Store;
 
 /// What an entry costs beside its key and value, in bytes, about.
 const OVERHEAD: u64 = 320;
-/// A decoded value takes about as much as its JSON, twice.
-const DECODED: u64 = 2;
+/// Once the L1 is full, only one of so many values that are new to it is kept: where more is read than it holds, keeping and
+/// dropping would cost more than it saves; what is read often is kept soon all the same.
+const NEWCOMERS: u32 = 8;
+/// After so many values that were kept it is looked whether the L1 is full.
+const LOOK_EVERY: u32 = 256;
 /// What an entry is expected to weigh: the number of places reserved at first follows from it.
 const EXPECTED_BYTES: u64 = 2_048;
 /// After this time a value is read from the store again, which so learns that it is still used.
@@ -27,6 +31,8 @@ const RESIDENCE: Duration = Duration::from_secs(10);
 /// A value that was read.
 pub(crate) struct Resident {
     pub(crate) raw: Raw,
+    /// How much the decoded value takes, as a multiple of its JSON, about.
+    decoded: u64,
     /// The decoded value, of the type that was asked for when it was kept.
     pub(crate) value: Box<dyn Any + Send + Sync>,
     /// Until when it is fresh, by the coarse clock.
@@ -44,7 +50,7 @@ pub(crate) struct Resident {
 impl Resident {
     pub(crate) fn new(
         raw: Raw,
-        value: Box<dyn Any + Send + Sync>,
+        (value, decoded): (impl Any + Send + Sync, u64),
         (read_at, left): (Duration, Duration),
         load_cost: Duration,
         (proof, versions): (Proof, Box<[Proof]>),
@@ -52,7 +58,8 @@ impl Resident {
         let fresh_until = read_at.saturating_add(left);
         Self {
             raw,
-            value,
+            value: Box::new(value),
+            decoded,
             fresh_until,
             leaves_at: fresh_until.min(read_at + RESIDENCE),
             load_cost,
@@ -79,6 +86,9 @@ impl Resident {
 /// Values of this process, bounded in bytes.
 pub(crate) struct L1 {
     entries: QuickCache<Key, Arc<Resident>, ByBytes>,
+    is_full: AtomicBool,
+    /// Values that asked to be kept.
+    asked: AtomicU32,
 }
 
 #[derive(Clone)]
@@ -86,7 +96,8 @@ struct ByBytes;
 
 impl Weighter<Key, Arc<Resident>> for ByBytes {
     fn weight(&self, key: &Key, kept: &Arc<Resident>) -> u64 {
-        key.as_str().len() as u64 + (1 + DECODED) * kept.raw.bytes.len() as u64 + OVERHEAD
+        let value = kept.raw.bytes.len() as u64;
+        key.as_str().len() as u64 + value + kept.decoded * value + OVERHEAD
     }
 }
 
@@ -95,12 +106,26 @@ impl L1 {
         let expected = usize::try_from(max_bytes / EXPECTED_BYTES).unwrap_or(usize::MAX);
         Self {
             entries: QuickCache::with_weighter(expected, max_bytes, ByBytes),
+            is_full: AtomicBool::new(false),
+            asked: AtomicU32::new(0),
         }
     }
 
     #[inline]
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<Resident>> {
         self.entries.get(key)
+    }
+
+    /// Whether a value that was just read is to be kept.
+    pub(crate) fn wants(&self, key: &Key) -> bool {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        if asked.is_multiple_of(LOOK_EVERY) {
+            let is_full = self.entries.weight() > self.entries.capacity() / 8 * 7;
+            self.is_full.store(is_full, Ordering::Relaxed);
+        }
+        !self.is_full.load(Ordering::Relaxed)
+            || asked.is_multiple_of(NEWCOMERS)
+            || self.entries.contains_key(key)
     }
 
     pub(crate) fn keep(&self, key: &Key, kept: Resident) {

@@ -156,7 +156,7 @@ impl<'a, M: Form> Lookup<'a, M> {
                 if found.is_due_early && self.refreshes {
                     self.refresh(found.left.unwrap_or_default(), loader);
                 }
-                Ok(self.hit(found.value, found.json.len() as u64))
+                Ok(self.hit(found.value, found.bytes))
             }
             Look::Stale(found, Freshness::StaleWhileRevalidate) if self.refreshes => {
                 self.refresh(Duration::ZERO, loader);
@@ -186,7 +186,7 @@ impl<'a, M: Form> Lookup<'a, M> {
     pub(crate) fn stale(&self, found: Found<M::Value>) -> Answer<M::Value> {
         let outcome = Outcome::Stale;
         self.inner.counters.add(Count::Stales);
-        let bytes = found.json.len() as u64;
+        let bytes = found.bytes;
         self.inner.report(self.key, Event::of(outcome, bytes));
         Answer {
             value: found.value,
@@ -295,7 +295,7 @@ impl<'a, M: Form> Lookup<'a, M> {
     async fn stand_in(&self, count: Count) -> Option<Answer<M::Value>> {
         let gate = self.inner.governor.gate(self.key);
         match self.inner.look::<M>(self.key, gate).await {
-            Look::Fresh(found) => Some(self.hit(found.value, found.json.len() as u64)),
+            Look::Fresh(found) => Some(self.hit(found.value, found.bytes)),
             Look::Stale(found, _) => {
                 self.inner.counters.add(count);
                 Some(self.stale(found))

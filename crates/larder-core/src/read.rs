@@ -69,8 +69,10 @@ impl Read {
 /// A value that was read from the store.
 pub(crate) struct Found<V> {
     pub(crate) value: V,
-    /// Its JSON.
-    pub(crate) json: Bytes,
+    /// How large it is, in bytes.
+    pub(crate) bytes: u64,
+    /// Its JSON, for one who lands with it.
+    pub(crate) json: Option<Bytes>,
     /// How long it is fresh yet, if that is known.
     pub(crate) left: Option<Duration>,
     /// Whether it is to be loaded anew already.
@@ -127,7 +129,11 @@ impl Inner {
             self.counters.add(Count::Hidden);
             return Look::Nothing;
         }
-        let asked_at = CoarseClock.now();
+        // Only what is kept needs it.
+        let asked_at = self
+            .l1
+            .as_ref()
+            .map_or(Duration::ZERO, |_| CoarseClock.now());
         // Not cut by this read: how old a framed entry is, is told by what is left of its life.
         let answer = match self.store.get(key, Ttl::MAX) {
             // Not awaited: to be moved into the caller's future and out again costs more than what there is to wait for.
@@ -195,7 +201,10 @@ impl Inner {
             self.counters.add(Count::Hidden);
             return None;
         }
-        let (json, left, proof) = (stored.bytes.clone(), stored.ttl, stored.proof);
+        let (left, bytes) = (stored.ttl, stored.bytes.len() as u64);
+        let l1 = self.l1.as_ref().filter(|_| stored.proof.is_some());
+        // Shared only where somebody needs it: a count that is shared is not free.
+        let json = (l1.is_some() || !is_first).then(|| stored.bytes.clone());
         let raw = Raw {
             bytes: stored.bytes,
             is_foreign: stored.foreign,
@@ -211,23 +220,23 @@ impl Inner {
         let cut = outlives.then_some(ttl);
         let left = left.map(|left| left.min(ttl.get()));
         let load_cost = self.load_costs.of(key, left);
-        if let (Some(proof), Some(left), Some(l1)) = (proof, left, &self.l1) {
+        if let (Some(proof), Some(left), Some(l1), Some(json)) = (stored.proof, left, l1, &json)
+            && l1.wants(key)
+        {
             let raw = Raw {
                 bytes: json.clone(),
                 is_foreign: stored.foreign,
             };
+            let value = (value.clone(), M::DECODED);
             let proofs = (proof, Box::default());
-            let kept = Resident::new(
-                raw,
-                Box::new(value.clone()),
-                (asked_at, left),
-                load_cost,
-                proofs,
+            l1.keep(
+                key,
+                Resident::new(raw, value, (asked_at, left), load_cost, proofs),
             );
-            l1.keep(key, kept);
         }
         let found = Found {
             value,
+            bytes,
             json,
             left,
             is_due_early: is_due_early(load_cost, left),
@@ -290,7 +299,8 @@ impl Inner {
         let freshness = frame.freshness(age);
         let left = frame.fresh.saturating_sub(age);
         let found = Found {
-            json: frame.payload,
+            bytes: frame.payload.len() as u64,
+            json: Some(frame.payload),
             left: Some(left),
             is_due_early: freshness == Freshness::Fresh
                 && is_due_early(frame.load_cost, Some(left)),
@@ -299,8 +309,9 @@ impl Inner {
         match freshness {
             Freshness::Fresh => {
                 if let (Some(proof), Some(versions), Some(l1)) = (stored.proof, proven.0, &self.l1)
+                    && l1.wants(key)
                 {
-                    let value = Box::new(found.value.clone());
+                    let value = (found.value.clone(), M::DECODED);
                     let at = (asked_at, left);
                     l1.keep(
                         key,

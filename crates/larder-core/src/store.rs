@@ -63,6 +63,11 @@ pub trait Store: Send + Sync + 'static {
     /// What stands beside an entry: its lease, and versions of its service. Looking makes, takes and ends nothing.
     fn beside(&self, key: &Key, names: &[VersionName]) -> StoreFuture<'_, Beside>;
 
+    /// Whether reads come with proofs at all: else nothing is kept of them, as of a store that lies in this process anyway.
+    fn has_proofs(&self) -> bool {
+        true
+    }
+
     /// Whether what was read with a proof is still so. Takes no lock and does no I/O.
     fn holds(&self, proof: &Proof) -> bool;
 
