@@ -3,6 +3,7 @@
 
 mod adopt;
 mod apply;
+mod counted;
 mod drive;
 mod invalidation;
 mod journal;

@@ -38,6 +38,7 @@
 mod cache;
 mod disabled;
 mod dotenv;
+mod prometheus;
 mod redis_tls;
 mod secret_file;
 mod settings;
@@ -51,6 +52,7 @@ pub use larder_core::*;
 pub use larder_embedded::{EmbeddedStore, OpenError};
 pub use larder_http as http;
 pub use larder_redis::{Access, Product, RedisStore, RedisUrl, Sample, Survey};
+pub use prometheus::prometheus;
 pub use settings::{ChosenStore, JournalSetting, Origin, Setting, Settings, SettingsError};
 
 /// How long an entry is fresh if nothing else is said: 300 seconds.
