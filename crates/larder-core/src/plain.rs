@@ -1,15 +1,18 @@
 //! Plain reads: what is there, and nothing is loaded.
 
+use std::time::Duration;
+
 use larder_model::{Key, Outcome};
 
 use crate::cache::Inner;
 use crate::clock::{Clock, CoarseClock};
 use crate::counters::Count;
 use crate::form::Undecoded;
-use crate::governor::Event;
+use crate::frame;
+use crate::governor::{Event, Gate};
 use crate::raw::Raw;
 use crate::read::Read;
-use crate::store::{Stored, Ttl};
+use crate::store::{StoreFuture, Stored, Ttl};
 
 impl Inner {
     // What a hit goes through is inlined: a value that was just written and is moved on by other widths makes the processor
@@ -30,8 +33,50 @@ impl Inner {
             self.counters.add(Count::HitsNear);
             return self.settle_read(key, Some(near.value), decode);
         }
+        if self.l1.is_none() {
+            return self.get_far(key, gate, decode).await;
+        }
         let found = self.look::<Undecoded>(key, gate).await.fresh();
         self.settle_read(key, found.map(|found| found.value), decode)
+    }
+
+    /// [`Inner::get`] where nothing is kept in this process: a plain entry is handed on as it was read, without a judgement
+    /// that would move it about.
+    #[inline]
+    async fn get_far<T>(
+        &self,
+        key: &Key,
+        gate: Gate,
+        decode: impl FnOnce(Raw) -> Option<T>,
+    ) -> Option<T> {
+        if self.outbox.hides(key) {
+            self.counters.add(Count::Hidden);
+            return self.settle_read(key, None, decode);
+        }
+        let answer = match self.store.get(key, Ttl::MAX) {
+            // Not awaited: to be moved into the caller's future and out again costs more than what there is to wait for.
+            StoreFuture::Ready(Some(answer)) => answer,
+            pending => pending.await,
+        };
+        let stored = match answer {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return self.settle_read(key, None, decode),
+            Err(error) => {
+                self.note_error(&error);
+                return self.settle_read(key, None, decode);
+            }
+        };
+        if !frame::is_framed(&stored.bytes) && !self.frames.is_sealing() && !self.sweeps.hides(key)
+        {
+            let raw = Raw {
+                bytes: stored.bytes,
+                is_foreign: stored.foreign,
+            };
+            return self.settle_read(key, Some(raw), decode);
+        }
+        let read = Read::first(stored, Duration::ZERO);
+        let look = Box::pin(self.judge::<Undecoded>(key, gate, read)).await;
+        self.settle_read(key, look.fresh().map(|found| found.value), decode)
     }
 
     pub(crate) async fn get_many<T>(
