@@ -135,11 +135,20 @@ impl Cluster {
         if !values.iter().any(is_error) {
             return Ok((link, values));
         }
-        // It may be told to go elsewhere: then both are.
-        let mut answers = self.ask(commands).await.into_iter();
-        let (Some(first), Some(second)) = (answers.next(), answers.next()) else {
-            return Err(StoreError::NotBegun);
-        };
+        // It may be told to go elsewhere: that was the first time of those that are followed.
+        let mut answers = values.map(|value| Answer {
+            outcome: Ok(Some(value)),
+            link,
+        });
+        let mut again = Vec::new();
+        for (index, (command, answer)) in std::iter::zip(commands, &answers).enumerate() {
+            match self.next(&map, &node, command, &answer.outcome) {
+                Next::Done => {}
+                next => again.push((index, next)),
+            }
+        }
+        self.follow(commands, again, &mut answers, deadline).await;
+        let [first, second] = answers;
         let value = |outcome: Outcome| outcome.map(|value| value.unwrap_or(Value::Null));
         Ok((second.link, [value(first.outcome)?, value(second.outcome)?]))
     }
