@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::{
-    Acquired, Beside, ClearMode, FillRight, Guard, Key, Lease, Released, Service, Store, Stored,
-    VersionName, Written,
+    Acquired, Beside, ClearMode, FillRight, Guard, Key, Lease, Proof, Released, Service, Store,
+    Stored, VersionName, Written,
 };
 
 use super::{PATIENCE, clear, entry, get, key, service, set, ttl, value};
