@@ -122,11 +122,15 @@ impl InProcess {
         if !entry.guard.allows() {
             return Written::Refused;
         }
-        match entry.guard.lease() {
-            Some(lease) if !self.leases.end(lease, now, None) => return Written::Refused,
-            Some(_) => {}
-            None => self.leases.end_of(&entry.key),
+        if let Some(lease) = entry.guard.lease() {
+            let (key, bytes) = (entry.key.clone(), entry.bytes.clone());
+            let put = || self.entries.insert(key, Entry { bytes, expires_at });
+            return match self.leases.end_with(lease, now, None, put) {
+                true => Written::Stored,
+                false => Written::Refused,
+            };
         }
+        self.leases.end_of(&entry.key);
         let bytes = entry.bytes;
         self.entries.insert(entry.key, Entry { bytes, expires_at });
         Written::Stored

@@ -112,6 +112,17 @@ impl Leases {
 
     /// Ends a lease if it still holds, and says whether it did.
     pub(super) fn end(&self, lease: &Lease, now: Duration, released: Option<Released>) -> bool {
+        self.end_with(lease, now, released, || ())
+    }
+
+    /// [`Leases::end`], once what it was held for is done: nobody is granted the next one in between.
+    pub(super) fn end_with(
+        &self,
+        lease: &Lease,
+        now: Duration,
+        released: Option<Released>,
+        done: impl FnOnce(),
+    ) -> bool {
         let mut held = self.lock();
         let is_own = held
             .get(&lease.key)
@@ -119,6 +130,7 @@ impl Leases {
         if !is_own {
             return false;
         }
+        done();
         if released == Some(Released::Uncached) {
             let until = now + UNCACHED_FOR;
             held.insert(lease.key.clone(), Held { token: None, until });

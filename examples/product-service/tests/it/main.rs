@@ -29,8 +29,9 @@ struct Running {
 }
 
 fn cache_over(store: Arc<dyn Store>) -> Cache {
-    let nothing_set = Settings::read(|_| None, Path::new("tests")).unwrap();
-    Cache::builder(SERVICE, nothing_set)
+    let no_journal = |name: &str| (name == "LARDER_JOURNAL").then(|| "off".to_owned());
+    let settings = Settings::read(no_journal, Path::new("tests")).unwrap();
+    Cache::builder(SERVICE, settings)
         .unwrap()
         .store(store)
         .default_policy(policy().apply(&Policy::default()).unwrap())
