@@ -107,7 +107,9 @@ async fn a_write_that_is_held_back_over_a_new_connection_is_not_done() {
     network.hold(true);
     while network.connections.load(Ordering::SeqCst) < 2 {
         let written = store.set(entry(&key, "\"old\"")).await;
-        assert!(!written.is_ok_and(|written| written.is_stored()));
+        // A busy machine may have connected anew in between: then nothing holds it back.
+        let is_held = network.connections.load(Ordering::SeqCst) < 2;
+        assert!(!(is_held && written.is_ok_and(|written| written.is_stored())));
     }
     until_found(&store, &other).await;
     store.delete(std::slice::from_ref(&key)).await.unwrap();
