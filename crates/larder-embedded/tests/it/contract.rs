@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use larder_core::Store;
 
+use crate::another::Another;
 use crate::support::{Place, options};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,4 +37,12 @@ async fn two_handles_of_a_process_keep_the_contract_of_proofs() {
     let place = Place::new();
     let (one, other) = (place.open(options()), place.open(options()));
     larder_testing::contract::run_proofs(Arc::new(one), Arc::new(other)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_keep_the_contract_of_proofs() {
+    let place = Place::new();
+    let store = place.open(options());
+    let another = Another::start(&place);
+    larder_testing::contract::run_proofs(Arc::new(store), another).await;
 }

@@ -3,9 +3,11 @@
 // LMDB without Larder is opened too, to show what it does.
 #![allow(unsafe_code)]
 
+mod another;
 mod bounded;
 mod clears;
 mod closing;
+mod coherence;
 mod contract;
 mod damage;
 mod eviction;
