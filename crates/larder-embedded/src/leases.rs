@@ -11,7 +11,6 @@ use larder_core::{Acquired, Key, Lease, Released, StoreError, Stored};
 
 use crate::beside::{self, Sweep};
 use crate::clock::millis;
-use crate::control::Changes;
 use crate::lmdb::pages;
 use crate::opening::Opened;
 use crate::queue::Outcome;
@@ -104,6 +103,19 @@ impl Writer {
         Ok(Outcome::Held(true))
     }
 
+    /// Notes that an entry is changed, and ends its lease with it.
+    pub(crate) fn change_entry(
+        &mut self,
+        txn: &mut RwTxn<'_>,
+        key: &[u8],
+        is_written: bool,
+    ) -> heed::Result<()> {
+        let was_held = self.has_leases && self.opened.lmdb.leases.delete(txn, key)?;
+        let place = self.opened.control.place_of(key);
+        self.changes.change(place, is_written || was_held);
+        Ok(())
+    }
+
     /// Whether a lease still holds.
     pub(crate) fn is_held(&self, txn: &RoTxn<'_>, lease: &Lease) -> Result<bool, Abort> {
         let held = self.held_lease(txn, lease.key.as_str().as_bytes())?;
@@ -129,6 +141,7 @@ impl Writer {
     ) -> heed::Result<()> {
         let until = self.opened.now().saturating_add(millis(time));
         let leases = self.opened.lmdb.leases;
+        self.has_leases = true;
         beside::put(&leases, txn, (key, until), token, &mut self.record)
     }
 
@@ -176,17 +189,4 @@ fn left(record: &Record<'_>, now: u64) -> Option<Duration> {
 fn is_full(opened: &Opened, txn: &RoTxn<'_>) -> heed::Result<bool> {
     let most = opened.control.max_bytes() / PAGE_BYTES / PARTS;
     Ok(pages(&opened.lmdb.leases, txn)? as u64 >= most)
-}
-
-/// Ends a lease as a part of a change of its entry, and notes that.
-pub(crate) fn change_entry(
-    opened: &Opened,
-    txn: &mut RwTxn<'_>,
-    changes: &mut Changes,
-    key: &[u8],
-    is_written: bool,
-) -> heed::Result<()> {
-    let was_held = opened.lmdb.leases.delete(txn, key)?;
-    changes.change(opened.control.place_of(key), is_written || was_held);
-    Ok(())
 }

@@ -24,11 +24,11 @@
 //!
 //! It belongs to the user who uses it, with mode 0700, and holds
 //!
-//! - `data.mdb`: LMDB's file, never larger than `max_bytes`; two databases: `entries` (key → record) and `expiry` (when an
-//!   entry may end → key);
+//! - `data.mdb`: LMDB's file, never larger than `max_bytes`; four databases: `entries` (key → record), `expiry` (when an
+//!   entry may end → key), `leases` (key → who may fill it), `versions` (what entries depend on → its version);
 //! - `lock.mdb`: LMDB's own lock file;
-//! - `control`: the block that the processes share in memory: settings fixed at creation, counters, and how often each
-//!   entry was read of late;
+//! - `control`: the block that the processes share in memory: settings fixed at creation, counters, marks (which
+//!   transaction changed the keys of a place last), and how often each entry was read of late;
 //! - `lock`: held shared by those who have the folder open, alone by the first while it checks the folder;
 //! - `damaged/`: the last `data.mdb` that was found damaged, set aside.
 //!
@@ -42,6 +42,8 @@
 //! - Damage: LMDB doesn't notice it and would take the process along, so the first opener walks the whole file without
 //!   mapping it; every record has a checksum besides.
 //! - A writer that was stopped in mid-write: others' writes give up at their deadline, and at once while it lasts. Reads go on.
+//! - A writer that is killed or stopped anywhere around its commit: no process serves, by a proof, what a delete that returned had
+//!   ended; what it was about to write has no proof meanwhile.
 //! - A reader that was stopped in mid-read, and so keeps freed pages from being used: sets are refused while there is room to
 //!   delete, and when that ends too, the store is emptied, so that no delete need find it full.
 //! - A full disk, a folder of others, a network file system, another PID namespace: [`OpenError`] says what to do.

@@ -41,16 +41,16 @@ impl SharedMemory {
         unsafe { AtomicU32::from_ptr(word.as_ptr().cast()) }
     }
 
-    /// Has the processor fetch a byte, while other work is done.
-    pub(crate) fn prefetch(byte: &AtomicU8) {
+    /// Has the processor fetch what stands somewhere, while other work is done.
+    pub(crate) fn prefetch<T>(place: &T) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: it has no effect but on the caches, whatever the address.
         unsafe {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(byte.as_ptr().cast());
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast());
         }
         #[cfg(not(target_arch = "x86_64"))]
-        let _ = byte;
+        let _ = place;
     }
 
     pub(crate) fn bytes(&self) -> &[AtomicU8] {

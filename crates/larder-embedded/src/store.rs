@@ -85,7 +85,7 @@ impl EmbeddedStore {
         }
         let opened = &*self.opened;
         let bytes = key.as_str().as_bytes();
-        let seen = opened.control.see(opened.control.place_of(bytes));
+        let place = opened.control.place_to_read(bytes);
         let txn = self.read_txn()?;
         let key_hash = hash(bytes);
         let recency = opened.control.recency_of(key_hash);
@@ -106,7 +106,10 @@ impl EmbeddedStore {
             ttl: Some(left.min(longest.get())),
             foreign: false,
             incarnation: 0,
-            proof: seen.proof(opened.life(), txn.id() as u64),
+            proof: opened
+                .control
+                .see(place)
+                .proof(opened.life(), txn.id() as u64),
         }))
     }
 

@@ -10,7 +10,6 @@ use larder_core::{Deleted, Key, NewEntry, Skip, StoreError, Ttl, Written};
 use crate::clock::millis;
 use crate::control::{Changes, Removal};
 use crate::evict::{self, Incoming, remove};
-use crate::leases::change_entry;
 use crate::opening::{Opened, Session};
 use crate::queue::{Job, Operation, Outcome, Queue};
 use crate::readers::Held;
@@ -87,6 +86,8 @@ pub(crate) struct Writer {
     pub(crate) record: Vec<u8>,
     /// What the transaction that was begun changes.
     pub(crate) changes: Changes,
+    /// Whether there are leases in the transaction that was begun: where there are none, an entry costs no look.
+    pub(crate) has_leases: bool,
     /// The lease, and the version, that was looked at last in search of one that is over.
     pub(crate) lease_hand: Vec<u8>,
     pub(crate) version_hand: Vec<u8>,
@@ -146,6 +147,7 @@ impl Writer {
         Self {
             record: Vec::new(),
             changes: Changes::default(),
+            has_leases: true,
             lease_hand: Vec::new(),
             version_hand: Vec::new(),
             groups: 0,
@@ -289,6 +291,7 @@ impl Writer {
         let mut txn = opened.lmdb.env.write_txn()?;
         let _writing = Writing::begin(&opened);
         self.changes.clear();
+        self.has_leases = opened.lmdb.leases.len(&txn)? > 0;
         let refusal = self.refusal(incoming, jobs.len() as u64 - incoming.records())?;
         if incoming.records() > 0 && refusal.is_none() {
             evict::make_room(&opened, &mut txn, incoming)?;
@@ -453,7 +456,7 @@ impl Writer {
         let key = entry.key.as_str().as_bytes();
         let expires_at = self.opened.now().saturating_add(entry.ttl.as_millis());
         self.put(txn, key, expires_at, &entry.bytes)?;
-        change_entry(&self.opened, txn, &mut self.changes, key, true)?;
+        self.change_entry(txn, key, true)?;
         Ok(Written::Stored)
     }
 
@@ -492,8 +495,9 @@ impl Writer {
         let key = key.as_str().as_bytes();
         let now = self.opened.now();
         let header = self.opened.lmdb.entries.get(txn, key)?.map(Header::read);
+        let is_there = header.is_some();
         // Also of what is not there: others may have it yet, and a load may be about to fill it.
-        change_entry(&self.opened, txn, &mut self.changes, key, header.is_some())?;
+        self.change_entry(txn, key, is_there)?;
         let Some(header) = header else {
             return Ok(Deleted::default());
         };

@@ -153,7 +153,15 @@ impl Control {
         XxHash3_64::oneshot_with_seed(self.load(Word::Seed), key) as u32 & (MARKS as u32 - 1)
     }
 
-    /// Looks at a place, for a snapshot that is begun at about the same time.
+    /// The place of a key that is about to be read. The processor fetches its mark while the entry is looked up.
+    #[inline]
+    pub(crate) fn place_to_read(&self, key: &[u8]) -> u32 {
+        let place = self.place_of(key);
+        SharedMemory::prefetch(self.mark(place));
+        place
+    }
+
+    /// Looks at a place, before or behind the beginning of the snapshot that it is for.
     #[inline]
     pub(crate) fn see(&self, place: u32) -> Seen {
         Seen {

@@ -50,9 +50,8 @@ fn serve_one(store: &EmbeddedStore, leases: &mut Vec<Lease>, line: &str) -> Stri
         runtime().block_on(async { format!("{:?}", store.set(entry).await.unwrap()) })
     };
     let lease_of = |leases: &[Lease]| {
-        // The last one: those before it have ended.
-        let mut own = leases.iter().rev().filter(|lease| lease.key == key());
-        own.next().unwrap().clone()
+        let own = leases.iter().rfind(|lease| lease.key == key());
+        own.unwrap().clone()
     };
     match what {
         "set" => set(Guard::Always),

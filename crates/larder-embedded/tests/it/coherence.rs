@@ -95,7 +95,7 @@ fn who_waits_is_woken_by_another_process() {
                 std::thread::spawn(move || another.ask(&line))
             };
             let begin = Instant::now();
-            while store.holds(&proof) {
+            while store.holds(&proof) && begin.elapsed() < PATIENCE {
                 store.changed(proof, PATIENCE).await.unwrap();
             }
             teller.join().unwrap();

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 mod another;
+mod beside;
 mod bounded;
 mod clears;
 mod closing;
