@@ -42,12 +42,12 @@ impl Incoming {
     }
 }
 
-/// Makes room for what is to be stored.
+/// Makes room for what is to be stored. Answers whether anything was removed.
 pub(crate) fn make_room(
     opened: &Opened,
     txn: &mut RwTxn<'_>,
     incoming: Incoming,
-) -> heed::Result<()> {
+) -> heed::Result<bool> {
     let pages = usize::try_from(opened.control.max_bytes()).unwrap_or(usize::MAX) / PAGE_BYTES;
     // A page that a transaction changes is written anew, and its old place is free two transactions later; long
     // values need free pages in a row; and what is freed while somebody reads is free when that ends.
@@ -62,7 +62,7 @@ pub(crate) fn free(
     txn: &mut RwTxn<'_>,
     kept: usize,
     parts: usize,
-) -> heed::Result<()> {
+) -> heed::Result<bool> {
     let live = opened.lmdb.live_pages(txn)?;
     shrink(opened, txn, live * kept / parts, 0)
 }
@@ -72,7 +72,8 @@ fn shrink(
     txn: &mut RwTxn<'_>,
     pages: usize,
     incoming_entries: u64,
-) -> heed::Result<()> {
+) -> heed::Result<bool> {
+    let before = opened.lmdb.entries.len(txn)?;
     // The rest has its turn with the next groups; but nothing that lives goes before what has expired.
     while expire(opened, txn)? && is_over(opened, txn, pages, incoming_entries)? {}
     let mut idle_rounds = 0;
@@ -90,7 +91,7 @@ fn shrink(
             (false, _) => 0,
         };
     }
-    Ok(())
+    Ok(opened.lmdb.entries.len(txn)? != before)
 }
 
 /// The next entries that were not read of late, and whether the hand came round to the beginning.

@@ -142,6 +142,7 @@ impl Writer {
         let until = self.opened.now().saturating_add(millis(time));
         let leases = self.opened.lmdb.leases;
         self.has_leases = true;
+        self.changes.write();
         beside::put(&leases, txn, (key, until), token, &mut self.record)
     }
 

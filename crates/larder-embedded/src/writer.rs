@@ -294,7 +294,10 @@ impl Writer {
         self.has_leases = opened.lmdb.leases.len(&txn)? > 0;
         let refusal = self.refusal(incoming, jobs.len() as u64 - incoming.records())?;
         if incoming.records() > 0 && refusal.is_none() {
-            evict::make_room(&opened, &mut txn, incoming)?;
+            // What is deleted then may be what was evicted here.
+            if evict::make_room(&opened, &mut txn, incoming)? {
+                self.changes.write();
+            }
         }
         let mut outcomes = Vec::with_capacity(jobs.len());
         let mut proven = Vec::new();

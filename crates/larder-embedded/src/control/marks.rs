@@ -88,6 +88,11 @@ impl Changes {
         self.is_written |= is_written;
     }
 
+    /// Notes that LMDB's tables are changed, in whatever place: so the transaction counts.
+    pub(crate) fn write(&mut self) {
+        self.is_written = true;
+    }
+
     /// Notes that all places are.
     pub(crate) fn change_all(&mut self, is_written: bool) {
         self.is_all = true;
@@ -106,7 +111,9 @@ impl Changes {
         // Nothing that comes from shared memory is counted on but what can stand there.
         let old = Some(old).filter(|old| old >> SHIFT <= transaction);
         let last = transaction.saturating_sub(1) << SHIFT;
-        old.unwrap_or_default().max(last) + 1
+        // Once the counts are used up it stays at the mark of the transaction, which nobody has a proof for before that commits:
+        // to begin anew would give out a mark again that somebody may still have.
+        (old.unwrap_or_default().max(last) + 1).min(transaction << SHIFT)
     }
 
     /// Now.
@@ -269,6 +276,8 @@ mod tests {
         MarksOfAbsent,
         /// A clear's last transaction ends all proofs, not only its first.
         LastEpoch,
+        /// What is evicted counts as written, also where nothing else is.
+        EvictionsAreWrites,
     }
 
     /// What a writer does in one transaction to the one key that there is.
@@ -278,6 +287,8 @@ mod tests {
         Delete,
         /// As the hand does: no proof ends.
         Evict,
+        /// The hand does, to make room for something else, in the transaction that then deletes.
+        EvictAndDelete,
         /// The first of two transactions of a clear, which meets other keys.
         ClearOthers,
         /// The last.
@@ -307,6 +318,12 @@ mod tests {
             match (write, self.without) {
                 (Write::Evict, _) | (Write::ClearRest, Without::LastEpoch) => {}
                 (Write::Delete, Without::MarksOfAbsent) if !is_written => {}
+                (Write::EvictAndDelete, _) => {
+                    changes.change(self.place, false);
+                    if is_written && self.without != Without::EvictionsAreWrites {
+                        changes.write();
+                    }
+                }
                 (Write::Set | Write::Delete, _) => changes.change(self.place, is_written),
                 (Write::ClearOthers | Write::ClearRest, _) => changes.change_all(is_written),
             }
@@ -318,7 +335,9 @@ mod tests {
             match write {
                 Write::Set => self.value = Some(self.committed),
                 Write::ClearOthers => {}
-                Write::Delete | Write::Evict | Write::ClearRest => self.value = None,
+                Write::Delete | Write::Evict | Write::EvictAndDelete | Write::ClearRest => {
+                    self.value = None;
+                }
             }
         }
 
@@ -366,7 +385,10 @@ mod tests {
                     if !is_early {
                         model.announce(write, self.is_written, model.committed);
                     }
-                    if matches!(write, Write::Delete | Write::ClearRest) {
+                    if matches!(
+                        write,
+                        Write::Delete | Write::EvictAndDelete | Write::ClearRest
+                    ) {
                         model.least = model.committed;
                     }
                     self.script.remove(0);
@@ -501,13 +523,15 @@ mod tests {
     }
 
     fn is_wrong(without: Without) -> bool {
-        use Write::{ClearOthers, ClearRest, Delete, Evict, Set};
-        let plots: [[&[Write]; 2]; 7] = [
+        use Write::{ClearOthers, ClearRest, Delete, Evict, EvictAndDelete, Set};
+        let plots: [[&[Write]; 2]; 9] = [
             [&[Delete], &[Set, Delete]],
             [&[Set, Delete], &[Delete]],
             [&[Set], &[Set]],
             [&[Evict], &[Delete]],
             [&[Delete], &[Evict, Set]],
+            [&[EvictAndDelete], &[Set, Delete]],
+            [&[Evict, Set], &[EvictAndDelete]],
             [&[Evict], &[ClearOthers, ClearRest]],
             [&[ClearOthers, ClearRest], &[Evict, Set]],
         ];
@@ -547,9 +571,32 @@ mod tests {
             Without::Comparison,
             Without::MarksOfAbsent,
             Without::LastEpoch,
+            Without::EvictionsAreWrites,
         ] {
             assert!(is_wrong(without), "{without:?} is not needed");
         }
+    }
+
+    #[test]
+    fn no_mark_that_somebody_may_have_a_proof_for_comes_again() {
+        let control = control();
+        let place = control.place_of(b"cache:svc:/a");
+        let mut changes = Changes::default();
+        changes.change(place, false);
+        let (transaction, snapshot) = (FIRST + 1, FIRST);
+        let mut given = std::collections::HashSet::new();
+        // More deletes of what is not there than there are counts, and nobody commits anything.
+        for round in 0..3 << SHIFT {
+            control.announce(&changes, transaction);
+            if let Some(proof) = control.see(place).proof(LIFE, snapshot) {
+                assert!(given.insert(proof.count), "round {round}");
+            }
+        }
+        assert!(given.len() > 60_000);
+        // The next one that does ends that.
+        let before = control.see(place).proof(LIFE, transaction).unwrap();
+        control.announce(&changes, transaction + 1);
+        assert!(!control.holds(LIFE, &before) && !given.contains(&before.count));
     }
 
     #[test]
