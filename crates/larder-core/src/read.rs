@@ -12,6 +12,7 @@ use crate::form::Readable;
 use crate::frame::{self, FrameError, Freshness};
 use crate::governor::Gate;
 use crate::l1::Resident;
+use crate::mutants::{Guard, is_off};
 use crate::random;
 use crate::raw::Raw;
 use crate::store::{StoreFuture, Stored, Ttl};
@@ -276,7 +277,7 @@ impl Inner {
                 _ => Count::Undecodable,
             }
         })?;
-        if frame.incarnation != stored.incarnation {
+        if frame.incarnation != stored.incarnation && !is_off(Guard::IncarnationIsCompared) {
             return Err(Count::Dead);
         }
         let age = frame.age(stored.ttl).ok_or(Count::Undecodable)?;

@@ -6,6 +6,8 @@ use std::sync::{PoisonError, RwLock};
 
 use larder_model::{Key, Pattern};
 
+use crate::mutants::{Guard, is_off};
+
 /// The sweeps that run. Until one is through, this process serves no plain entry that it means.
 #[derive(Default)]
 pub(crate) struct Sweeps {
@@ -18,7 +20,7 @@ impl Sweeps {
     /// Whether a plain entry may be one that was invalidated.
     #[inline]
     pub(crate) fn hides(&self, key: &Key) -> bool {
-        self.count.load(Ordering::Acquire) > 0 && self.is_meant(key)
+        self.count.load(Ordering::Acquire) > 0 && !is_off(Guard::SweepsHide) && self.is_meant(key)
     }
 
     #[cold]

@@ -1,0 +1,191 @@
+//! Faults of the servers, and of the links to them.
+
+use super::{Allows, Scenario};
+use crate::orders::Mix;
+use crate::scene::{Scene, StoreKind};
+
+const REDIS: &[StoreKind] = &[StoreKind::Redis];
+
+pub(super) fn all() -> Vec<Scenario> {
+    let one = |name, about, allows, run| Scenario {
+        name,
+        about,
+        stores: REDIS,
+        allows,
+        has_proxy: false,
+        run,
+    };
+    let cut = |name, about, run| Scenario {
+        has_proxy: true,
+        ..one(name, about, Allows::Outage, run)
+    };
+    vec![
+        one(
+            "stop-server",
+            "the server is stopped (SIGSTOP) and goes on: what was sent to it happens late",
+            Allows::Outage,
+            stop_server,
+        ),
+        one(
+            "kill-server",
+            "the server is killed (-9) and starts empty",
+            Allows::Outage,
+            kill_server,
+        ),
+        one(
+            "old-snapshot",
+            "the server is killed and starts from a snapshot older than deletes; framed entries are judged, plain ones can't tell (H5)",
+            Allows::Loss,
+            old_snapshot,
+        ),
+        one(
+            "client-kill",
+            "the server closes all connections",
+            Allows::Outage,
+            |scene| commands(scene, &[&["CLIENT", "KILL", "TYPE", "normal"]]),
+        ),
+        one("flushall", "all is flushed", Allows::Push, |scene| {
+            commands(scene, &[&["FLUSHALL"]])
+        }),
+        one(
+            "tracking-table",
+            "the server can remember ten keys that were read",
+            Allows::Push,
+            |scene| {
+                commands(
+                    scene,
+                    &[&["CONFIG", "SET", "tracking-table-max-keys", "10"]],
+                )
+            },
+        ),
+        one(
+            "noeviction",
+            "the server's memory is full, and it evicts nothing (H7)",
+            Allows::Push,
+            |scene| full(scene, "noeviction"),
+        ),
+        one(
+            "volatile-ttl",
+            "the server's memory is full, and it evicts leases first (H7)",
+            Allows::Push,
+            |scene| full(scene, "volatile-ttl"),
+        ),
+        cut(
+            "cut-link",
+            "the link of one process is cut without a word, and mended",
+            cut_link,
+        ),
+        cut(
+            "cut-and-killed",
+            "a process whose link is cut is killed with what is pending, and started anew (C3)",
+            cut_and_killed,
+        ),
+    ]
+}
+
+fn stop_server(scene: &mut Scene) -> anyhow::Result<()> {
+    scene.mix(Mix::default())?;
+    while scene.has_time(1_500) {
+        scene.pause_between(100, 500);
+        scene.redis()?.pause();
+        match scene.random.below(6) {
+            0 => scene.pause_between(2_200, 3_000),
+            _ => scene.pause_between(20, 350),
+        }
+        scene.redis()?.resume();
+        scene.is_over();
+    }
+    scene.pause(1_500);
+    Ok(())
+}
+
+fn kill_server(scene: &mut Scene) -> anyhow::Result<()> {
+    scene.mix(Mix::default())?;
+    while scene.has_time(2_500) {
+        scene.pause_between(300, 600);
+        let redis = scene.redis()?;
+        redis.kill();
+        redis.restart();
+        scene.is_over();
+        scene.pause(1_300);
+    }
+    Ok(())
+}
+
+fn old_snapshot(scene: &mut Scene) -> anyhow::Result<()> {
+    scene.mix(Mix::default())?;
+    while scene.has_time(2_500) {
+        scene.pause_between(100, 300);
+        scene.redis()?.cli(&["SAVE"]);
+        scene.pause_between(50, 300);
+        let redis = scene.redis()?;
+        redis.kill();
+        redis.restart();
+        scene.is_over();
+        scene.pause(1_300);
+    }
+    Ok(())
+}
+
+/// Says commands to the server again and again.
+fn commands(scene: &mut Scene, commands: &[&[&str]]) -> anyhow::Result<()> {
+    scene.mix(Mix::default())?;
+    while scene.has_time(500) {
+        scene.pause_between(50, 300);
+        for command in commands {
+            scene.redis()?.cli(command);
+        }
+        scene.is_over();
+    }
+    scene.pause(500);
+    Ok(())
+}
+
+fn full(scene: &mut Scene, policy: &str) -> anyhow::Result<()> {
+    scene
+        .redis()?
+        .cli(&["CONFIG", "SET", "maxmemory-policy", policy]);
+    scene.mix(Mix::default())?;
+    while scene.has_time(1_500) {
+        scene.pause_between(200, 400);
+        // Less than the server takes without any entry.
+        scene.redis()?.cli(&["CONFIG", "SET", "maxmemory", "1mb"]);
+        scene.pause_between(300, 600);
+        scene.redis()?.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+        scene.is_over();
+    }
+    scene.pause(500);
+    Ok(())
+}
+
+fn cut_link(scene: &mut Scene) -> anyhow::Result<()> {
+    scene.mix(Mix::default())?;
+    while scene.has_time(2_500) {
+        scene.pause_between(300, 600);
+        scene.proxy()?.cut();
+        match scene.random.below(3) {
+            0 => scene.pause_between(2_200, 3_000),
+            _ => scene.pause_between(50, 600),
+        }
+        scene.proxy()?.mend();
+        scene.is_over();
+    }
+    scene.pause(1_500);
+    Ok(())
+}
+
+fn cut_and_killed(scene: &mut Scene) -> anyhow::Result<()> {
+    scene.mix(Mix::default())?;
+    let last = scene.crew.len() - 1;
+    while scene.has_time(3_000) {
+        scene.pause_between(300, 600);
+        scene.proxy()?.cut();
+        scene.pause_between(400, 900);
+        scene.crew.kill(last)?;
+        scene.proxy()?.mend();
+        scene.crew.start(last)?;
+        scene.is_over();
+        scene.pause(1_000);
+    }
+    Ok(())
+}
