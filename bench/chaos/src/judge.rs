@@ -302,24 +302,29 @@ fn broken(
     (event.begin > over).then(|| ("C4", "its time".to_owned(), over))
 }
 
-/// How many loads would have been enough for what was looked up, had each begun when it was needed, and all known of it at once.
+/// How many loads would have been enough for what was looked up, if each begins when it serves most and all know of it at once:
+/// a lookup is served by any load that began after what it had to heed, no longer ago than a value lives, and before the lookup
+/// ended. So few instants that one lies in each of these intervals.
 fn least_loads(duties: &Duties, by_key: &[Vec<Vec<Event>>], key: usize) -> u64 {
-    let mut reads: Vec<&Event> = by_key.iter().flat_map(|of| &of[key]).collect();
-    reads.sort_by_key(|event| event.begin);
     let all = duties.0.iter().map(|(_, event)| Duty {
         due: event.end,
         call: event.begin,
         by: event.what,
     });
     let due = Due::sorted(all.collect());
-    let ttl = nanos(Kind::of(key).ttl() + Kind::of(key).stale());
-    let mut loaded: Option<Nanos> = None;
+    let life = nanos(Kind::of(key).ttl() + Kind::of(key).stale());
+    let reads = by_key.iter().flat_map(|of| &of[key]);
+    let intervals = reads.map(|read| {
+        let heeded = due.at(read.begin).map_or(0, |duty| duty.call);
+        (read.end, heeded.max(read.begin.saturating_sub(life)))
+    });
+    let mut intervals: Vec<(Nanos, Nanos)> = intervals.collect();
+    intervals.sort_unstable();
+    let mut loaded = None;
     let mut count = 0;
-    for read in reads {
-        let needed = due.at(read.begin).map_or(0, |duty| duty.call);
-        let is_served = loaded.is_some_and(|at| at >= needed && read.begin < at + ttl);
-        if !is_served {
-            loaded = Some(read.begin);
+    for (end, least) in intervals {
+        if loaded.is_none_or(|at| at < least) {
+            loaded = Some(end);
             count += 1;
         }
     }

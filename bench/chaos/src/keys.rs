@@ -74,7 +74,8 @@ impl Kind {
     fn policy(self, key: usize) -> anyhow::Result<Policy> {
         let mut patch = PolicyPatch {
             ttl_seconds: Some(self.ttl().as_secs_f64()),
-            jitter: Some(0.25),
+            // Much: a life that is lengthened by it in place of shortened is seen.
+            jitter: Some(0.7),
             load_timeout_seconds: Some(LOAD_TIMEOUT.as_secs_f64()),
             ..PolicyPatch::default()
         };

@@ -74,16 +74,17 @@ impl Scenario {
 }
 
 pub(crate) fn all() -> Vec<Scenario> {
-    let mut all = vec![Scenario {
+    let everywhere: &'static [StoreKind] = &[
+        StoreKind::InProcess,
+        StoreKind::Embedded,
+        StoreKind::Redis,
+        StoreKind::Sentinel,
+        StoreKind::Cluster,
+    ];
+    let healthy = Scenario {
         name: "healthy",
         about: "nothing happens but reads, loads, sets and invalidations",
-        stores: &[
-            StoreKind::InProcess,
-            StoreKind::Embedded,
-            StoreKind::Redis,
-            StoreKind::Sentinel,
-            StoreKind::Cluster,
-        ],
+        stores: everywhere,
         allows: Allows::Push,
         has_proxy: false,
         run: |scene| {
@@ -91,7 +92,23 @@ pub(crate) fn all() -> Vec<Scenario> {
             scene.wait_out();
             Ok(())
         },
-    }];
+    };
+    let expiry = Scenario {
+        name: "expiry",
+        about: "hardly anything is invalidated: what is over is loaded anew (C4)",
+        run: |scene| {
+            scene.mix(Mix {
+                deletes: 1,
+                sets: 0,
+                wide: 0,
+                ..Mix::default()
+            })?;
+            scene.wait_out();
+            Ok(())
+        },
+        ..healthy
+    };
+    let mut all = vec![healthy, expiry];
     all.extend(orders::all());
     all.extend(processes::all());
     all.extend(servers::all());

@@ -56,7 +56,7 @@ pub(crate) struct Scene {
     until: Instant,
     pub(crate) fault_ends: Vec<Nanos>,
     pub(crate) faults: u64,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 /// So many workers share a store.
@@ -122,19 +122,21 @@ impl Scene {
             until: Instant::now() + setting.length,
             fault_ends: Vec::new(),
             faults: 0,
-            folder,
+            _folder: folder,
         })
-    }
-
-    /// The folder of an embedded store.
-    pub(crate) fn store_folder(&self) -> std::path::PathBuf {
-        self.folder.path().join("store")
     }
 
     pub(crate) fn redis(&mut self) -> anyhow::Result<&mut RedisServer> {
         match &mut self.servers {
             Servers::Redis(server) => Ok(server),
             _ => anyhow::bail!("this is for a single Redis"),
+        }
+    }
+
+    pub(crate) fn cluster(&mut self) -> anyhow::Result<&mut RedisCluster> {
+        match &mut self.servers {
+            Servers::Cluster(cluster) => Ok(cluster),
+            _ => anyhow::bail!("this is for a Cluster"),
         }
     }
 

@@ -25,11 +25,11 @@ fn needed(guard: Guard) -> (&'static str, StoreKind) {
         Guard::FlightClosesBeforeFill => ("join-at-the-end", StoreKind::Embedded),
         Guard::SetEndsLease => ("set-over-load", StoreKind::InProcess),
         Guard::StampsAreCompared | Guard::SweepsHide => ("healthy", StoreKind::Embedded),
-        Guard::IncarnationIsCompared => ("old-snapshot", StoreKind::Redis),
+        Guard::IncarnationIsCompared => ("old-snapshot", StoreKind::Cluster),
         Guard::OffStillInvalidates => ("policy-off-on", StoreKind::Embedded),
         Guard::TombstonesHide => ("cut-link", StoreKind::Redis),
         Guard::NearNeedsProof | Guard::VersionNeedsProof => ("healthy", StoreKind::Redis),
-        Guard::JitterShortens => ("healthy", StoreKind::InProcess),
+        Guard::JitterShortens => ("expiry", StoreKind::InProcess),
     }
 }
 
@@ -81,7 +81,9 @@ pub(crate) fn hunt(run: &Run, only: &str) -> anyhow::Result<ExitCode> {
         if !run.stores.contains(&store) || !name(guard).contains(only) {
             continue;
         }
-        let found = all.iter().find(|one| one.name == scenario);
+        let found = all
+            .iter()
+            .find(|one| one.name == scenario && one.stores.contains(&store));
         let found = found.context("there is no such scenario")?;
         let begin = Instant::now();
         let mut violations = 0;

@@ -1,8 +1,14 @@
 //! Faults of the servers, and of the links to them.
 
+use std::time::Duration;
+
+use anyhow::Context as _;
+use larder_testing::redis::RedisServer;
+
 use super::{Allows, Scenario};
+use crate::keys::{self, KEYS};
 use crate::orders::Mix;
-use crate::scene::{Scene, StoreKind};
+use crate::scene::{Scene, Servers, StoreKind};
 
 const REDIS: &[StoreKind] = &[StoreKind::Redis];
 
@@ -38,6 +44,42 @@ pub(super) fn all() -> Vec<Scenario> {
             Allows::Loss,
             old_snapshot,
         ),
+        Scenario {
+            stores: &[StoreKind::Cluster],
+            ..one(
+                "old-snapshot",
+                "a master is killed and starts from a snapshot older than deletes, before its replica takes over; framed entries are judged (H5)",
+                Allows::Loss,
+                old_snapshot_of_a_node,
+            )
+        },
+        Scenario {
+            stores: &[StoreKind::Sentinel],
+            ..one(
+                "failover",
+                "the Sentinels make the replica the master, in order",
+                Allows::Loss,
+                |scene| failovers(scene, Failover::Orderly),
+            )
+        },
+        Scenario {
+            stores: &[StoreKind::Sentinel, StoreKind::Cluster],
+            ..one(
+                "lost-deletes",
+                "the replica is stopped while the master takes deletes, then the master is killed, and the replica takes over (H2, H5, H6); framed entries are judged",
+                Allows::Loss,
+                |scene| failovers(scene, Failover::Lossy),
+            )
+        },
+        Scenario {
+            stores: &[StoreKind::Cluster],
+            ..one(
+                "moving-slots",
+                "all slots move from one master to another and back, under reads, fills and clears (H23, H24)",
+                Allows::Outage,
+                moving_slots,
+            )
+        },
         one(
             "client-kill",
             "the server closes all connections",
@@ -124,6 +166,90 @@ fn old_snapshot(scene: &mut Scene) -> anyhow::Result<()> {
         scene.is_over();
         scene.pause(1_300);
     }
+    Ok(())
+}
+
+fn old_snapshot_of_a_node(scene: &mut Scene) -> anyhow::Result<()> {
+    scene.mix(Mix::default())?;
+    while scene.has_time(2_500) {
+        scene.pause_between(100, 300);
+        let node = scene.random.below(MASTERS);
+        scene.cluster()?.nodes[node].cli(&["SAVE"]);
+        scene.pause_between(50, 300);
+        let node = &mut scene.cluster()?.nodes[node];
+        node.kill();
+        node.restart();
+        scene.is_over();
+        scene.pause(1_300);
+    }
+    Ok(())
+}
+
+/// Masters of a Cluster; the replica of each comes so many nodes behind it.
+const MASTERS: usize = 3;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Failover {
+    Orderly,
+    /// What was acknowledged last is lost.
+    Lossy,
+}
+
+/// One failover: a second one would need what the first one took.
+fn failovers(scene: &mut Scene, how: Failover) -> anyhow::Result<()> {
+    scene.mix(Mix::default())?;
+    scene.pause_between(500, 800);
+    match (&mut scene.servers, how) {
+        (Servers::Sentinel(all), Failover::Orderly) => all.fail_over(),
+        (Servers::Sentinel(all), Failover::Lossy) => {
+            let (master, replica) = all.servers.split_at_mut(1);
+            lose(&mut master[0], &replica[0]);
+        }
+        (Servers::Cluster(all), _) => {
+            let (masters, replicas) = all.nodes.split_at_mut(MASTERS);
+            lose(&mut masters[0], &replicas[0]);
+        }
+        _ => anyhow::bail!("this is for Sentinels and Clusters"),
+    }
+    scene.is_over();
+    scene.wait_out();
+    // A failover takes its time, whatever the round has.
+    scene.pause(4_000);
+    Ok(())
+}
+
+fn lose(master: &mut RedisServer, replica: &RedisServer) {
+    replica.pause();
+    // Deletes of the mix in the meantime are acknowledged, and lost.
+    std::thread::sleep(Duration::from_millis(400));
+    master.kill();
+    replica.resume();
+}
+
+fn moving_slots(scene: &mut Scene) -> anyhow::Result<()> {
+    scene.mix(Mix::default())?;
+    scene.pause(300);
+    let numbers: Vec<String> = (0..KEYS).map(keys::endpoint_of).collect();
+    let names = numbers
+        .iter()
+        .map(|name| format!("cache:{}:{name}", keys::SERVICE));
+    let names: Vec<String> = names.collect();
+    let slots = scene
+        .cluster()?
+        .slots_of_keys(names.iter().map(String::as_str));
+    while scene.has_time(1_500) {
+        for slot in &slots {
+            let cluster = scene.cluster()?;
+            let owner = (0..MASTERS).find(|master| cluster.slots_of(*master).contains(slot));
+            let owner = owner.context("each slot has an owner")?;
+            let other = (owner + 1) % MASTERS;
+            cluster.mover(owner, other).move_slot(*slot);
+            scene.pause_between(0, 20);
+            scene.cluster()?.mover(other, owner).move_slot(*slot);
+        }
+        scene.is_over();
+    }
+    scene.pause(500);
     Ok(())
 }
 
