@@ -108,7 +108,7 @@ pub(crate) fn judge(witnesses: &[Witness], bounds: Bounds, fault_ends: &[Nanos])
                 }
             }
             if witness.has_l1 {
-                duties.staleness(reader, &by_key[reader][key], &mut verdict.stale);
+                duties.staleness((reader, key), &by_key[reader][key], &mut verdict.stale);
             }
         }
         verdict.least_loads += least_loads(&duties, &by_key, key);
@@ -225,11 +225,10 @@ impl Duties {
     }
 
     /// For how long a reader saw what was before each invalidation of others.
-    fn staleness(&self, reader: usize, reads: &[Event], stale: &mut Vec<Nanos>) {
-        let others = self
-            .0
-            .iter()
-            .filter(|(by, event)| *by != reader && !event.what.is_pending());
+    fn staleness(&self, (reader, key): (usize, usize), reads: &[Event], stale: &mut Vec<Nanos>) {
+        let others = self.0.iter().filter(|(by, event)| {
+            *by != reader && !event.what.is_pending() && event.names(key, false)
+        });
         for (_, event) in others {
             let first = reads.partition_point(|read| read.begin <= event.end);
             let after = reads.get(first..).unwrap_or_default();

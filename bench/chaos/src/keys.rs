@@ -28,10 +28,12 @@ pub(crate) enum Kind {
     Short,
     /// Framed: tags, stale values while one is loaded anew, and where a load fails or is slow.
     Tagged,
+    /// Framed: tags, and nothing else; they live long.
+    Lasting,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::Short, Self::Tagged];
+    pub(crate) const ALL: [Self; 4] = [Self::Plain, Self::Short, Self::Tagged, Self::Lasting];
 
     pub(crate) fn of(key: usize) -> Self {
         Self::ALL[key / EACH]
@@ -42,11 +44,12 @@ impl Kind {
             Self::Plain => "plain",
             Self::Short => "short",
             Self::Tagged => "tagged",
+            Self::Lasting => "lasting",
         }
     }
 
     pub(crate) fn is_framed(self) -> bool {
-        self == Self::Tagged
+        matches!(self, Self::Tagged | Self::Lasting)
     }
 
     pub(crate) fn keys(self) -> std::ops::Range<usize> {
@@ -57,7 +60,7 @@ impl Kind {
     /// How long a value is fresh.
     pub(crate) fn ttl(self) -> Duration {
         match self {
-            Self::Plain => Duration::from_secs(30),
+            Self::Plain | Self::Lasting => Duration::from_secs(30),
             Self::Short => Duration::from_secs(1),
             Self::Tagged => Duration::from_millis(1_500),
         }
@@ -66,7 +69,7 @@ impl Kind {
     /// How long past that it may be served at the most.
     pub(crate) fn stale(self) -> Duration {
         match self {
-            Self::Plain | Self::Short => Duration::ZERO,
+            Self::Plain | Self::Short | Self::Lasting => Duration::ZERO,
             Self::Tagged => Duration::from_secs(4),
         }
     }
@@ -74,16 +77,17 @@ impl Kind {
     fn policy(self, key: usize) -> anyhow::Result<Policy> {
         let mut patch = PolicyPatch {
             ttl_seconds: Some(self.ttl().as_secs_f64()),
-            // Much: a life that is lengthened by it in place of shortened is seen.
-            jitter: Some(0.7),
+            jitter: Some(0.25),
             load_timeout_seconds: Some(LOAD_TIMEOUT.as_secs_f64()),
             ..PolicyPatch::default()
         };
         if self.is_framed() {
+            patch.tags = Some(vec![tag(key % TAGS)?]);
+        }
+        if self == Self::Tagged {
             patch.stale_while_revalidate_seconds = Some(0.5);
             patch.stale_if_error_seconds = Some(self.stale().as_secs_f64());
             patch.soft_load_timeout_seconds = Some(0.02);
-            patch.tags = Some(vec![tag(key % TAGS)?]);
         }
         Ok(patch.apply(&Policy::default())?)
     }

@@ -1,5 +1,6 @@
 //! The scenarios: each a fault of its own, under a random use of the cache or in a fixed order of steps.
 
+mod mixed;
 mod orders;
 mod processes;
 mod servers;
@@ -112,5 +113,6 @@ pub(crate) fn all() -> Vec<Scenario> {
     all.extend(orders::all());
     all.extend(processes::all());
     all.extend(servers::all());
+    all.extend(mixed::all());
     all
 }

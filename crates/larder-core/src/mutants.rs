@@ -32,8 +32,8 @@ pub enum Guard {
     NearNeedsProof,
     /// A version is used again only while its proof holds.
     VersionNeedsProof,
-    /// Chance only shortens a life.
-    JitterShortens,
+    /// The age of a framed entry counts.
+    AgeCounts,
 }
 
 #[cfg(feature = "mutants")]
@@ -53,7 +53,7 @@ impl Guard {
         Self::SweepsHide,
         Self::NearNeedsProof,
         Self::VersionNeedsProof,
-        Self::JitterShortens,
+        Self::AgeCounts,
     ];
 }
 

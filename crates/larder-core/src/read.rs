@@ -281,6 +281,10 @@ impl Inner {
             return Err(Count::Dead);
         }
         let age = frame.age(stored.ttl).ok_or(Count::Undecodable)?;
+        let age = match is_off(Guard::AgeCounts) {
+            true => Duration::ZERO,
+            false => age,
+        };
         let service = self.service_of(key);
         let proven = self.holds_up(&service, &frame.stamps).await;
         let proven = proven.ok_or(Count::Dead)?;

@@ -11,9 +11,9 @@ use crate::scenarios;
 use crate::scene::StoreKind;
 
 /// A round of a hunt.
-const LENGTH: Duration = Duration::from_secs(4);
+const LENGTH: Duration = Duration::from_secs(5);
 /// So many rounds, each with another seed, until a guard counts as not needed.
-const ROUNDS: u64 = 5;
+const ROUNDS: u64 = 8;
 
 /// Where a guard is needed: the scenario, and the store.
 fn needed(guard: Guard) -> (&'static str, StoreKind) {
@@ -29,7 +29,7 @@ fn needed(guard: Guard) -> (&'static str, StoreKind) {
         Guard::OffStillInvalidates => ("policy-off-on", StoreKind::Embedded),
         Guard::TombstonesHide => ("cut-link", StoreKind::Redis),
         Guard::NearNeedsProof | Guard::VersionNeedsProof => ("healthy", StoreKind::Redis),
-        Guard::JitterShortens => ("expiry", StoreKind::InProcess),
+        Guard::AgeCounts => ("expiry", StoreKind::Embedded),
     }
 }
 
@@ -48,7 +48,7 @@ fn name(guard: Guard) -> &'static str {
         Guard::SweepsHide => "sweeps-hide",
         Guard::NearNeedsProof => "near-needs-proof",
         Guard::VersionNeedsProof => "version-needs-proof",
-        Guard::JitterShortens => "jitter-shortens",
+        Guard::AgeCounts => "age-counts",
     }
 }
 

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use larder_testing::redis::RedisServer;
 
 use super::{Allows, Scenario};
-use crate::keys::{self, KEYS};
-use crate::orders::Mix;
+use crate::keys::{self, KEYS, Kind};
+use crate::orders::{Mix, Order};
 use crate::scene::{Scene, Servers, StoreKind};
 
 const REDIS: &[StoreKind] = &[StoreKind::Redis];
@@ -129,15 +129,20 @@ fn stop_server(scene: &mut Scene) -> anyhow::Result<()> {
     scene.mix(Mix::default())?;
     while scene.has_time(1_500) {
         scene.pause_between(100, 500);
-        scene.redis()?.pause();
-        match scene.random.below(6) {
-            0 => scene.pause_between(2_200, 3_000),
-            _ => scene.pause_between(20, 350),
-        }
-        scene.redis()?.resume();
+        stop_once(scene)?;
         scene.is_over();
     }
     scene.pause(1_500);
+    Ok(())
+}
+
+pub(super) fn stop_once(scene: &mut Scene) -> anyhow::Result<()> {
+    scene.redis()?.pause();
+    match scene.random.below(6) {
+        0 => scene.pause_between(2_200, 3_000),
+        _ => scene.pause_between(20, 350),
+    }
+    scene.redis()?.resume();
     Ok(())
 }
 
@@ -145,12 +150,17 @@ fn kill_server(scene: &mut Scene) -> anyhow::Result<()> {
     scene.mix(Mix::default())?;
     while scene.has_time(2_500) {
         scene.pause_between(300, 600);
-        let redis = scene.redis()?;
-        redis.kill();
-        redis.restart();
+        kill_once(scene)?;
         scene.is_over();
         scene.pause(1_300);
     }
+    Ok(())
+}
+
+pub(super) fn kill_once(scene: &mut Scene) -> anyhow::Result<()> {
+    let redis = scene.redis()?;
+    redis.kill();
+    redis.restart();
     Ok(())
 }
 
@@ -169,18 +179,32 @@ fn old_snapshot(scene: &mut Scene) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Nothing but these steps: new versions, and deletes that are pending, would end what the master brings back.
 fn old_snapshot_of_a_node(scene: &mut Scene) -> anyhow::Result<()> {
-    scene.mix(Mix::default())?;
-    while scene.has_time(2_500) {
-        scene.pause_between(100, 300);
+    while scene.has_time(4_000) {
+        for key in Kind::Lasting.keys() {
+            scene.crew.ask(1, Order::Look { key, load_ms: 1 })?;
+        }
         let node = scene.random.below(MASTERS);
         scene.cluster()?.nodes[node].cli(&["SAVE"]);
-        scene.pause_between(50, 300);
+        for key in Kind::Lasting.keys() {
+            scene.crew.insist(1, &Order::Delete { key })?;
+        }
         let node = &mut scene.cluster()?.nodes[node];
         node.kill();
         node.restart();
         scene.is_over();
-        scene.pause(1_300);
+        // A master that starts takes nothing for 2 s.
+        let mut peeks = Vec::new();
+        for worker in 0..scene.crew.len() {
+            for key in Kind::Lasting.keys() {
+                let peek = Order::Peek { key, for_ms: 3_300 };
+                peeks.push(scene.crew.tell(worker, peek)?);
+            }
+        }
+        for peek in peeks {
+            scene.crew.wait(peek)?;
+        }
     }
     Ok(())
 }
@@ -288,15 +312,20 @@ fn cut_link(scene: &mut Scene) -> anyhow::Result<()> {
     scene.mix(Mix::default())?;
     while scene.has_time(2_500) {
         scene.pause_between(300, 600);
-        scene.proxy()?.cut();
-        match scene.random.below(3) {
-            0 => scene.pause_between(2_200, 3_000),
-            _ => scene.pause_between(50, 600),
-        }
-        scene.proxy()?.mend();
+        cut_once(scene)?;
         scene.is_over();
     }
     scene.pause(1_500);
+    Ok(())
+}
+
+pub(super) fn cut_once(scene: &mut Scene) -> anyhow::Result<()> {
+    scene.proxy()?.cut();
+    match scene.random.below(3) {
+        0 => scene.pause_between(2_200, 3_000),
+        _ => scene.pause_between(50, 600),
+    }
+    scene.proxy()?.mend();
     Ok(())
 }
 
