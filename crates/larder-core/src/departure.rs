@@ -144,6 +144,7 @@ impl Departure {
         if !is_off(mutants::Guard::FlightClosesBeforeFill) {
             self.inner.flights.remove(&self.key, &self.flight);
         }
+        let depends_on = hold.depends_on();
         let shared = match self.entry::<M>(&value, json.clone(), load, &hold) {
             Ok(entry) => self.fill(entry, hold).await,
             Err(_) => {
@@ -152,6 +153,11 @@ impl Departure {
                 }
                 self.unfilled(hold).await
             }
+        };
+        // One who joined may have asked after another process gave a version a new value, which ends no lease.
+        let shared = match shared == Shared::ByAll && !self.is_current(depends_on).await {
+            true => Shared::ByEarly,
+            false => shared,
         };
         if is_off(mutants::Guard::FlightClosesBeforeFill) {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -202,6 +208,18 @@ impl Departure {
         match acquired {
             Acquired::Granted { lease, .. } => Some(lease),
             Acquired::Held { .. } | Acquired::Uncached { .. } => None,
+        }
+    }
+
+    /// Whether what a value depends on is as it was when its load began.
+    async fn is_current(&self, depends_on: Option<Vec<Stamp>>) -> bool {
+        match depends_on {
+            None => false,
+            Some(stamps) if stamps.is_empty() => true,
+            Some(stamps) => {
+                let service = self.inner.service_of(&self.key);
+                self.inner.holds_up(&service, &stamps).await.is_some()
+            }
         }
     }
 
