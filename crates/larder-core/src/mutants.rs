@@ -28,6 +28,10 @@ pub enum Guard {
     TombstonesHide,
     /// Plain entries are hidden while they are swept.
     SweepsHide,
+    /// So is one whose read was sent before a sweep ended.
+    SweptReadsHide,
+    /// Who joined a load late shares its value only if what it depends on is as it was.
+    JoinersNeedVersions,
     /// A hit of the L1 needs its proofs.
     NearNeedsProof,
     /// A version is used again only while its proof holds.
@@ -39,7 +43,7 @@ pub enum Guard {
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::GrantBeforeLoad,
         Self::LostLeaseStaysLost,
         Self::FillComparesLease,
@@ -51,6 +55,8 @@ impl Guard {
         Self::OffStillInvalidates,
         Self::TombstonesHide,
         Self::SweepsHide,
+        Self::SweptReadsHide,
+        Self::JoinersNeedVersions,
         Self::NearNeedsProof,
         Self::VersionNeedsProof,
         Self::AgeCounts,

@@ -33,7 +33,7 @@ impl Sweeps {
     /// read was sent, which may have found what that removed.
     #[inline]
     pub(crate) fn hides_read(&self, key: &Key, asked: Swept) -> bool {
-        self.hides(key) || self.swept() != asked
+        self.hides(key) || (self.swept() != asked && !is_off(Guard::SweptReadsHide))
     }
 
     /// Whether a sweep runs that means a key.

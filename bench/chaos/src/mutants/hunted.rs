@@ -25,10 +25,13 @@ fn needed(guard: Guard) -> (&'static str, StoreKind) {
         Guard::FlightClosesBeforeFill => ("join-at-the-end", StoreKind::Embedded),
         Guard::SetEndsLease => ("set-over-load", StoreKind::InProcess),
         Guard::StampsAreCompared | Guard::SweepsHide => ("healthy", StoreKind::Embedded),
+        Guard::JoinersNeedVersions => ("join-after-tag", StoreKind::Embedded),
         Guard::IncarnationIsCompared => ("old-snapshot", StoreKind::Cluster),
         Guard::OffStillInvalidates => ("policy-off-on", StoreKind::Embedded),
         Guard::TombstonesHide => ("cut-link", StoreKind::Redis),
-        Guard::NearNeedsProof | Guard::VersionNeedsProof => ("healthy", StoreKind::Redis),
+        Guard::SweptReadsHide | Guard::NearNeedsProof | Guard::VersionNeedsProof => {
+            ("healthy", StoreKind::Redis)
+        }
         Guard::AgeCounts => ("expiry", StoreKind::Embedded),
     }
 }
@@ -46,6 +49,8 @@ fn name(guard: Guard) -> &'static str {
         Guard::OffStillInvalidates => "off-still-invalidates",
         Guard::TombstonesHide => "tombstones-hide",
         Guard::SweepsHide => "sweeps-hide",
+        Guard::SweptReadsHide => "swept-reads-hide",
+        Guard::JoinersNeedVersions => "joiners-need-versions",
         Guard::NearNeedsProof => "near-needs-proof",
         Guard::VersionNeedsProof => "version-needs-proof",
         Guard::AgeCounts => "age-counts",
