@@ -15,11 +15,12 @@ use tracing::Instrument;
 use crate::answer::LoadError;
 use crate::cache::Inner;
 use crate::counters::Count;
-use crate::flight::{Flight, Landing, Shared};
+use crate::flight::{FillRight, Flight, Landing, Shared};
 use crate::form::Form;
 use crate::frame::{Content, EncodeError, Frame};
-use crate::hold::{Clearance, Hold};
-use crate::lease::Released;
+use crate::hold::{Clearance, Hold, LEASE};
+use crate::lease::{Acquired, Lease, Released};
+use crate::mutants::{self, is_off};
 use crate::random;
 use crate::read::Found;
 use crate::store::{Guard, NewEntry, Skip, StoreError, Ttl, Written};
@@ -140,7 +141,10 @@ impl Departure {
         self.inner.load_costs.note(&self.key, load);
         // Who comes from now on begins anew. One who joined while the fill is on its way could have asked after an invalidation
         // that came after the fill.
-        self.inner.flights.remove(&self.key, &self.flight);
+        if !is_off(mutants::Guard::FlightClosesBeforeFill) {
+            self.inner.flights.remove(&self.key, &self.flight);
+        }
+        let depends_on = hold.depends_on();
         let shared = match self.entry::<M>(&value, json.clone(), load, &hold) {
             Ok(entry) => self.fill(entry, hold).await,
             Err(_) => {
@@ -150,6 +154,14 @@ impl Departure {
                 self.unfilled(hold).await
             }
         };
+        // One who joined may have asked after another process gave a version a new value, which ends no lease.
+        let shared = match shared == Shared::ByAll && !self.is_current(depends_on).await {
+            true => Shared::ByEarly,
+            false => shared,
+        };
+        if is_off(mutants::Guard::FlightClosesBeforeFill) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
         let value = Arc::new(value);
         self.land(Landing::Value {
             value,
@@ -160,13 +172,56 @@ impl Departure {
 
     async fn fill(&self, entry: NewEntry, hold: Hold) -> Shared {
         let ttl = entry.ttl.get();
+        let again = is_off(mutants::Guard::LostLeaseStaysLost).then(|| entry.clone());
         let written = self.inner.store.set(entry).await;
-        let written = self.inner.settle_write(written);
+        let mut written = self.inner.settle_write(written);
+        if let (Written::Refused | Written::Superseded, Some(mut entry)) = (&written, again)
+            && let Some(lease) = self.acquire_late().await
+        {
+            entry.guard = Guard::Lease(FillRight::new(), lease);
+            let late = self.inner.store.set(entry).await;
+            written = self.inner.settle_write(late);
+        }
         tracing::debug!(key = %self.key, %written, ?ttl, "loaded");
         match written {
             Written::Stored => Shared::ByAll,
             Written::Skipped(_) => self.unfilled(hold).await,
             Written::Refused | Written::Superseded | Written::Unknown => Shared::ByEarly,
+        }
+    }
+
+    /// Without the guard, what was not granted in time is asked for again.
+    async fn hold_late(&self, hold: Hold) -> Hold {
+        if !is_off(mutants::Guard::GrantBeforeLoad) || hold.lease().is_some() || hold.has_ended() {
+            return hold;
+        }
+        match self.acquire_late().await {
+            Some(lease) => Hold::of(lease, self.flight.right(), Some(Vec::new())),
+            None => hold,
+        }
+    }
+
+    /// A lease that is asked for after the load: what guards forbid.
+    async fn acquire_late(&self) -> Option<Lease> {
+        let keys = std::slice::from_ref(&self.key);
+        let acquired = self.inner.store.acquire(keys, LEASE).await.ok()?.pop()?;
+        match acquired {
+            Acquired::Granted { lease, .. } => Some(lease),
+            Acquired::Held { .. } | Acquired::Uncached { .. } => None,
+        }
+    }
+
+    /// Whether what a value depends on is as it was when its load began.
+    async fn is_current(&self, depends_on: Option<Vec<Stamp>>) -> bool {
+        match depends_on {
+            None => false,
+            Some(stamps) if stamps.is_empty() || is_off(mutants::Guard::JoinersNeedVersions) => {
+                true
+            }
+            Some(stamps) => {
+                let service = self.inner.service_of(&self.key);
+                self.inner.holds_up(&service, &stamps).await.is_some()
+            }
         }
     }
 
@@ -217,7 +272,10 @@ impl Departure {
             key: self.key.clone(),
             bytes,
             ttl,
-            guard: Guard::Lease(self.flight.right().clone(), lease.clone()),
+            guard: match is_off(mutants::Guard::FillComparesLease) {
+                true => Guard::Always,
+                false => Guard::Lease(self.flight.right().clone(), lease.clone()),
+            },
         })
     }
 }
@@ -328,6 +386,7 @@ where
     let made = hold.while_held(&inner, call(time, loader)).await;
     let load = begin.elapsed();
     departure.flight.took(load);
+    let hold = departure.hold_late(hold).await;
     match made.and_then(|made| M::finish(made).map_err(LoadError::NotJson)) {
         Ok((value, json)) => departure.finish::<M>(value, json, load, hold).await,
         Err(error) => {

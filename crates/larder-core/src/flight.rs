@@ -11,6 +11,8 @@ use bytes::Bytes;
 use larder_model::Key;
 use tokio::sync::Notify;
 
+use crate::mutants::{Guard, is_off};
+
 /// A load's right to fill: it holds until a `delete`, a `clear` or a `set` of its key ends it, and never again.
 #[derive(Debug, Clone)]
 pub struct FillRight(Arc<AtomicBool>);
@@ -114,7 +116,9 @@ impl Flight {
 
     /// Whether one who joined at an instant may have its value.
     pub(crate) fn is_for(&self, shared: Shared, joined_at: Instant) -> bool {
-        shared == Shared::ByAll || lock(&self.began).is_some_and(|began| joined_at <= began)
+        is_off(Guard::JoinersShareWhatIsFilled)
+            || shared == Shared::ByAll
+            || lock(&self.began).is_some_and(|began| joined_at <= began)
     }
 
     pub(crate) fn right(&self) -> &FillRight {

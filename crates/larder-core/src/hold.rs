@@ -8,14 +8,13 @@ use larder_model::{Key, Policy};
 use tokio::time::sleep;
 
 use crate::cache::Inner;
-use crate::clock::{Clock, CoarseClock};
 use crate::counters::Count;
 use crate::departure::Departure;
 use crate::flight::FillRight;
 use crate::form::Form;
 use crate::lease::{Acquired, Lease, Released};
 use crate::random;
-use crate::read::{Found, Look, Read};
+use crate::read::{Asked, Found, Look, Read};
 use crate::store::{StoreError, Stored};
 use crate::version::{Stamp, VersionName};
 
@@ -96,6 +95,14 @@ impl Hold {
             .any(|stamp| stamp.name == VersionName::Service);
         let is_whole = has_service && policy.tags().iter().all(is_stamped);
         is_whole.then(|| stamps.clone())
+    }
+
+    /// What the value depends on; none where the store can't be asked, and `None` where it could not be told.
+    pub(crate) fn depends_on(&self) -> Option<Vec<Stamp>> {
+        match self.held {
+            Held::Unreachable => Some(Vec::new()),
+            Held::Lease(..) | Held::Nothing => self.stamps.clone(),
+        }
     }
 
     /// Gives the lease back, and says whether nothing is known to have been invalidated until then.
@@ -179,7 +186,7 @@ impl Departure {
                 return Clearance::Load(Hold::nothing(true));
             }
             self.flight.begin(Instant::now());
-            let asked_at = CoarseClock.now();
+            let asked = inner.asked();
             let keys = std::slice::from_ref(&self.key);
             let acquire = inner.store.acquire(keys, LEASE);
             let (acquired, stamps) = tokio::join!(acquire, inner.stamps(&self.key, &policy));
@@ -194,20 +201,20 @@ impl Departure {
             match acquired {
                 Acquired::Granted { lease, found } => {
                     let hold = Hold::of(lease, self.flight.right(), stamps);
-                    return match self.usable::<M>(found, asked_at).await {
+                    return match self.usable::<M>(found, asked).await {
                         Some(found) => Clearance::Found(found, Some(hold)),
                         None => Clearance::Load(hold),
                     };
                 }
                 Acquired::Uncached { found } => {
-                    return match self.usable::<M>(found, asked_at).await {
+                    return match self.usable::<M>(found, asked).await {
                         Some(found) => Clearance::Found(found, None),
                         None if self.is_in_background() => Clearance::Nothing,
                         None => Clearance::Load(Hold::nothing(false)),
                     };
                 }
                 Acquired::Held { left, proof, found } => {
-                    if let Some(found) = self.usable::<M>(found, asked_at).await {
+                    if let Some(found) = self.usable::<M>(found, asked).await {
                         return Clearance::Found(found, None);
                     }
                     let rest = until.saturating_duration_since(Instant::now());
@@ -234,7 +241,7 @@ impl Departure {
     async fn usable<M: Form>(
         &self,
         found: Option<Stored>,
-        asked_at: Duration,
+        asked: Asked,
     ) -> Option<Found<M::Value>> {
         let inner = &*self.inner;
         let gate = inner.governor.gate(&self.key);
@@ -242,7 +249,7 @@ impl Departure {
             return None;
         }
         let look: Look<M::Value> = inner
-            .judge::<M>(&self.key, gate, Read::again(found?, asked_at))
+            .judge::<M>(&self.key, gate, Read::again(found?, asked))
             .await;
         look.fresh().filter(|found| self.is_done_by(found))
     }
@@ -272,7 +279,7 @@ pub(crate) async fn clear_many<M: Form>(inner: &Inner, departures: Vec<Departure
     if departures.is_empty() {
         return many;
     }
-    let (began, asked_at) = (Instant::now(), CoarseClock.now());
+    let (began, asked) = (Instant::now(), inner.asked());
     let keys: Vec<Key> = departures.iter().map(|one| one.key.clone()).collect();
     let stamps = keys.iter().map(|key| async move {
         let policy = inner.governor.policy(key);
@@ -300,7 +307,7 @@ pub(crate) async fn clear_many<M: Form>(inner: &Inner, departures: Vec<Departure
             Acquired::Uncached { found } => (Some(Hold::nothing(false)), found),
             Acquired::Held { found, .. } => (None, found),
         };
-        match (departure.usable::<M>(found, asked_at).await, hold) {
+        match (departure.usable::<M>(found, asked).await, hold) {
             (Some(found), hold) => {
                 departure.land_found::<M>(found);
                 if let Some(hold) = hold {

@@ -15,6 +15,7 @@ use quick_cache::sync::Cache as QuickCache;
 use crate::beside::Beside;
 use crate::clock::{Clock, CoarseClock};
 use crate::lease::{Acquired, Lease, Released};
+use crate::mutants::{self, is_off};
 use crate::proof::Proof;
 use crate::store::{
     ClearMode, Cursor, Deleted, NewEntry, Page, ScannedEntry, Skip, Store, StoreFuture, StoreStats,
@@ -130,7 +131,9 @@ impl InProcess {
                 false => Written::Refused,
             };
         }
-        self.leases.end_of(&entry.key);
+        if !is_off(mutants::Guard::SetEndsLease) {
+            self.leases.end_of(&entry.key);
+        }
         let bytes = entry.bytes;
         self.entries.insert(entry.key, Entry { bytes, expires_at });
         Written::Stored

@@ -7,6 +7,7 @@ use larder_model::{Endpoint, Key, Pattern, Service, Tag};
 use tokio::sync::oneshot;
 
 use crate::cache::{Cache, Inner};
+use crate::mutants::{Guard, is_off};
 use crate::outbox::{Apply, Invalidation, Kept};
 use crate::store::{ClearMode, Deleted, Store, StoreError, StoreFuture};
 use crate::version::VersionName;
@@ -95,6 +96,13 @@ impl Cache {
     /// [`Cache::delete`] of several keys.
     pub async fn delete_many(&self, keys: &[Key]) -> Invalidated {
         let inner = &*self.inner;
+        if is_off(Guard::OffStillInvalidates)
+            && keys
+                .iter()
+                .any(|key| !inner.governor.gate(key).cache_enabled)
+        {
+            return Invalidated::Done { entries: 0 };
+        }
         let end = || {
             for key in keys {
                 inner.flights.end(key);

@@ -38,6 +38,10 @@ mod json;
 mod l1;
 mod lease;
 mod load;
+#[cfg(not(feature = "mutants"))]
+mod mutants;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 mod outbox;
 mod plain;
 mod private_folder;

@@ -22,6 +22,7 @@ pub use apply::{Applied, Apply};
 pub use invalidation::Invalidation;
 pub use journal::Volatile;
 
+use crate::mutants::{Guard, is_off};
 use crate::version::VersionName;
 use invalidation::Item;
 use journal::{Journal, Place};
@@ -208,7 +209,7 @@ impl Outbox {
     #[inline]
     #[must_use]
     pub fn hides(&self, key: &Key) -> bool {
-        !self.is_empty() && self.tombstones().hides(key)
+        !self.is_empty() && !is_off(Guard::TombstonesHide) && self.tombstones().hides(key)
     }
 
     /// Whether a version is named by what is pending: then no entry that depends on it is used.

@@ -1,11 +1,8 @@
 //! Plain reads: what is there, and nothing is loaded.
 
-use std::time::Duration;
-
 use larder_model::{Key, Outcome};
 
 use crate::cache::Inner;
-use crate::clock::{Clock, CoarseClock};
 use crate::counters::Count;
 use crate::form::Undecoded;
 use crate::frame;
@@ -53,6 +50,7 @@ impl Inner {
             self.counters.add(Count::Hidden);
             return self.settle_read(key, None, decode);
         }
+        let when = self.asked();
         let answer = match self.store.get(key, Ttl::MAX) {
             // Not awaited: to be moved into the caller's future and out again costs more than what there is to wait for.
             StoreFuture::Ready(Some(answer)) => answer,
@@ -66,7 +64,9 @@ impl Inner {
                 return self.settle_read(key, None, decode);
             }
         };
-        if !frame::is_framed(&stored.bytes) && !self.frames.is_sealing() && !self.sweeps.hides(key)
+        if !frame::is_framed(&stored.bytes)
+            && !self.frames.is_sealing()
+            && !self.sweeps.hides_read(key, when.swept)
         {
             let raw = Raw {
                 bytes: stored.bytes,
@@ -74,7 +74,7 @@ impl Inner {
             };
             return self.settle_read(key, Some(raw), decode);
         }
-        let read = Read::first(stored, Duration::ZERO);
+        let read = Read::first(stored, when);
         let look = Box::pin(self.judge::<Undecoded>(key, gate, read)).await;
         self.settle_read(key, look.fresh().map(|found| found.value), decode)
     }
@@ -105,7 +105,7 @@ impl Inner {
                 }
             }
         }
-        let asked_at = CoarseClock.now();
+        let asked_when = self.asked();
         let missing: Vec<Key> = asked.iter().map(|(_, key)| key.clone()).collect();
         let stored = self.read_many(&missing, Ttl::MAX).await;
         for ((index, key), stored) in asked.into_iter().zip(stored) {
@@ -113,7 +113,7 @@ impl Inner {
             let found = match stored {
                 Some(stored) => {
                     let look = self
-                        .judge::<Undecoded>(&key, gate, Read::first(stored, asked_at))
+                        .judge::<Undecoded>(&key, gate, Read::first(stored, asked_when))
                         .await;
                     look.fresh().map(|found| found.value)
                 }
@@ -162,13 +162,13 @@ impl Inner {
         if keys.is_empty() {
             return Vec::new();
         }
+        // Before they are read: what is hidden no more then is gone.
+        let hidden: Vec<bool> = keys.iter().map(|key| self.outbox.hides(key)).collect();
         match self.store.get_many(keys, longest).await {
             Ok(stored) => {
-                let shown = |(key, stored)| match self.outbox.hides(key) {
-                    true => None,
-                    false => stored,
-                };
-                keys.iter().zip(stored).map(shown).collect()
+                let shown =
+                    |(is_hidden, stored): (bool, Option<Stored>)| stored.filter(|_| !is_hidden);
+                hidden.into_iter().zip(stored).map(shown).collect()
             }
             Err(error) => {
                 self.note_error(&error);

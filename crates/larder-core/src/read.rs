@@ -12,9 +12,11 @@ use crate::form::Readable;
 use crate::frame::{self, FrameError, Freshness};
 use crate::governor::Gate;
 use crate::l1::Resident;
+use crate::mutants::{Guard, is_off};
 use crate::random;
 use crate::raw::Raw;
 use crate::store::{StoreFuture, Stored, Ttl};
+use crate::sweeps::Swept;
 
 /// How much earlier than its end an entry is loaded anew at the most, as a multiple of how long its load takes: with XFetch
 /// the chance of more is e⁻¹⁶.
@@ -40,28 +42,35 @@ impl<V> Look<V> {
     }
 }
 
+/// The moment before a read is sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    /// By the coarse clock; zero where nothing is kept of what is read.
+    at: Duration,
+    pub(crate) swept: Swept,
+}
+
 /// An entry that was read, to be judged.
 pub(crate) struct Read {
     stored: Stored,
-    /// When it was asked for, by the coarse clock.
-    asked_at: Duration,
+    asked: Asked,
     /// Whether the lookup that it was read for has not read it before: then it is counted why it can't be served.
     is_first: bool,
 }
 
 impl Read {
-    pub(crate) fn first(stored: Stored, asked_at: Duration) -> Self {
+    pub(crate) fn first(stored: Stored, asked: Asked) -> Self {
         Self {
             stored,
-            asked_at,
+            asked,
             is_first: true,
         }
     }
 
-    pub(crate) fn again(stored: Stored, asked_at: Duration) -> Self {
+    pub(crate) fn again(stored: Stored, asked: Asked) -> Self {
         Self {
             is_first: false,
-            ..Self::first(stored, asked_at)
+            ..Self::first(stored, asked)
         }
     }
 }
@@ -92,8 +101,12 @@ impl Inner {
     #[inline]
     pub(crate) fn near<M: Readable>(&self, key: &Key, gate: Gate) -> Option<Near<M::Value>> {
         let kept = self.l1.as_ref()?.get(key)?;
+        // First: an invalidation that hides nothing any more has ended its proofs.
+        if self.is_hidden_near(key, &kept) {
+            return None;
+        }
         let left = kept.left(CoarseClock.now(), &*self.store)?;
-        if left > M::longest(gate)?.get() || self.is_hidden_near(key, &kept) {
+        if left > M::longest(gate)?.get() {
             return None;
         }
         let value = match kept.value.downcast_ref::<M::Value>() {
@@ -119,6 +132,17 @@ impl Inner {
             || (!kept.is_stamped() && self.sweeps.hides(key))
     }
 
+    /// Now, before a read is sent.
+    #[inline]
+    pub(crate) fn asked(&self) -> Asked {
+        // Only what is kept needs the time.
+        let at = self.l1.as_ref().map(|_| CoarseClock.now());
+        Asked {
+            at: at.unwrap_or_default(),
+            swept: self.sweeps.swept(),
+        }
+    }
+
     /// What the store has under a key; nothing if it is slow or away.
     #[inline]
     pub(crate) async fn look<M: Readable>(&self, key: &Key, gate: Gate) -> Look<M::Value> {
@@ -129,11 +153,7 @@ impl Inner {
             self.counters.add(Count::Hidden);
             return Look::Nothing;
         }
-        // Only what is kept needs it.
-        let asked_at = self
-            .l1
-            .as_ref()
-            .map_or(Duration::ZERO, |_| CoarseClock.now());
+        let asked = self.asked();
         // Not cut by this read: how old a framed entry is, is told by what is left of its life.
         let answer = match self.store.get(key, Ttl::MAX) {
             // Not awaited: to be moved into the caller's future and out again costs more than what there is to wait for.
@@ -141,10 +161,7 @@ impl Inner {
             pending => pending.await,
         };
         match answer {
-            Ok(Some(stored)) => {
-                self.judge::<M>(key, gate, Read::first(stored, asked_at))
-                    .await
-            }
+            Ok(Some(stored)) => self.judge::<M>(key, gate, Read::first(stored, asked)).await,
             Ok(None) => Look::Nothing,
             Err(error) => {
                 self.note_error(&error);
@@ -194,10 +211,10 @@ impl Inner {
     ) -> Option<(Look<M::Value>, Option<Ttl>)> {
         let Read {
             stored,
-            asked_at,
+            asked,
             is_first,
         } = read;
-        if self.sweeps.hides(key) {
+        if self.sweeps.hides_read(key, asked.swept) {
             self.counters.add(Count::Hidden);
             return None;
         }
@@ -231,7 +248,7 @@ impl Inner {
             let proofs = (proof, Box::default());
             l1.keep(
                 key,
-                Resident::new(raw, value, (asked_at, left), load_cost, proofs),
+                Resident::new(raw, value, (asked.at, left), load_cost, proofs),
             );
         }
         let found = Found {
@@ -264,9 +281,7 @@ impl Inner {
         gate: Gate,
         read: Read,
     ) -> Result<Look<M::Value>, Count> {
-        let Read {
-            stored, asked_at, ..
-        } = read;
+        let Read { stored, asked, .. } = read;
         let max_value_bytes = self.governor.policy(key).max_value_bytes();
         let frame = self.frames.decode(key, &stored.bytes, max_value_bytes);
         let mut frame = frame.map_err(|error| {
@@ -276,10 +291,14 @@ impl Inner {
                 _ => Count::Undecodable,
             }
         })?;
-        if frame.incarnation != stored.incarnation {
+        if frame.incarnation != stored.incarnation && !is_off(Guard::IncarnationIsCompared) {
             return Err(Count::Dead);
         }
         let age = frame.age(stored.ttl).ok_or(Count::Undecodable)?;
+        let age = match is_off(Guard::AgeCounts) {
+            true => Duration::ZERO,
+            false => age,
+        };
         let service = self.service_of(key);
         let proven = self.holds_up(&service, &frame.stamps).await;
         let proven = proven.ok_or(Count::Dead)?;
@@ -312,7 +331,7 @@ impl Inner {
                     && l1.wants(key)
                 {
                     let value = (found.value.clone(), M::DECODED);
-                    let at = (asked_at, left);
+                    let at = (asked.at, left);
                     l1.keep(
                         key,
                         Resident::new(raw, value, at, frame.load_cost, (proof, versions)),

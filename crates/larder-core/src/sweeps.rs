@@ -6,19 +6,40 @@ use std::sync::{PoisonError, RwLock};
 
 use larder_model::{Key, Pattern};
 
+use crate::mutants::{Guard, is_off};
+
 /// The sweeps that run. Until one is through, this process serves no plain entry that it means.
 #[derive(Default)]
 pub(crate) struct Sweeps {
     count: AtomicUsize,
     next: AtomicU64,
+    /// How many have ended.
+    ended: AtomicU64,
     patterns: RwLock<Vec<(u64, Pattern)>>,
 }
 
+/// How many sweeps had ended when something was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Swept(u64);
+
 impl Sweeps {
-    /// Whether a plain entry may be one that was invalidated.
+    /// To be taken before a read is sent.
+    #[inline]
+    pub(crate) fn swept(&self) -> Swept {
+        Swept(self.ended.load(Ordering::Acquire))
+    }
+
+    /// Whether a plain entry that was read may be one that was invalidated: a sweep that meant it runs, or one ended since the
+    /// read was sent, which may have found what that removed.
+    #[inline]
+    pub(crate) fn hides_read(&self, key: &Key, asked: Swept) -> bool {
+        self.hides(key) || (self.swept() != asked && !is_off(Guard::SweptReadsHide))
+    }
+
+    /// Whether a sweep runs that means a key.
     #[inline]
     pub(crate) fn hides(&self, key: &Key) -> bool {
-        self.count.load(Ordering::Acquire) > 0 && self.is_meant(key)
+        self.count.load(Ordering::Acquire) > 0 && !is_off(Guard::SweepsHide) && self.is_meant(key)
     }
 
     #[cold]
@@ -46,6 +67,27 @@ impl Sweeps {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         patterns.retain(|(other, _)| *other != number);
+        // Before it is no more among those that run.
+        self.ended.fetch_add(1, Ordering::Release);
         self.count.store(patterns.len(), Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_while_a_sweep_ran_is_hidden_after_its_end_too() {
+        let sweeps = Sweeps::default();
+        let key = Key::new("svc", "/a").unwrap();
+        let pattern = Pattern::parse("cache:svc:/a").unwrap();
+        let before = sweeps.swept();
+        let sweep = sweeps.begin(&pattern);
+        let during = sweeps.swept();
+        assert!(sweeps.hides_read(&key, before) && sweeps.hides_read(&key, during));
+        sweeps.end(sweep);
+        assert!(sweeps.hides_read(&key, before) && sweeps.hides_read(&key, during));
+        assert!(!sweeps.hides_read(&key, sweeps.swept()));
     }
 }

@@ -8,7 +8,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cache::{Cache, Inner, read_typed};
-use crate::clock::{Clock, CoarseClock};
 use crate::counters::Count;
 use crate::flight::FillRight;
 use crate::form::Undecoded;
@@ -87,7 +86,7 @@ impl Cache {
             return Looked::Miss(self.token(key, None));
         }
         let time = inner.governor.policy(key).load_timeout();
-        let asked_at = CoarseClock.now();
+        let asked = inner.asked();
         let acquired = inner.store.acquire(std::slice::from_ref(key), time).await;
         let lease = match acquired.map(|mut acquired| acquired.pop()) {
             Ok(Some(Acquired::Granted { lease, found })) => {
@@ -95,7 +94,7 @@ impl Cache {
                 // Filled since it was read: the token is given back.
                 if let Some(stored) = found {
                     let gate = inner.governor.gate(key).plain();
-                    let read = Read::again(stored, asked_at);
+                    let read = Read::again(stored, asked);
                     let look = inner.judge::<Undecoded>(key, gate, read).await;
                     let found = look.fresh().and_then(|found| read_typed(found.value));
                     if let Some(value) = found {

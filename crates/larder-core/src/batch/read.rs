@@ -7,7 +7,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cache::Inner;
-use crate::clock::{Clock, CoarseClock};
 use crate::counters::Count;
 use crate::form::{Optional, Readable};
 use crate::governor::Gate;
@@ -45,13 +44,13 @@ where
             None => Sight::Far(Look::Nothing),
         });
     }
-    let asked_at = CoarseClock.now();
+    let when = inner.asked();
     let stored = read_each(inner, &lives).await;
     let mut cuts = Vec::new();
     for ((one, stored), look) in asked.iter().zip(stored).zip(&mut looks) {
         if let Some(stored) = stored {
             let judged =
-                inner.judge_uncut::<Optional<T>>(&one.key, one.gate, Read::first(stored, asked_at));
+                inner.judge_uncut::<Optional<T>>(&one.key, one.gate, Read::first(stored, when));
             let (judged, cut) = judged.await;
             *look = Sight::Far(judged);
             cuts.push((&one.key, cut));

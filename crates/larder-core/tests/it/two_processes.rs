@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use larder_core::{
     Cache, FixedGovernor, InProcess, Key, Looked, Outcome, Policy, PolicyPatch, Service, Store,
-    Written,
+    Tag, Written,
 };
 use tokio::sync::Semaphore;
 
@@ -81,6 +81,29 @@ async fn who_joined_a_load_before_anothers_delete_and_who_after() {
         other.get::<String>(&key("/a")).await.as_deref(),
         Some("new")
     );
+}
+
+#[tokio::test]
+async fn who_joined_a_load_after_another_invalidated_its_tag_gets_a_new_one() {
+    let tag = Tag::new("t").unwrap();
+    let (one, other, _) = two(&PolicyPatch {
+        tags: Some(vec![tag.clone()]),
+        ..PolicyPatch::default()
+    });
+    let (calls, may_end) = (Calls::default(), go(0));
+    let pilot = load(&one, &key("/a"), &calls, &may_end, "old");
+    until("it loads", || calls.count() == 1).await;
+    let early = load(&one, &key("/a"), &calls, &may_end, "early");
+    until("it joined", || one.counts().joined == 1).await;
+    // The lease holds, and the fill is taken: its entry is dead at once.
+    assert!(other.invalidate_tag(&tag).await.is_done());
+    let late = load(&one, &key("/a"), &calls, &may_end, "new");
+    until("it joined", || one.counts().joined == 2).await;
+    may_end.add_permits(2);
+    assert_eq!(pilot.await.unwrap(), "old", "it asked before");
+    assert_ne!(late.await.unwrap(), "old", "it asked after");
+    early.await.unwrap();
+    assert_eq!(calls.count(), 2, "they share one new load");
 }
 
 #[tokio::test]

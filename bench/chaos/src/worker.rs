@@ -1,0 +1,283 @@
+//! A worker: a process with a cache of its own, that does what it is told and writes down what it sees.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use larder_core::{Cache, InProcess, Outbox, OutboxLimits, Service, Store};
+use larder_embedded::EmbeddedStore;
+use larder_redis::{RedisStore, RedisUrl};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::task::JoinSet;
+
+use crate::event::{Log, What};
+use crate::instant::now;
+use crate::keys::{EACH, KEYS, Kind, Policies, SERVICE, TAGS};
+use crate::orders::{Ended, Mix, Numbered, Order, Said};
+use crate::random::Random;
+use crate::watched::{Load, Watched};
+
+/// What a worker is started with.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// `in-process`, a folder, or a URL
+    #[arg(long)]
+    store: String,
+    /// Who shares the store's journal; what a dead process left in the folder is adopted
+    #[arg(long)]
+    journal: PathBuf,
+    #[arg(long)]
+    log: PathBuf,
+    #[arg(long)]
+    l1_bytes: u64,
+    #[arg(long)]
+    seed: u64,
+    /// The guard that is off
+    #[arg(long)]
+    without: Option<String>,
+}
+
+/// Does what standard input says, until it ends.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    if let Some(guard) = &args.without {
+        crate::mutants::turn_off(guard)?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(work(args));
+    // Nothing that was told to end may keep the process.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn work(args: &Args) -> anyhow::Result<()> {
+    let begin = now();
+    let log = Arc::new(Log::create(&args.log)?);
+    let policies = Arc::new(Policies::new()?);
+    let cache = cache(args, &policies)?;
+    let watched = Watched::new(cache, Arc::clone(&log))?;
+    watched.note(What::Started, 0, begin)?;
+    let worker = Arc::new(Worker {
+        watched,
+        policies,
+        is_mixing: AtomicBool::new(false),
+        seed: AtomicU64::new(args.seed),
+    });
+    let (say, mut said) = tokio::sync::mpsc::unbounded_channel::<Said>();
+    let saying = tokio::spawn(async move {
+        let mut out = tokio::io::stdout();
+        while let Some(one) = said.recv().await {
+            let line = serde_json::to_string(&one)? + "\n";
+            out.write_all(line.as_bytes()).await?;
+            out.flush().await?;
+        }
+        Ok::<_, anyhow::Error>(())
+    });
+    // Number 0: it is ready.
+    say.send(Said {
+        number: 0,
+        ended: Ended::Done,
+    })?;
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut mixing = JoinSet::new();
+    while let Some(line) = lines.next_line().await? {
+        let Numbered { number, order } = serde_json::from_str(&line)?;
+        match order {
+            Order::Mix(mix) => worker.mix(mix, &mut mixing),
+            Order::Rest => {
+                worker.is_mixing.store(false, Ordering::SeqCst);
+                while let Some(ended) = mixing.join_next().await {
+                    ended??;
+                }
+                log.flush()?;
+            }
+            order => {
+                let (worker, say) = (Arc::clone(&worker), say.clone());
+                tokio::spawn(async move {
+                    let ended = worker.obey(order).await?;
+                    say.send(Said { number, ended })?;
+                    Ok::<_, anyhow::Error>(())
+                });
+                continue;
+            }
+        }
+        let ended = Ended::Done;
+        say.send(Said { number, ended })?;
+    }
+    drop(say);
+    log.flush()?;
+    saying.abort();
+    Ok(())
+}
+
+fn cache(args: &Args, policies: &Arc<Policies>) -> anyhow::Result<Cache> {
+    let store: Arc<dyn Store> = if args.store == "in-process" {
+        Arc::new(InProcess::new(64 << 20))
+    } else if args.store.contains("://") {
+        let url = RedisUrl::parse(&args.store)?;
+        Arc::new(RedisStore::connect(url, larder_redis::Options::default()))
+    } else {
+        let options = larder_embedded::Options {
+            max_bytes: 16 << 20,
+            ..larder_embedded::Options::default()
+        };
+        Arc::new(EmbeddedStore::open(args.store.as_ref(), options)?)
+    };
+    let service = Service::new(SERVICE)?;
+    let limits = OutboxLimits::default();
+    // Proxies stand before some workers: the store is the same.
+    let outbox = Outbox::open(&args.journal, "the store", service.clone(), limits);
+    let cache = Cache::builder(service)
+        .store(store)
+        .governor(Arc::clone(policies) as Arc<_>)
+        .l1_bytes(args.l1_bytes)
+        .outbox(Arc::new(outbox))
+        .build();
+    Ok(cache)
+}
+
+struct Worker {
+    watched: Watched,
+    policies: Arc<Policies>,
+    is_mixing: AtomicBool,
+    seed: AtomicU64,
+}
+
+impl Worker {
+    async fn obey(&self, order: Order) -> anyhow::Result<Ended> {
+        let watched = &self.watched;
+        let kind = |kind: usize| Kind::ALL.get(kind).copied().context("a kind");
+        Ok(match order {
+            Order::Look { key, load_ms } => watched.look(key, load(load_ms)).await?,
+            Order::Peek { key, for_ms } => {
+                let begin = std::time::Instant::now();
+                while begin.elapsed() < Duration::from_millis(for_ms) {
+                    watched.peek(key).await?;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                Ended::Done
+            }
+            Order::Set { key } => watched.set(key).await?,
+            Order::Delete { key } => watched.delete(key).await?,
+            Order::Clear { kind: number } => watched.clear(kind(number)?).await?,
+            Order::Tag { tag } => watched.tag(tag).await?,
+            Order::Endpoint { kind: number } => watched.endpoint(kind(number)?).await?,
+            Order::Service => watched.service().await?,
+            Order::Switch { is_off } => {
+                self.policies.switch(is_off);
+                Ended::Done
+            }
+            Order::Mix(_) | Order::Rest => Ended::Done,
+        })
+    }
+
+    fn random(&self) -> Random {
+        Random::new(
+            self.seed
+                .fetch_add(0x5851_f42d_4c95_7f2d, Ordering::Relaxed),
+        )
+    }
+
+    fn mix(self: &Arc<Self>, mix: Mix, tasks: &mut JoinSet<anyhow::Result<()>>) {
+        self.is_mixing.store(true, Ordering::SeqCst);
+        for _ in 0..mix.readers {
+            let (worker, random) = (Arc::clone(self), self.random());
+            tasks.spawn(async move { worker.read(mix, random).await });
+        }
+        let (worker, random) = (Arc::clone(self), self.random());
+        tasks.spawn(async move { worker.change(mix, random).await });
+    }
+
+    fn is_mixing(&self) -> bool {
+        self.is_mixing.load(Ordering::SeqCst)
+    }
+
+    async fn read(&self, mix: Mix, mut random: Random) -> anyhow::Result<()> {
+        while self.is_mixing() {
+            for _ in 0..BURST {
+                let key = some_key(&mut random);
+                let load = some_load(mix, key, &mut random);
+                match random.below(100) {
+                    0..=4 => {
+                        self.watched.peek(key).await?;
+                    }
+                    5..=6 => {
+                        let kind = Kind::of(key).keys();
+                        let first = random.below(EACH - 2);
+                        let keys: Vec<usize> = kind.skip(first).take(3).collect();
+                        self.watched.look_many(&keys, load).await?;
+                    }
+                    7..=8 if !Kind::of(key).is_framed() => {
+                        self.watched.look_by_token(key, load).await?;
+                    }
+                    _ => {
+                        self.watched.look(key, load).await?;
+                    }
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(random.between(1, 2))).await;
+        }
+        Ok(())
+    }
+
+    async fn change(&self, mix: Mix, mut random: Random) -> anyhow::Result<()> {
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while self.is_mixing() {
+            tick.tick().await;
+            // 200 ticks a second.
+            if random.in_thousand(mix.deletes * 5) {
+                self.watched.delete(some_key(&mut random)).await?;
+            }
+            if random.in_thousand(mix.sets * 5) {
+                let key = some_key(&mut random);
+                if !Kind::of(key).is_framed() {
+                    self.watched.set(key).await?;
+                }
+            }
+            if random.below(2_000) < mix.wide as usize * 4 {
+                let kind = Kind::ALL[random.below(Kind::ALL.len())];
+                match random.below(4) {
+                    0 => self.watched.clear(kind).await?,
+                    1 => self.watched.tag(random.below(TAGS)).await?,
+                    2 => self.watched.endpoint(kind).await?,
+                    _ => self.watched.service().await?,
+                };
+            }
+        }
+        Ok(())
+    }
+}
+
+/// So many lookups follow each other.
+const BURST: usize = 6;
+
+fn load(millis: u64) -> Load {
+    Load {
+        takes: Duration::from_millis(millis),
+        fails: false,
+    }
+}
+
+/// Small numbers more often.
+fn some_key(random: &mut Random) -> usize {
+    let kind = random.below(Kind::ALL.len()) * EACH;
+    let key = kind + random.below(EACH).min(random.below(EACH));
+    key.min(KEYS - 1)
+}
+
+fn some_load(mix: Mix, key: usize, random: &mut Random) -> Load {
+    let most = if random.in_thousand(10) {
+        mix.slow_ms
+    } else {
+        mix.load_ms
+    };
+    Load {
+        takes: Duration::from_millis(random.between(0, most)),
+        fails: Kind::of(key).is_framed() && random.in_thousand(mix.failing),
+    }
+}
