@@ -34,8 +34,8 @@ enum Allows {
     Loss,
 }
 
-/// How long a push may take: loopback, but a busy machine.
-const PUSH: Nanos = millis(250);
+/// How long a push may take on a healthy loopback.
+const PUSH: Nanos = millis(50);
 /// How long a silent link is relied on, and a step of the coarse clock.
 const SILENCE: Nanos = millis(2_010);
 /// The longest load of the mix, and a busy machine.

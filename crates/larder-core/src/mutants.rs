@@ -28,7 +28,7 @@ pub enum Guard {
     TombstonesHide,
     /// Plain entries are hidden while they are swept.
     SweepsHide,
-    /// So is one whose read was sent before a sweep ended.
+    /// So is one whose read was sent before a sweep ended. Off, reads take longer as well.
     SweptReadsHide,
     /// Who joined a load late shares its value only if what it depends on is as it was.
     JoinersNeedVersions,

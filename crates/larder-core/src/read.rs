@@ -160,6 +160,9 @@ impl Inner {
             StoreFuture::Ready(Some(answer)) => answer,
             pending => pending.await,
         };
+        if is_off(Guard::SweptReadsHide) {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
         match answer {
             Ok(Some(stored)) => self.judge::<M>(key, gate, Read::first(stored, asked)).await,
             Ok(None) => Look::Nothing,
