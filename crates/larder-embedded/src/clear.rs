@@ -82,7 +82,7 @@ impl Writer {
         let mut living = 0;
         loop {
             let txn = self.opened.lmdb.env.read_txn()?;
-            let (meant, last) = crate::store::meant(
+            let (meant, last) = crate::scanning::meant(
                 &self.opened.lmdb.entries,
                 &txn,
                 pattern,
@@ -117,7 +117,7 @@ impl Writer {
         // A smaller transaction needs fewer pages, and what it frees serves the next one.
         let most = (self.clear_operations()? >> (attempt * 2)).max(1);
         let table = self.table(part);
-        let (meant, last) = crate::store::meant(&table, &txn, pattern, after, most)?;
+        let (meant, last) = crate::scanning::meant(&table, &txn, pattern, after, most)?;
         if part == Part::Leases && meant.is_empty() {
             return Ok((0, last));
         }

@@ -48,6 +48,7 @@
 //!   delete, and when that ends too, the store is emptied, so that no delete need find it full.
 //! - A full disk, a folder of others, a network file system, another PID namespace: [`OpenError`] says what to do.
 
+mod apply;
 mod beside;
 mod clear;
 mod clock;
@@ -59,10 +60,13 @@ mod leases;
 mod lmdb;
 mod look;
 mod opening;
+mod preparing;
+mod progress;
 mod queue;
 mod readers;
 mod record;
 mod reserve;
+mod scanning;
 mod shared_memory;
 mod store;
 mod versions;

@@ -85,6 +85,43 @@ impl Outcome {
             found.proof = proven;
         }
     }
+
+    pub(crate) fn written(self) -> Result<Written, StoreError> {
+        match self {
+            Self::Written(written) => Ok(written),
+            Self::Failed(error) => Err(error),
+            _ => Ok(Written::Unknown),
+        }
+    }
+
+    pub(crate) fn deleted(self) -> Result<Deleted, StoreError> {
+        match self {
+            Self::Deleted(deleted) => Ok(deleted),
+            Self::Failed(error) => Err(error),
+            _ => Ok(Deleted::default()),
+        }
+    }
+
+    /// Whether a lease held.
+    pub(crate) fn held(self) -> Result<bool, StoreError> {
+        match self {
+            Self::Held(held) => Ok(held),
+            Self::Failed(error) => Err(error),
+            _ => Ok(false),
+        }
+    }
+
+    pub(crate) fn told(self) -> Result<Told, StoreError> {
+        match self {
+            Self::Told(told) => Ok(told),
+            Self::Failed(error) => Err(error),
+            _ => Err(unanswered()),
+        }
+    }
+}
+
+pub(crate) fn unanswered() -> StoreError {
+    StoreError::Refused("the writer answered something else".to_owned())
 }
 
 /// An operation, with the one who waits for it.

@@ -1,6 +1,5 @@
 //! The store.
 
-use std::ops::Bound;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,32 +10,29 @@ use bytes::Bytes;
 use heed::RoTxn;
 use larder_core::{
     Acquired, ClearMode, Cursor, Deleted, Key, Lease, NewEntry, Page, Pattern, Proof, Released,
-    ScannedEntry, Service, Store, StoreError, StoreFuture, StoreStats, Stored, Told, Ttl,
-    VersionName, Written,
+    Service, Store, StoreError, StoreFuture, StoreStats, Stored, Told, Ttl, VersionName, Written,
 };
 use tokio::sync::oneshot;
 
 use crate::clock::millis;
 use crate::control::{Lookup, Removal, Seen};
 use crate::folder::OpenError;
-use crate::lmdb::{ENTRY_PREFIX, Table};
 use crate::look;
 use crate::opening::{Opened, Options};
-use crate::queue::{Operation, Outcome, Queue, Ticket};
-use crate::record::{HEADER_BYTES, Header, Record, hash};
+use crate::progress::Progress;
+use crate::queue::{Operation, Outcome, Queue, Ticket, unanswered};
+use crate::record::{Record, hash};
 use crate::versions::{self, VersionKey};
 use crate::waiting::{POLL, Waiting};
-use crate::writer::{Progress, Writer};
+use crate::writer::Writer;
 
 const PAGE_BYTES: u64 = 4_096;
 /// How long the end of a store waits for its writer, which may wait for one that was stopped.
 const CLOSING: Duration = Duration::from_secs(1);
-/// A scan holds its snapshot for at most so many entries: LMDB can't use again what a snapshot needs.
-const SCANNED_AT_ONCE: usize = 10_000;
 
 /// A store in a folder. Clones, and stores opened on the same folder, share it.
 pub struct EmbeddedStore {
-    opened: Arc<Opened>,
+    pub(crate) opened: Arc<Opened>,
     queue: Arc<Queue>,
     progress: Arc<Progress>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -153,7 +149,9 @@ impl EmbeddedStore {
             for told in told {
                 all.push(match told {
                     Some(found) => found,
-                    None => made.next().map_or_else(|| Err(unanswered()), self::told)?,
+                    None => made
+                        .next()
+                        .map_or_else(|| Err(unanswered()), Outcome::told)?,
                 });
             }
             Ok(all)
@@ -162,7 +160,7 @@ impl EmbeddedStore {
 
     // Inlined: as a result that is moved once more it cost 14 ns of a hit.
     #[inline]
-    fn read_txn(&self) -> Result<RoTxn<'_, heed::WithTls>, StoreError> {
+    pub(crate) fn read_txn(&self) -> Result<RoTxn<'_, heed::WithTls>, StoreError> {
         match self.opened.lmdb.env.read_txn() {
             Ok(txn) => Ok(txn),
             Err(error) => self.read_txn_again(error),
@@ -256,68 +254,6 @@ impl EmbeddedStore {
         }
     }
 
-    fn count(&self, pattern: &Pattern) -> Result<u64, StoreError> {
-        let now = self.opened.now();
-        let mut entries = 0;
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let txn = self.read_txn()?;
-            let (meant, next) = meant(
-                &self.opened.lmdb.entries,
-                &txn,
-                pattern,
-                after.as_deref(),
-                SCANNED_AT_ONCE,
-            )
-            .map_err(refused)?;
-            for key in meant {
-                let bytes = self.opened.lmdb.entries.get(&txn, &key).map_err(refused)?;
-                let header = bytes.and_then(Header::read);
-                entries += u64::from(header.is_some_and(|header| header.expires_at > now));
-            }
-            match next {
-                Some(next) => after = Some(next),
-                None => return Ok(entries),
-            }
-        }
-    }
-
-    fn page(
-        &self,
-        pattern: Option<&Pattern>,
-        after: Option<Cursor>,
-        limit: usize,
-    ) -> Result<Page, StoreError> {
-        let txn = self.read_txn()?;
-        let now = self.opened.now();
-        let prefix = pattern.map_or(ENTRY_PREFIX, |pattern| pattern.literal_prefix().as_bytes());
-        let after = after.map(|cursor| cursor.0.into_bytes());
-        let begin = match &after {
-            Some(after) => Bound::Excluded(after.as_slice()),
-            None => Bound::Included(prefix),
-        };
-        let mut page = Page::default();
-        let range = (begin, Bound::Unbounded);
-        let entries = self
-            .opened
-            .lmdb
-            .entries
-            .range(&txn, &range)
-            .map_err(refused)?;
-        for (looked_at, entry) in entries.enumerate() {
-            let (key, bytes) = entry.map_err(refused)?;
-            if !key.starts_with(prefix) {
-                return Ok(page);
-            }
-            page.entries.extend(scanned(key, bytes, pattern, now));
-            if page.entries.len() >= limit.max(1) || looked_at + 1 >= SCANNED_AT_ONCE {
-                page.next = Some(Cursor(String::from_utf8_lossy(key).into_owned()));
-                return Ok(page);
-            }
-        }
-        Ok(page)
-    }
-
     fn read_stats(&self) -> Result<StoreStats, StoreError> {
         let opened = &*self.opened;
         let txn = self.read_txn()?;
@@ -363,98 +299,12 @@ impl Drop for EmbeddedStore {
     }
 }
 
-/// Keys, and the one behind which there are more.
-type Keys = (Vec<Vec<u8>>, Option<Vec<u8>>);
-
-/// The keys of a table that a pattern means, behind a key: at most so many; and where to go on, `None` at the end.
-pub(crate) fn meant(
-    table: &Table,
-    txn: &RoTxn<'_>,
-    pattern: &Pattern,
-    after: Option<&[u8]>,
-    most: usize,
-) -> heed::Result<Keys> {
-    let prefix = pattern.literal_prefix().as_bytes();
-    let begin = match after {
-        Some(after) => Bound::Excluded(after),
-        None => Bound::Included(prefix),
-    };
-    let mut meant = Vec::new();
-    let range = (begin, Bound::Unbounded);
-    for (looked_at, entry) in table.range(txn, &range)?.enumerate() {
-        let (key, _) = entry?;
-        if !key.starts_with(prefix) {
-            return Ok((meant, None));
-        }
-        if std::str::from_utf8(key).is_ok_and(|key| pattern.matches(key)) {
-            meant.push(key.to_vec());
-        }
-        if meant.len() >= most || looked_at + 1 >= SCANNED_AT_ONCE {
-            return Ok((meant, Some(key.to_vec())));
-        }
-    }
-    Ok((meant, None))
-}
-
-fn scanned(key: &[u8], bytes: &[u8], pattern: Option<&Pattern>, now: u64) -> Option<ScannedEntry> {
-    let text = std::str::from_utf8(key).ok()?;
-    if pattern.is_some_and(|pattern| !pattern.matches(text)) {
-        return None;
-    }
-    let header = Header::read(bytes)?;
-    let left = header
-        .expires_at
-        .checked_sub(now)
-        .filter(|left| *left > 0)?;
-    Some(ScannedEntry {
-        key: Key::parse(text).ok()?,
-        ttl: Some(Duration::from_millis(left)),
-        bytes: Some(bytes.len().saturating_sub(HEADER_BYTES) as u64),
-    })
-}
-
-fn refused(error: heed::Error) -> StoreError {
+pub(crate) fn refused(error: heed::Error) -> StoreError {
     StoreError::Refused(error.to_string())
 }
 
 fn closed() -> StoreError {
     StoreError::Away("it was closed, or its folder was removed".to_owned())
-}
-
-fn written(outcome: Outcome) -> Result<Written, StoreError> {
-    match outcome {
-        Outcome::Written(written) => Ok(written),
-        Outcome::Failed(error) => Err(error),
-        _ => Ok(Written::Unknown),
-    }
-}
-
-fn deleted(outcome: Outcome) -> Result<Deleted, StoreError> {
-    match outcome {
-        Outcome::Deleted(deleted) => Ok(deleted),
-        Outcome::Failed(error) => Err(error),
-        _ => Ok(Deleted::default()),
-    }
-}
-
-fn held(outcome: Outcome) -> Result<bool, StoreError> {
-    match outcome {
-        Outcome::Held(held) => Ok(held),
-        Outcome::Failed(error) => Err(error),
-        _ => Ok(false),
-    }
-}
-
-fn told(outcome: Outcome) -> Result<Told, StoreError> {
-    match outcome {
-        Outcome::Told(told) => Ok(told),
-        Outcome::Failed(error) => Err(error),
-        _ => Err(unanswered()),
-    }
-}
-
-fn unanswered() -> StoreError {
-    StoreError::Refused("the writer answered something else".to_owned())
 }
 
 impl Store for EmbeddedStore {
@@ -470,7 +320,7 @@ impl Store for EmbeddedStore {
         let outcomes = self.submit(vec![Operation::Set(entry)]);
         StoreFuture::pending(async move {
             let outcome = outcomes.await?.pop();
-            outcome.map_or(Ok(Written::Unknown), written)
+            outcome.map_or(Ok(Written::Unknown), Outcome::written)
         })
     }
 
@@ -479,7 +329,7 @@ impl Store for EmbeddedStore {
         StoreFuture::pending(async move {
             let outcomes = outcomes.await?.into_iter();
             Ok(outcomes
-                .map(|outcome| written(outcome).unwrap_or_else(Written::from))
+                .map(|outcome| outcome.written().unwrap_or_else(Written::from))
                 .collect())
         })
     }
@@ -489,7 +339,7 @@ impl Store for EmbeddedStore {
         StoreFuture::pending(async move {
             let mut all = Deleted::default();
             for outcome in outcomes.await? {
-                all.entries += deleted(outcome)?.entries;
+                all.entries += outcome.deleted()?.entries;
             }
             Ok(all)
         })
@@ -503,7 +353,7 @@ impl Store for EmbeddedStore {
         let outcomes = self.submit(vec![Operation::Clear(pattern.clone())]);
         StoreFuture::pending(async move {
             let outcome = outcomes.await?.pop();
-            outcome.map_or(Ok(Deleted::default()), deleted)
+            outcome.map_or(Ok(Deleted::default()), Outcome::deleted)
         })
     }
 
@@ -535,13 +385,17 @@ impl Store for EmbeddedStore {
     fn extend(&self, leases: &[Lease], time: Duration) -> StoreFuture<'_, Vec<bool>> {
         let extend = |lease: &Lease| Operation::Extend(lease.clone(), time);
         let outcomes = self.submit(leases.iter().map(extend).collect());
-        StoreFuture::pending(async move { outcomes.await?.into_iter().map(held).collect() })
+        StoreFuture::pending(
+            async move { outcomes.await?.into_iter().map(Outcome::held).collect() },
+        )
     }
 
     fn release(&self, leases: &[Lease], released: Released) -> StoreFuture<'_, Vec<bool>> {
         let release = |lease: &Lease| Operation::Release(lease.clone(), released);
         let outcomes = self.submit(leases.iter().map(release).collect());
-        StoreFuture::pending(async move { outcomes.await?.into_iter().map(held).collect() })
+        StoreFuture::pending(
+            async move { outcomes.await?.into_iter().map(Outcome::held).collect() },
+        )
     }
 
     fn versions(&self, service: &Service, names: &[VersionName]) -> StoreFuture<'_, Vec<Told>> {

@@ -10,11 +10,11 @@ use std::io;
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, response};
-use larder::http::{Caching, CachingLayer, Limits, Problem};
+use larder::http::{Caching, CachingLayer, Enclosed, Limits, Problem};
 use larder::{Answer, Cache, Json, LoadError, Pattern, PolicyPatch, QueryRule};
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -116,7 +116,7 @@ struct Done {
     message: &'static str,
 }
 
-/// The stored bytes inside the answer; nobody parses them.
+/// The stored bytes inside the answer; nobody parses or copies them.
 fn answer(
     name: &str,
     answer: Result<Answer<Json>, LoadError<ShopError>>,
@@ -127,8 +127,8 @@ fn answer(
     })?;
     tracing::info!(%outcome, "answered with the {name}");
     let cached = outcome.is_cached();
-    let whole = value.between(&format!("{{\"cached\":{cached},\"{name}\":"), "}");
-    Ok(([(header::CONTENT_TYPE, "application/json")], whole).into_response())
+    let before = format!("{{\"cached\":{cached},\"{name}\":");
+    Ok(Enclosed::new(before, value, "}").into_response())
 }
 
 /// Deletes an endpoint's entry, and those for queries, should a policy let queries into keys. What the store can't be told now
