@@ -1,5 +1,6 @@
 //! What Larder's tests share: the contract every store passes, real servers, fault tools.
 
+pub mod alone;
 pub mod certificates;
 pub mod contract;
 pub mod redis;

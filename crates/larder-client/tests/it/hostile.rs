@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use larder_testing::alone::{is_alone, resident};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::{client, is_alone, is_on, memory, ttl, until};
+use crate::{client, is_on, ttl, until};
 
 /// A server that gives this answer to everything, and how often it was asked.
 struct Liar {
@@ -249,19 +250,19 @@ async fn unsafe_methods_are_never_cached_whatever_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_endless_answer_takes_no_memory() {
+async fn an_endless_answer_takes_no_resident() {
     if !is_alone("hostile::an_endless_answer_takes_no_memory") {
         return;
     }
     let liar = Liar::start(Lie::Endless).await;
-    let before = memory();
+    let before = resident();
     let client = client(liar.port, None);
     until(Duration::from_secs(20), "given up", async || {
         client.status().trouble.is_some()
     })
     .await;
     assert!(client.status().trouble.unwrap().contains("8 MiB"));
-    let grown = memory().saturating_sub(before);
+    let grown = resident().saturating_sub(before);
     assert!(grown < 64 << 20, "grew by {grown} bytes");
     assert_eq!(ttl(&client, "/a"), 77);
 }

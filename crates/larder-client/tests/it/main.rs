@@ -60,42 +60,6 @@ async fn until(within: Duration, what: &str, mut is_so: impl AsyncFnMut() -> boo
     began.elapsed()
 }
 
-/// Whether this is the process that runs one test alone. If not, runs it there: other tests of this process would
-/// count as its memory.
-fn is_alone(test: &str) -> bool {
-    const ALONE: &str = "LARDER_TEST_ALONE";
-    if std::env::var_os(ALONE).is_some() {
-        return true;
-    }
-    let ran = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(ALONE, "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&ran.stdout);
-    assert!(
-        ran.status.success() && said.contains("1 passed"),
-        "{said}{}",
-        String::from_utf8_lossy(&ran.stderr)
-    );
-    false
-}
-
-/// The memory of this process, in bytes.
-fn memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<u64>()
-        .unwrap()
-        * 1_024
-}
-
 /// A control plane that serves. Killed when it is dropped.
 struct Control {
     port: u16,

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use larder_core::{Event, Governor as _, Outcome};
+use larder_testing::alone::{is_alone, resident};
 use serde_json::{Value, json};
 
-use crate::{Control, SOON, client, is_alone, key, memory, ttl, until};
+use crate::{Control, SOON, client, key, ttl, until};
 
 async fn measured(control: &Control, endpoint: &str) -> Value {
     let list = control.get("/api/endpoints?service=svc").await;
@@ -114,7 +115,7 @@ async fn what_was_measured_waits_for_the_control_plane() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_million_paths_take_no_memory() {
+async fn a_million_paths_take_no_resident() {
     if !is_alone("reports::a_million_paths_take_no_memory") {
         return;
     }
@@ -131,9 +132,9 @@ async fn a_million_paths_take_no_memory() {
         }
     };
     flood(0);
-    let before = memory();
+    let before = resident();
     flood(500_000);
-    let grown = memory().saturating_sub(before);
+    let grown = resident().saturating_sub(before);
     assert!(grown < 16 << 20, "grew by {grown} bytes");
     client.close().await;
     let list = control.get("/api/endpoints?service=svc").await;

@@ -8,6 +8,7 @@ use larder_core::{
     Content, EncodeError, Frame, FrameError, Frames, Key, MAX_DURATION, MAX_STAMPS, SealingKeys,
     Secret, Stamp, Tag, Version, VersionName,
 };
+use larder_testing::alone::{is_alone, most_resident, resident};
 use proptest::prelude::*;
 
 use crate::fuzz_checks::{check_frame, with_checksum};
@@ -352,7 +353,7 @@ fn a_bomb_takes_no_memory() {
             edited(&bytes, |bytes| bytes[FLAGS] = COMPRESSED).into()
         })
         .collect();
-    let before = status("VmRSS:");
+    let before = resident();
     for bytes in &bytes {
         let error = frames.decode(&products_key(), bytes, MAX).unwrap_err();
         assert!(
@@ -360,8 +361,8 @@ fn a_bomb_takes_no_memory() {
             "{error}"
         );
     }
-    let grown = status("VmHWM:").saturating_sub(before);
-    assert!(grown <= 2 << 10, "{grown} KiB");
+    let grown = most_resident().saturating_sub(before);
+    assert!(grown <= 2 << 20, "{grown} bytes");
     // A full MiB in four bytes for each 128 KiB is a value as any other.
     let whole = encode(&frames, &frame(bomb(8, MAX, WINDOW_2_GIB)));
     let whole = edited(&whole, |bytes| bytes[FLAGS] = COMPRESSED);
@@ -370,39 +371,6 @@ fn a_bomb_takes_no_memory() {
     let mut naive = zstd::stream::read::Decoder::new(&bombs[0][..]).unwrap();
     let read = std::io::copy(&mut naive.by_ref().take(64 << 20), &mut std::io::sink());
     assert_eq!(read.unwrap(), 64 << 20);
-}
-
-/// Whether this is the process that runs one test alone. If not, runs it there: other tests of this process would
-/// count as its memory.
-fn is_alone(test: &str) -> bool {
-    const ALONE: &str = "LARDER_TEST_ALONE";
-    if std::env::var_os(ALONE).is_some() {
-        return true;
-    }
-    let ran = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(ALONE, "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&ran.stdout);
-    assert!(
-        ran.status.success() && said.contains("1 passed"),
-        "{said}{}",
-        String::from_utf8_lossy(&ran.stderr)
-    );
-    false
-}
-
-/// A line of what the system says of this process's memory, in KiB.
-fn status(line: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let value = status.lines().find_map(|said| said.strip_prefix(line));
-    value
-        .unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap()
 }
 
 #[test]

@@ -2,38 +2,25 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use larder_core::{ClearMode, Pattern, Store as _, StoreError, Ttl};
+use larder_testing::alone::{is_alone, resident};
 
 use crate::scripted::server;
 use crate::{connect, key};
 
-const IN_CHILD: &str = "LARDER_TEST_HOSTILE";
-/// What a reply may cost in memory, in KiB.
-const MOST_KIB: u64 = 32 << 10;
+/// What a reply may cost in memory, in bytes.
+const MOST: u64 = 32 << 20;
+
+type Attack = fn(&mut TcpStream) -> std::io::Result<()>;
 
 /// Memory is measured of a process in which nothing else runs.
 #[test]
 fn its_replies_are_bounded() {
-    if std::env::var_os(IN_CHILD).is_some() {
-        return in_child();
+    if !is_alone("hostile_server::its_replies_are_bounded") {
+        return;
     }
-    let status = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "hostile_server::its_replies_are_bounded",
-            "--exact",
-            "--nocapture",
-        ])
-        .env(IN_CHILD, "1")
-        .status();
-    assert!(status.unwrap().success());
-}
-
-type Attack = fn(&mut TcpStream) -> std::io::Result<()>;
-
-fn in_child() {
     let attacks: [(&str, Attack); 12] = [
         ("a string of 512 MiB", |stream| {
             stream.write_all(b"$536870912\r\n")?;
@@ -83,7 +70,7 @@ fn in_child() {
         }),
     ];
     for (name, attack) in attacks {
-        let before = resident_kib();
+        let before = resident();
         let (done, is_done) = std::sync::mpsc::channel();
         let url = server(move |command, stream| {
             if command[0] == b"GET" {
@@ -107,7 +94,7 @@ fn in_child() {
         // Also after the caller has given up.
         let most = watch(&is_done);
         let grown = most.saturating_sub(before);
-        assert!(grown <= MOST_KIB, "{name}: {grown} KiB");
+        assert!(grown <= MOST, "{name}: {grown} bytes");
     }
 }
 
@@ -116,9 +103,9 @@ fn watch(is_done: &std::sync::mpsc::Receiver<()>) -> u64 {
     let begin = Instant::now();
     let mut most = 0;
     while begin.elapsed() < Duration::from_secs(3) {
-        most = most.max(resident_kib());
+        most = most.max(resident());
         if is_done.recv_timeout(Duration::from_millis(5)).is_ok() {
-            return most.max(resident_kib());
+            return most.max(resident());
         }
     }
     most
@@ -141,15 +128,6 @@ fn flood(stream: &mut TcpStream, byte: u8, count: usize) -> std::io::Result<()> 
         stream.write_all(&chunk)?;
     }
     Ok(())
-}
-
-fn resident_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
