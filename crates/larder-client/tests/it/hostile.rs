@@ -250,7 +250,7 @@ async fn unsafe_methods_are_never_cached_whatever_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_endless_answer_takes_no_resident() {
+async fn an_endless_answer_takes_no_memory() {
     if !is_alone("hostile::an_endless_answer_takes_no_memory") {
         return;
     }

@@ -115,7 +115,7 @@ async fn what_was_measured_waits_for_the_control_plane() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_million_paths_take_no_resident() {
+async fn a_million_paths_take_no_memory() {
     if !is_alone("reports::a_million_paths_take_no_memory") {
         return;
     }
