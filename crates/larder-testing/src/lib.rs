@@ -2,4 +2,5 @@
 
 pub mod certificates;
 pub mod contract;
+pub mod machine;
 pub mod redis;
