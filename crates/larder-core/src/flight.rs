@@ -3,14 +3,14 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use larder_model::Key;
 use tokio::sync::Notify;
 
+use super::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::mutants::{Guard, is_off};
 
 /// A load's right to fill: it holds until a `delete`, a `clear` or a `set` of its key ends it, and never again.
@@ -210,8 +210,10 @@ impl Flights {
 
     /// Ends a load's right to fill; whoever comes later begins a new one.
     pub(crate) fn end(&self, key: &Key) {
-        let removed = self.shard(key).remove(key);
-        if let Some(flight) = removed {
+        let mut shard = self.shard(key);
+        if let Some(flight) = shard.remove(key) {
+            // Before anybody can see that it is off the list: a load that has closed itself knows then whether it may fill, and
+            // gives its lease back if not.
             flight.right.end();
             self.under_way.fetch_sub(1, Ordering::Relaxed);
         }

@@ -4,7 +4,7 @@ mod leases;
 mod versions;
 
 use std::cell::Cell;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use crate::store::{
     ClearMode, Cursor, Deleted, NewEntry, Page, ScannedEntry, Skip, Store, StoreFuture, StoreStats,
     Stored, Ttl, Written,
 };
+use crate::sync::{self, RwLock};
 use crate::version::{Told, VersionName};
 use leases::Leases;
 use versions::Versions;

@@ -307,6 +307,7 @@ impl Apply for Telling {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sweeps::Sweeps;
 
     #[test]
     fn an_endpoints_patterns_mean_its_keys_with_query_and_variant_and_no_others() {
@@ -329,5 +330,19 @@ mod tests {
             assert!(!is_meant("/products/{id}", endpoint), "{endpoint}");
         }
         assert!(is_meant("/a/{id}/b", "/a/1/b?x=1") && !is_meant("/a/{id}/b", "/a/1/c"));
+    }
+
+    #[test]
+    fn what_was_asked_for_while_a_sweep_ran_is_hidden_after_its_end_too() {
+        let sweeps = Sweeps::default();
+        let key = Key::new("svc", "/a").unwrap();
+        let pattern = Pattern::parse("cache:svc:/a").unwrap();
+        let before = sweeps.swept();
+        let sweep = sweeps.begin(&pattern);
+        let during = sweeps.swept();
+        assert!(sweeps.hides_read(&key, before) && sweeps.hides_read(&key, during));
+        sweeps.end(sweep);
+        assert!(sweeps.hides_read(&key, before) && sweeps.hides_read(&key, during));
+        assert!(!sweeps.hides_read(&key, sweeps.swept()));
     }
 }

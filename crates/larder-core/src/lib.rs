@@ -52,6 +52,7 @@ mod read;
 mod request;
 mod store;
 mod sweeps;
+mod sync;
 mod token;
 mod version;
 mod versions;

@@ -5,6 +5,7 @@ mod adopt;
 mod apply;
 mod counted;
 mod drive;
+mod gate;
 mod invalidation;
 mod journal;
 mod look;
@@ -12,7 +13,7 @@ mod record;
 mod tombstones;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use larder_model::{Key, Service};
@@ -23,7 +24,9 @@ pub use invalidation::Invalidation;
 pub use journal::Volatile;
 
 use crate::mutants::{Guard, is_off};
+use crate::sync;
 use crate::version::VersionName;
+use gate::Gate;
 use invalidation::Item;
 use journal::{Journal, Place};
 use tombstones::{Pending, Tombstones};
@@ -110,8 +113,8 @@ pub struct OutboxCounts {
 /// ```
 #[derive(Debug)]
 pub struct Outbox {
-    /// How much is pending: what a lookup reads first, and nearly always alone.
-    len: AtomicUsize,
+    /// How much is pending.
+    gate: Gate,
     /// Locked before `tombstones`, never after it: what is written down is in the order in which it was added.
     journal: Mutex<Journal>,
     tombstones: RwLock<Tombstones>,
@@ -152,7 +155,7 @@ impl Outbox {
 
     fn build(service: Service, limits: Limits, place: Option<Place>) -> Self {
         Self {
-            len: AtomicUsize::new(0),
+            gate: Gate::default(),
             journal: Mutex::new(Journal::new(place)),
             tombstones: RwLock::new(Tombstones::new(limits)),
             service,
@@ -189,7 +192,7 @@ impl Outbox {
                     self.collapsed.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            self.len.store(tombstones.len(), Ordering::Relaxed);
+            self.gate.set(tombstones.len());
         }
         let pending = || self.tombstones().pending();
         let written = if has_collapsed {
@@ -205,7 +208,7 @@ impl Outbox {
 
     /// Whether a key is named by what is pending: then the store must not be read or filled for it.
     ///
-    /// One relaxed load while nothing is pending.
+    /// One load while nothing is pending.
     #[inline]
     #[must_use]
     pub fn hides(&self, key: &Key) -> bool {
@@ -223,7 +226,7 @@ impl Outbox {
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len.load(Ordering::Relaxed) == 0
+        self.gate.is_open()
     }
 
     /// Now, for a `set` that begins.
@@ -251,7 +254,7 @@ impl Outbox {
     /// Marks records as done, and removes the journal once nothing is pending.
     fn settle(&self, journal: &mut Journal, records: &[u64]) {
         let len = self.tombstones().len();
-        self.len.store(len, Ordering::Relaxed);
+        self.gate.set(len);
         if len == 0 {
             journal.remove();
         } else if !records.is_empty() {
@@ -264,7 +267,7 @@ impl Outbox {
     pub fn counts(&self) -> OutboxCounts {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         OutboxCounts {
-            pending: self.len.load(Ordering::Relaxed) as u64,
+            pending: self.gate.len() as u64,
             applied: count(&self.applied),
             adopted: count(&self.adopted),
             refused: count(&self.refused),

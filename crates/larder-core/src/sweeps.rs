@@ -1,11 +1,11 @@
 //! What is being removed behind an invalidation that has returned: the plain entries of an endpoint or a service, which
 //! carry no versions.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::PoisonError;
 
 use larder_model::{Key, Pattern};
 
+use super::sync::{AtomicU64, AtomicUsize, Ordering, RwLock};
 use crate::mutants::{Guard, is_off};
 
 /// The sweeps that run. Until one is through, this process serves no plain entry that it means.
@@ -70,24 +70,5 @@ impl Sweeps {
         // Before it is no more among those that run.
         self.ended.fetch_add(1, Ordering::Release);
         self.count.store(patterns.len(), Ordering::Release);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_asked_for_while_a_sweep_ran_is_hidden_after_its_end_too() {
-        let sweeps = Sweeps::default();
-        let key = Key::new("svc", "/a").unwrap();
-        let pattern = Pattern::parse("cache:svc:/a").unwrap();
-        let before = sweeps.swept();
-        let sweep = sweeps.begin(&pattern);
-        let during = sweeps.swept();
-        assert!(sweeps.hides_read(&key, before) && sweeps.hides_read(&key, during));
-        sweeps.end(sweep);
-        assert!(sweeps.hides_read(&key, before) && sweeps.hides_read(&key, during));
-        assert!(!sweeps.hides_read(&key, sweeps.swept()));
     }
 }

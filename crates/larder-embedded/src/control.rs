@@ -1,13 +1,19 @@
 //! The control block: what the processes that share a folder tell each other.
 
+mod board;
 mod marks;
+
+/// What `board` is made of; under loom it is loom's.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+}
 
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::shared_memory::SharedMemory;
-pub(crate) use marks::{Changes, Seen};
+pub(crate) use board::{Changes, Seen};
 
 /// Changes when the folder's form does.
 const MAGIC: u64 = u64::from_le_bytes(*b"larder02");

@@ -3,4 +3,5 @@
 pub mod alone;
 pub mod certificates;
 pub mod contract;
+pub mod machine;
 pub mod redis;

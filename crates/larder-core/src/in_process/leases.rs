@@ -1,13 +1,13 @@
 //! Leases of the store in the process.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use larder_model::Key;
 use tokio::sync::Notify;
 
+use super::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::lease::{Acquired, Lease, Released};
 use crate::proof::Proof;
 use crate::random;

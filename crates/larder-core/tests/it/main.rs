@@ -12,6 +12,7 @@ mod governed;
 mod hostile_entries;
 mod invalidation;
 mod lives;
+mod machine;
 mod outbox;
 mod pending;
 mod plain_helpers;

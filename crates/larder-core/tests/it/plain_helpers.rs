@@ -84,3 +84,11 @@ async fn json_is_handed_out_as_it_was_stored() {
     );
     assert_eq!(cache.get_json(&key("/v")).await, Some(text));
 }
+
+#[test]
+fn the_store_in_the_process_answers_what_a_simple_model_says() {
+    larder_testing::machine::run(512, file!(), || {
+        let store = std::sync::Arc::new(InProcess::new(64 << 20));
+        [std::sync::Arc::clone(&store) as _, store]
+    });
+}

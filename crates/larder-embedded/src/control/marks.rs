@@ -20,7 +20,7 @@
 //! An entry that is evicted or expires keeps its mark: a proof may outlive it. So a clear, which can't name the entries that were
 //! evicted, changes all places, by a mark of their own (the epoch).
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use larder_core::Proof;
@@ -28,130 +28,35 @@ use rustix::thread::futex;
 use rustix::time::Timespec;
 use twox_hash::XxHash3_64;
 
+use super::board::{Bell, Board, Changes, Moment, Seen};
 use super::{Control, Word};
 use crate::shared_memory::SharedMemory;
 
 /// A power of two: 512 KiB. With 10,000 changes a second a place that nobody meant is changed every 6.5 s.
 pub(crate) const MARKS: usize = 1 << 16;
-/// A mark is a transaction's number, shifted by so much, and how often the place was changed since without a commit.
-const SHIFT: u32 = 16;
-/// A mark that is never stored.
-const NEVER: u64 = u64::MAX;
-
-/// What a reader saw of a place.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen {
-    place: u32,
-    mark: u64,
-    epoch: u64,
-}
-
-impl Seen {
-    /// The proof of what was read in the snapshot that this transaction made; none where a change was under way.
-    #[inline]
-    pub(crate) fn proof(self, life: u64, snapshot: u64) -> Option<Proof> {
-        let is_in = |mark: u64| mark >> SHIFT <= snapshot;
-        let is_settled = is_in(self.mark) && is_in(self.epoch) && life != 0;
-        is_settled.then_some(Proof {
-            place: self.place,
-            source: life as u32,
-            count: self.mark,
-            epoch: self.epoch,
-        })
-    }
-}
-
-/// What a transaction changes.
-#[derive(Default)]
-pub(crate) struct Changes {
-    places: Vec<u32>,
-    is_all: bool,
-    is_written: bool,
-}
-
-/// When, in the course of a transaction, something was read in a place.
-#[derive(Clone, Copy)]
-pub(crate) struct Moment {
-    place: u32,
-    changes: usize,
-}
-
-impl Changes {
-    pub(crate) fn clear(&mut self) {
-        self.places.clear();
-        (self.is_all, self.is_written) = (false, false);
-    }
-
-    /// Notes that a place is changed; `is_written`: LMDB's tables too, not only what readers may still hold.
-    pub(crate) fn change(&mut self, place: u32, is_written: bool) {
-        self.places.push(place);
-        self.is_written |= is_written;
-    }
-
-    /// Notes that LMDB's tables are changed, in whatever place: so the transaction counts.
-    pub(crate) fn write(&mut self) {
-        self.is_written = true;
-    }
-
-    /// Notes that all places are.
-    pub(crate) fn change_all(&mut self, is_written: bool) {
-        self.is_all = true;
-        self.is_written |= is_written;
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.places.is_empty() && !self.is_all
-    }
-
-    /// The mark of a place that had this one, once a transaction changes it.
-    fn mark(&self, old: u64, transaction: u64) -> u64 {
-        if self.is_written {
-            return transaction << SHIFT;
-        }
-        // Nothing that comes from shared memory is counted on but what can stand there.
-        let old = Some(old).filter(|old| old >> SHIFT <= transaction);
-        let last = transaction.saturating_sub(1) << SHIFT;
-        // Once the counts are used up it stays at the mark of the transaction, which nobody has a proof for before that commits:
-        // to begin anew would give out a mark again that somebody may still have.
-        (old.unwrap_or_default().max(last) + 1).min(transaction << SHIFT)
-    }
-
-    /// Now.
-    pub(crate) fn moment(&self, place: u32) -> Moment {
-        Moment {
-            place,
-            changes: self.places.len(),
-        }
-    }
-}
 
 impl Control {
     pub(crate) fn life(&self) -> u64 {
         self.word(Word::Life).load(Ordering::Acquire)
     }
 
+    #[inline]
+    fn board(&self) -> Board<'_> {
+        Board {
+            life: self.word(Word::Life),
+            epoch: self.word(Word::Epoch),
+            marks: &self.memory.words()[Word::Marks as usize..][..MARKS],
+        }
+    }
+
     /// Ends all proofs, and begins anew. Only for who has the folder alone.
     pub(crate) fn begin_life(&self, life: u64) {
-        self.word(Word::Life).store(life, Ordering::Release);
-        self.store(Word::Epoch, 0);
-        for mark in self.marks() {
-            mark.store(0, Ordering::Relaxed);
-        }
+        self.board().begin_life(life);
     }
 
     /// Ends all proofs for ever, in all processes that have this block: nobody new finds it.
     pub(crate) fn retire(&self) {
         self.word(Word::Life).store(0, Ordering::Release);
-    }
-
-    fn marks(&self) -> &[AtomicU64] {
-        &self.memory.words()[Word::Marks as usize..]
-    }
-
-    /// The length of the table is a power of two, whatever a proof says.
-    #[inline]
-    fn mark(&self, place: u32) -> &AtomicU64 {
-        &self.marks()[place as usize & (MARKS - 1)]
     }
 
     /// The place of a key. Nobody outside can choose keys that share one: the seed is the folder's own.
@@ -164,63 +69,35 @@ impl Control {
     #[inline]
     pub(crate) fn place_to_read(&self, key: &[u8]) -> u32 {
         let place = self.place_of(key);
-        SharedMemory::prefetch(self.mark(place));
+        SharedMemory::prefetch(self.board().mark(place));
         place
     }
 
-    /// Looks at a place, before or behind the beginning of the snapshot that it is for.
+    /// [`Board::see`].
     #[inline]
     pub(crate) fn see(&self, place: u32) -> Seen {
-        Seen {
-            place,
-            epoch: self.word(Word::Epoch).load(Ordering::Acquire),
-            mark: self.mark(place).load(Ordering::Acquire),
-        }
+        self.board().see(place)
     }
 
-    /// Whether nothing of a proof's place was changed since.
+    /// [`Board::holds`].
     #[inline]
     pub(crate) fn holds(&self, life: u64, proof: &Proof) -> bool {
-        life != 0
-            && proof.source == life as u32
-            && self.life() == life
-            && self.word(Word::Epoch).load(Ordering::Acquire) == proof.epoch
-            && self.mark(proof.place).load(Ordering::Acquire) == proof.count
+        self.board().holds(life, proof)
     }
 
-    /// Says what a transaction changes; before it commits.
+    /// [`Board::announce`].
     pub(crate) fn announce(&self, changes: &Changes, transaction: u64) {
-        let change = |word: &AtomicU64| {
-            let mark = changes.mark(word.load(Ordering::Relaxed), transaction);
-            word.store(mark, Ordering::Relaxed);
-        };
-        for place in &changes.places {
-            change(self.mark(*place));
-        }
-        if changes.is_all {
-            change(self.word(Word::Epoch));
-        }
-        // Before the commit, whatever that is made of.
-        fence(Ordering::SeqCst);
+        self.board().announce(changes, transaction);
     }
 
-    /// The proof of what a transaction read that has announced its changes, once it has committed. What it changed itself
-    /// later than at that moment ends the proof.
+    /// [`Board::proof_at`].
     pub(crate) fn proof_at(
         &self,
         moment: Moment,
-        (life, transaction): (u64, u64),
+        at: (u64, u64),
         changes: &Changes,
     ) -> Option<Proof> {
-        let mut seen = self.see(moment.place);
-        let after = changes.places.get(moment.changes..).unwrap_or_default();
-        if changes.is_all || after.contains(&moment.place) {
-            seen.mark = NEVER;
-            return seen.proof(life, NEVER);
-        }
-        // A transaction that writes nothing doesn't count: its number is that of the next one.
-        let snapshot = transaction.saturating_sub(u64::from(!changes.is_written));
-        seen.proof(life, snapshot)
+        self.board().proof_at(moment, at, changes)
     }
 
     fn bell(&self) -> &AtomicU32 {
@@ -229,24 +106,15 @@ impl Control {
 
     /// Says to all who listen, in all processes, that something was changed.
     pub(crate) fn ring(&self) {
-        fence(Ordering::SeqCst);
-        // Odd while somebody listens. Any number may stand there; it is only compared.
-        let rung = self
-            .bell()
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |bell| {
-                (bell % 2 == 1).then(|| bell.wrapping_add(1))
-            });
-        if rung.is_ok() {
+        if Bell(self.bell()).ring() {
             // Who is not woken looks by itself before long.
             let _ = futex::wake(self.bell(), futex::Flags::empty(), i32::MAX as u32);
         }
     }
 
-    /// Listens from now on; what is looked at next is looked at after that.
+    /// [`Bell::listen`].
     pub(crate) fn listen(&self) -> u32 {
-        let bell = self.bell().fetch_or(1, Ordering::SeqCst) | 1;
-        fence(Ordering::SeqCst);
-        bell
+        Bell(self.bell()).listen()
     }
 
     /// Waits until it rings after [`Control::listen`], but no longer than that.
@@ -262,6 +130,7 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
+    use super::super::board::SHIFT;
     use super::*;
 
     /// What a guard of the protocol is, when it is left out: the model must find each.
@@ -482,7 +351,11 @@ mod tests {
         let (mut count, mut is_wrong) = (0, false);
         loop {
             model.control.store(Word::Epoch, 0);
-            model.control.mark(model.place).store(0, Ordering::Relaxed);
+            model
+                .control
+                .board()
+                .mark(model.place)
+                .store(0, Ordering::Relaxed);
             (model.committed, model.value) = (FIRST, Some(FIRST));
             (model.least, model.is_locked) = (0, false);
             let mut writers = [0, 1].map(|writer| Writer {

@@ -46,3 +46,11 @@ async fn two_processes_keep_the_contract_of_proofs() {
     let another = Another::start(&place);
     larder_testing::contract::run_proofs(Arc::new(store), another).await;
 }
+
+#[test]
+fn two_handles_answer_what_a_simple_model_says() {
+    let place = Place::new();
+    larder_testing::machine::run(256, file!(), || {
+        [(); 2].map(|()| Arc::new(place.open(options())) as _)
+    });
+}

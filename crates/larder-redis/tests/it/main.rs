@@ -13,6 +13,7 @@ mod hostile_server;
 mod late_fills;
 mod learned_addresses;
 mod log;
+mod machine;
 mod moving_slots;
 mod no_runtime;
 mod patterns;

@@ -95,7 +95,7 @@ pub async fn run_proofs(one: Arc<dyn Store>, other: Arc<dyn Store>) {
 }
 
 /// A service name that no other check has.
-fn service(check: &str) -> String {
+pub(crate) fn service(check: &str) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let since_1970 = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)

@@ -1,0 +1,115 @@
+//! The simple model of a store: what is there, who has which lease, which versions were told.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use larder_core::{Lease, Ttl, Version};
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+
+use super::steps::ENDPOINTS;
+
+#[derive(Default)]
+struct Slot {
+    bytes: Option<Bytes>,
+    /// How long it lives at the least and at the most, but for the time that the steps take: a store may cut a life later than it
+    /// answers.
+    life: (Duration, Duration),
+    /// The token of its lease.
+    lease: Option<u128>,
+    /// The handle that changed it last.
+    changed_by: Option<usize>,
+}
+
+#[derive(Default)]
+pub(super) struct Model {
+    slots: [Slot; ENDPOINTS.len()],
+    /// Versions as they were told last, and all that are no more.
+    told: [Option<Version>; 3],
+    gone: Vec<Version>,
+}
+
+impl Model {
+    pub(super) fn bytes(&self, key: usize) -> Option<Bytes> {
+        self.slots[key].bytes.clone()
+    }
+
+    pub(super) fn life(&self, key: usize) -> (Duration, Duration) {
+        self.slots[key].life
+    }
+
+    pub(super) fn changed_by(&self, key: usize) -> Option<usize> {
+        self.slots[key].changed_by
+    }
+
+    pub(super) fn lease(&self, key: usize) -> Option<u128> {
+        self.slots[key].lease
+    }
+
+    /// Whether a lease that was granted is still one.
+    pub(super) fn holds(&self, lease: &Lease) -> bool {
+        self.slots
+            .iter()
+            .any(|slot| slot.lease == Some(lease.token))
+    }
+
+    pub(super) fn set(&mut self, handle: usize, key: usize, value: u32, seconds: u64) {
+        let life = Duration::from_secs(seconds);
+        self.slots[key] = Slot {
+            bytes: Some(value.to_string().into()),
+            life: (life, life),
+            lease: None,
+            changed_by: Some(handle),
+        };
+    }
+
+    pub(super) fn cut(&mut self, key: usize, longest: Ttl) {
+        let (least, _) = &mut self.slots[key].life;
+        *least = longest.get().min(*least);
+    }
+
+    pub(super) fn count(&self, keys: &[usize]) -> u64 {
+        let there = keys.iter().filter(|key| self.slots[**key].bytes.is_some());
+        there.count() as u64
+    }
+
+    pub(super) fn delete(&mut self, handle: usize, keys: &[usize]) -> u64 {
+        let there = self.count(keys);
+        for key in keys {
+            self.slots[*key] = Slot {
+                changed_by: Some(handle),
+                ..Slot::default()
+            };
+        }
+        there
+    }
+
+    pub(super) fn grant(&mut self, lease: &Lease, key: usize) {
+        self.slots[key].lease = Some(lease.token);
+    }
+
+    pub(super) fn release(&mut self, lease: &Lease) {
+        for slot in &mut self.slots {
+            slot.lease = slot.lease.filter(|token| *token != lease.token);
+        }
+    }
+
+    /// What was told is what was told before, or was never told.
+    pub(super) fn tell(&mut self, version: usize, told: Version) -> TestCaseResult {
+        prop_assert!(!self.gone.contains(&told), "{told:?} comes again");
+        prop_assert!(self.told[version].is_none_or(|before| before == told));
+        let others = (0..self.told.len()).filter(|other| *other != version);
+        let is_anothers = others
+            .into_iter()
+            .any(|other| self.told[other] == Some(told));
+        prop_assert!(!is_anothers, "{told:?} is told of two");
+        self.told[version] = Some(told);
+        Ok(())
+    }
+
+    pub(super) fn renew(&mut self, versions: &[usize]) {
+        for version in versions {
+            self.gone.extend(self.told[*version].take());
+        }
+    }
+}
