@@ -1,5 +1,6 @@
-//! What Larder's tests share: the contract every store passes, real servers, fault tools.
+//! What Larder's tests share: the contract every store passes, real servers, child processes, fault tools.
 
 pub mod certificates;
 pub mod contract;
+pub mod process;
 pub mod redis;
