@@ -12,7 +12,6 @@ use larder_bench_load::{
 use larder_core::{Cache, Guard, NewEntry, Service, Store, Ttl};
 use larder_embedded::{EmbeddedStore, Options};
 
-use super::in_process::look_up;
 use super::{one_key, others};
 
 /// So many tasks set at the same time.
@@ -92,6 +91,13 @@ pub(super) fn open(folder: &Path, scene: &Scene) -> Result<Arc<EmbeddedStore>, E
         ..Options::default()
     };
     Ok(Arc::new(EmbeddedStore::open(folder, options)?))
+}
+
+pub(super) async fn look_up(cache: &Cache, keys: &[Key], requests: &[u32]) {
+    for request in requests {
+        let found = cache.get_json(&keys[*request as usize]).await;
+        assert!(std::hint::black_box(found).is_some());
+    }
 }
 
 /// Sets entries from many tasks at once.

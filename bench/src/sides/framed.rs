@@ -10,7 +10,7 @@ use larder_core::{
     Cache, FixedGovernor, Frame, Frames, Policy, PolicyPatch, Service, Store, Tag, Ttl,
 };
 
-use super::in_process::look_up;
+use super::embedded::look_up;
 use super::redis::{connect, connect_inside, fill_with};
 
 /// What entries live: what a frame says of its life must be so.

@@ -11,10 +11,23 @@ mod races;
 mod spans;
 mod worker;
 
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use larder::{Cache, DEFAULT_TTL, JournalSetting, Policy, PolicyPatch, Settings};
 use larder_testing::process::PATIENCE;
+
+static ROOM: RwLock<()> = RwLock::new(());
+
+/// For a test of how long something takes: no other that asks for its place runs meanwhile.
+fn alone() -> RwLockWriteGuard<'static, ()> {
+    ROOM.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For a test that has much to do.
+fn among_others() -> RwLockReadGuard<'static, ()> {
+    ROOM.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A cache in this process, over Redis.
 fn cache(redis_url: &str, policy: &PolicyPatch) -> Cache {

@@ -9,6 +9,7 @@ use larder_testing::redis::{RedisServer, wait_until};
 
 use crate::origin::{Load, Nanos, Origin, now};
 use crate::worker::{Order, Seen, Setup, Worker, p99};
+use crate::{alone, among_others};
 
 const PROCESSES: usize = 4;
 const TASKS: usize = 256;
@@ -52,6 +53,7 @@ fn one_per_expiry_over_redis() {
 }
 
 fn one_per_expiry(redis: Option<&RedisServer>) {
+    let _room = among_others();
     let folder = tempfile::tempdir().unwrap();
     // Framed, so that a life is not in whole seconds.
     let policy = PolicyPatch {
@@ -132,6 +134,7 @@ fn nobody_waits_where_stale_values_may_stand_in_over_redis() {
 }
 
 fn nobody_waits(redis: Option<&RedisServer>) {
+    let _room = alone();
     let folder = tempfile::tempdir().unwrap();
     let policy = PolicyPatch {
         stale_while_revalidate_seconds: Some(PATIENCE.as_secs_f64()),
@@ -148,7 +151,7 @@ fn nobody_waits(redis: Option<&RedisServer>) {
     let keep = Order::Keep {
         endpoint: ENDPOINT.to_owned(),
         tasks: TASKS,
-        every_ms: 200,
+        every_ms: 400,
         for_ms: 4_000,
     };
     workers.iter_mut().for_each(|worker| worker.tell(&keep));

@@ -4,6 +4,7 @@
 use larder::{PolicyPatch, Tag};
 use larder_testing::redis::{RedisServer, wait_until};
 
+use crate::among_others;
 use crate::origin::Origin;
 use crate::worker::{Names, Order, Seen, Setup, Worker};
 
@@ -110,6 +111,7 @@ fn is_done(worker: &mut Worker, names: &Names) -> bool {
 
 #[test]
 fn who_was_killed_and_comes_back_never_serves_it_again() {
+    let _room = among_others();
     for (names, is_framed) in all() {
         let scene = Scene::new(is_framed);
         let mut worker = scene.start();
@@ -128,6 +130,7 @@ fn who_was_killed_and_comes_back_never_serves_it_again() {
 /// The server is killed too, and comes back with what it had before.
 #[test]
 fn nor_from_a_server_that_comes_back_with_it() {
+    let _room = among_others();
     for (names, is_framed) in all() {
         let mut scene = Scene::new(is_framed);
         let mut worker = scene.start();
@@ -146,6 +149,7 @@ fn nor_from_a_server_that_comes_back_with_it() {
 
 #[test]
 fn another_process_adopts_it_if_it_does_not_come_back() {
+    let _room = among_others();
     for (names, is_framed) in all() {
         let scene = Scene::new(is_framed);
         let (mut worker, mut sibling) = (scene.start(), scene.start());

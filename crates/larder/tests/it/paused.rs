@@ -5,6 +5,7 @@ use std::time::Duration;
 use larder::PolicyPatch;
 use larder_testing::redis::{RedisServer, wait_until};
 
+use crate::alone;
 use crate::origin::{Nanos, Origin, now};
 use crate::worker::{Cost, Order, Seen, Setup, Worker, p99};
 
@@ -42,6 +43,7 @@ impl Usage {
 
 #[test]
 fn no_request_fails_or_waits_and_nothing_piles_up() {
+    let _room = alone();
     let folder = tempfile::tempdir().unwrap();
     let redis = RedisServer::start();
     let setup = Setup {
