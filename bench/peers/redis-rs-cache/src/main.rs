@@ -13,6 +13,7 @@ use redis::{AsyncCommands as _, AsyncConnectionConfig, Client, RedisResult};
 const OLD: &str = "\"old\"";
 const NEW: &str = "\"new\"";
 const TTL_SECONDS: u64 = 3_600;
+const PATIENCE: Duration = Duration::from_secs(10);
 const REST: Duration = Duration::from_millis(20);
 /// Larger than what is read.
 const ENTRIES: NonZeroUsize = NonZeroUsize::new(1_000_000).unwrap();
@@ -50,11 +51,20 @@ impl Race {
     async fn start(scene: &Scene, keys: &Arc<[Key]>) -> RedisResult<Self> {
         let client = Client::open(format!("{}?protocol=resp3", scene.place))?;
         let cache = CacheConfig::new().set_size(ENTRIES);
-        let config = AsyncConnectionConfig::new().set_cache_config(cache);
-        let reader = client.get_multiplexed_async_connection_with_config(&config);
+        // A busy machine is no fault here.
+        let patient = || {
+            AsyncConnectionConfig::new()
+                .set_response_timeout(Some(PATIENCE))
+                .set_connection_timeout(Some(PATIENCE))
+        };
+        let (reader, writer) = (patient().set_cache_config(cache), patient());
         Ok(Self {
-            reader: reader.await?,
-            writer: client.get_multiplexed_async_connection().await?,
+            reader: client
+                .get_multiplexed_async_connection_with_config(&reader)
+                .await?,
+            writer: client
+                .get_multiplexed_async_connection_with_config(&writer)
+                .await?,
             keys: Arc::clone(keys),
         })
     }
