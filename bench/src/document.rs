@@ -25,12 +25,13 @@ struct Section {
     is_charted: bool,
 }
 
-const SECTIONS: [Section; 9] = [
+const SECTIONS: [Section; 10] = [
     section("In the process", "in_process", true),
     section("Embedded", "embedded", true),
     section("Redis", "redis hit", true),
     section("Redis, many at once", "redis cluster", false),
     section("HTTP", "http", true),
+    section("Guarantees", "guarantees", false),
     section("With Redis away", "redis ", false),
     section("Under attack", "config", false),
     section("What a hit costs", "costs", false),
@@ -338,6 +339,7 @@ mod tests {
             ("redis hit, 10 keys, 1 tasks", "Redis"),
             ("redis hit on one thread, 10 keys, 64 tasks", "Redis"),
             ("redis cluster get_many, 100 keys", "Redis, many at once"),
+            ("guarantees redis hits, 10 keys", "Guarantees"),
             (
                 "redis stopped, a lookup without its load, p99",
                 "With Redis away",

@@ -1,5 +1,5 @@
-//! What it costs that Redis is away, and how soon it is used when it is back: the sample service under 200 requests a
-//! second, with a query of 50 ms.
+//! What it costs that Redis is away, and how soon it is used when it is back: a cache under 1,000 lookups a second, and the
+//! sample service under 200 requests a second, with a query of 50 ms.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use larder_bench_load::Usage;
 use larder_core::{Cache, Key, Service};
 use larder_redis::{Options, RedisStore, RedisUrl};
 use larder_testing::redis::RedisServer;
@@ -25,11 +26,17 @@ const ADDED_SHARE: f64 = 1.02;
 /// When hits are to be back.
 const BACK: Duration = Duration::from_secs(1);
 const PER_SECOND: u32 = 200;
+/// Of lookups, whose load is no database's.
+const LOOKUPS_PER_SECOND: u32 = 1_000;
 /// Twice as many as are answered at once.
 const CLIENTS: u32 = 20;
 const LENGTH: Duration = Duration::from_secs(5);
 /// Long after the third operation without an answer.
-const UNTIL_OPEN: Duration = Duration::from_secs(1);
+const UNTIL_AWAY: Duration = Duration::from_secs(1);
+/// Until then a lookup may pay for it.
+const UNTIL_OPEN: Duration = Duration::from_millis(250);
+/// What may be in the air besides: blocks that the allocator keeps, in bytes.
+const LEVEL_BYTES: f64 = 8e6;
 /// Hits that don't come back in this time never do.
 const PATIENCE: Duration = Duration::from_secs(20);
 const ENDPOINT: &str = "/products";
@@ -43,6 +50,8 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
 /// What a lookup takes besides its load.
 fn lookups(report: &mut Report) -> anyhow::Result<()> {
     let name = "redis stopped, a lookup without its load, p99";
+    let level = ["threads", "descriptors", "bytes"]
+        .map(|what| format!("redis stopped, a lookup without its load, {what} grown by"));
     if !report.wants(name) {
         return Ok(());
     }
@@ -60,17 +69,37 @@ fn lookups(report: &mut Report) -> anyhow::Result<()> {
         .build();
     redis.pause();
     runtime.block_on(look_up(&cache, UNTIL_OPEN))?;
+    let usage = || Usage::now().map_err(anyhow::Error::from_boxed);
+    let mut usages = vec![];
     let added = || {
         let took = runtime.block_on(look_up(&cache, LENGTH))?;
+        usages.push(usage()?);
         Ok(p99_micros(&took))
     };
     let allowed = || Ok(ADDED.as_secs_f64() * 1e6);
-    report.add(name, "allowed", "µs", Mark::AtMost(1.0), added, allowed)
+    report.add(name, "allowed", "µs", Mark::AtMost(1.0), added, allowed)?;
+    // From the end of the round that does not count to that of the last.
+    let (Some(first), Some(last)) = (usages.first(), usages.last()) else {
+        return Ok(());
+    };
+    let grown = |of: fn(&Usage) -> u64| of(last) as f64 - of(first) as f64;
+    let [threads, descriptors, bytes] = &level;
+    let most = Mark::AtMost;
+    report.add_figure(threads, "", most(0.0), vec![grown(|usage| usage.threads)]);
+    report.add_figure(
+        descriptors,
+        "",
+        most(0.0),
+        vec![grown(|usage| usage.descriptors)],
+    );
+    let grown_bytes = grown(|usage| usage.resident_bytes);
+    report.add_figure(bytes, "bytes", most(LEVEL_BYTES), vec![grown_bytes]);
+    Ok(())
 }
 
 /// Looks up keys that nobody asked for before; what each took besides its load.
 async fn look_up(cache: &Cache, length: Duration) -> anyhow::Result<Vec<Duration>> {
-    let mut pace = tokio::time::interval(Duration::from_secs(1) / PER_SECOND);
+    let mut pace = tokio::time::interval(Duration::from_secs(1) / LOOKUPS_PER_SECOND);
     let mut lookups = tokio::task::JoinSet::new();
     let begin = Instant::now();
     while begin.elapsed() < length {
@@ -104,7 +133,7 @@ fn answers(report: &mut Report) -> anyhow::Result<()> {
     let cached = Scene::start(&redis.url(), r#"{"mode":"on","include_query":["n"]}"#)?;
     let off = Scene::start(&redis.url(), r#"{"mode":"off"}"#)?;
     redis.pause();
-    cached.ask(UNTIL_OPEN)?;
+    cached.ask(UNTIL_AWAY)?;
     report.add(
         name,
         "caching off",
@@ -215,7 +244,7 @@ impl Scene {
     }
 
     fn ensure_away(&self) -> anyhow::Result<()> {
-        std::thread::sleep(UNTIL_OPEN);
+        std::thread::sleep(UNTIL_AWAY);
         let answer = Client::connect(self.service.port)?.get(ENDPOINT)?;
         anyhow::ensure!(!is_cached(&answer), "there are hits without Redis");
         Ok(())

@@ -8,6 +8,7 @@ mod document;
 mod embedded;
 mod faults;
 mod growth;
+mod guarantees;
 mod http;
 mod in_process;
 mod load;
@@ -118,6 +119,7 @@ fn measure(args: &Args) -> anyhow::Result<ExitCode> {
     http::measure(&mut report)?;
     costs::measure(&mut report)?;
     growth::measure(&mut report)?;
+    guarantees::measure(&mut report)?;
     faults::measure(&mut report)?;
     attacks::measure(&mut report)?;
     let results = report.results;

@@ -17,7 +17,7 @@ pub use larder_model::Key;
 pub use scene::{Act, Runtime, Scene};
 pub use side::{Prepared, Round, serve};
 #[cfg(feature = "tasks")]
-pub use tasks::Tasks;
+pub use tasks::{Tasks, with_each};
 pub use threads::on_threads;
 pub use usage::Usage;
 pub use zipf::{Random, requests};

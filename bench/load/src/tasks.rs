@@ -80,3 +80,28 @@ impl Tasks {
         Ok(())
     }
 }
+
+/// Does something with every key, so many at a time.
+///
+/// # Errors
+/// The first that failed.
+pub async fn with_each<F, D>(keys: &Arc<[Key]>, workers: usize, work: F) -> Result<(), Error>
+where
+    F: Fn(Key) -> D + Clone + Send + 'static,
+    D: Future<Output = Result<(), Error>> + Send + 'static,
+{
+    let mut all = JoinSet::new();
+    for worker in 0..workers {
+        let (keys, work) = (Arc::clone(keys), work.clone());
+        all.spawn(async move {
+            for key in keys.iter().skip(worker).step_by(workers) {
+                work(key.clone()).await?;
+            }
+            Ok::<_, Error>(())
+        });
+    }
+    while let Some(ended) = all.join_next().await {
+        ended??;
+    }
+    Ok(())
+}

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use larder_bench_load::{
-    Act, Error, Key, Prepared, Scene, keys, nanos_each, requests, serve as answer, value,
+    Act, Error, Key, Prepared, Round, Scene, keys, nanos_each, requests, serve as answer, value,
     values_to_set,
 };
 use larder_core::{Cache, Guard, NewEntry, Service, Store, Ttl};
 use larder_embedded::{EmbeddedStore, Options};
+
+use super::{one_key, others};
 
 /// So many tasks set at the same time.
 const TASKS: usize = 256;
@@ -23,58 +25,64 @@ const OVERHEAD: u64 = 896;
 type Entries = Arc<[(Key, Bytes)]>;
 
 pub(crate) fn serve(scene: Vec<String>) -> Result<(), Error> {
-    answer(scene, |scene| {
-        let all = keys(scene.keys)?;
-        let requests = requests(scene.keys, scene.operations);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()?;
-        let store = open(Path::new(&scene.place), scene)?;
-        if scene.fill {
-            for keys in all.chunks(FILLED_AT_ONCE) {
-                let entry = |key: &Key| (key.clone(), value(key, scene.value_bytes));
-                let entries = keys.iter().map(entry).collect();
-                runtime.block_on(set_all(&store, entries))?;
-            }
-        }
-        let stats = runtime.block_on(store.stats())?;
-        let cache = Cache::builder(Service::new("bench")?)
-            .store(Arc::clone(&store) as Arc<dyn Store>)
-            .build();
-        let act = scene.act;
-        let values = values_to_set(scene, &all);
-        let writes: Entries = match act {
-            Act::Hit => [].into(),
-            Act::Set => requests
-                .iter()
-                .map(|request| *request as usize)
-                .map(|at| (all[at].clone(), values[at].clone()))
-                .collect(),
-        };
-        let round = move || {
-            let mut result = Ok(());
-            let nanos = nanos_each(requests.len(), || {
-                result = runtime.block_on(async {
-                    match act {
-                        Act::Hit => {
-                            look_up(&cache, &all, &requests).await;
-                            Ok(())
-                        }
-                        Act::Set => set_all(&store, Arc::clone(&writes)).await,
-                    }
-                });
-            });
-            result.map(|()| nanos)
-        };
-        Ok(Prepared {
-            grown_bytes: stats.used_bytes.unwrap_or(0),
-            round,
-        })
+    answer(scene, |scene| match &*scene.form {
+        "once" | "stale" => one_key::prepare(scene),
+        "others" => others::prepare(scene),
+        _ => prepare(scene),
     })
 }
 
-fn open(folder: &Path, scene: &Scene) -> Result<Arc<EmbeddedStore>, Error> {
+fn prepare(scene: &Scene) -> Result<Prepared<Round>, Error> {
+    let all = keys(scene.keys)?;
+    let requests = requests(scene.keys, scene.operations);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let store = open(Path::new(&scene.place), scene)?;
+    if scene.fill {
+        for keys in all.chunks(FILLED_AT_ONCE) {
+            let entry = |key: &Key| (key.clone(), value(key, scene.value_bytes));
+            let entries = keys.iter().map(entry).collect();
+            runtime.block_on(set_all(&store, entries))?;
+        }
+    }
+    let stats = runtime.block_on(store.stats())?;
+    let cache = Cache::builder(Service::new("bench")?)
+        .store(Arc::clone(&store) as Arc<dyn Store>)
+        .build();
+    let act = scene.act;
+    let values = values_to_set(scene, &all);
+    let writes: Entries = match act {
+        Act::Hit => [].into(),
+        Act::Set => requests
+            .iter()
+            .map(|request| *request as usize)
+            .map(|at| (all[at].clone(), values[at].clone()))
+            .collect(),
+    };
+    let round = move || {
+        let mut result = Ok(());
+        let nanos = nanos_each(requests.len(), || {
+            result = runtime.block_on(async {
+                match act {
+                    Act::Hit => {
+                        look_up(&cache, &all, &requests).await;
+                        Ok(())
+                    }
+                    Act::Set => set_all(&store, Arc::clone(&writes)).await,
+                }
+            });
+        });
+        result.map(|()| nanos)
+    };
+    Ok(Prepared {
+        grown_bytes: stats.used_bytes.unwrap_or(0),
+        round: Box::new(round),
+    })
+}
+
+pub(super) fn open(folder: &Path, scene: &Scene) -> Result<Arc<EmbeddedStore>, Error> {
     let bytes = scene.keys as u64 * (scene.value_bytes as u64 + OVERHEAD);
     let options = Options {
         max_bytes: bytes.max(1 << 30),
@@ -85,7 +93,7 @@ fn open(folder: &Path, scene: &Scene) -> Result<Arc<EmbeddedStore>, Error> {
     Ok(Arc::new(EmbeddedStore::open(folder, options)?))
 }
 
-async fn look_up(cache: &Cache, keys: &[Key], requests: &[u32]) {
+pub(super) async fn look_up(cache: &Cache, keys: &[Key], requests: &[u32]) {
     for request in requests {
         let found = cache.get_json(&keys[*request as usize]).await;
         assert!(std::hint::black_box(found).is_some());

@@ -1,12 +1,20 @@
 //! Larder as a side: what runs in a process of its own, and is asked for its rounds.
 
 mod embedded;
+pub(crate) mod framed;
 mod in_process;
-mod redis;
+mod one_key;
+mod others;
+mod race;
+pub(crate) mod redis;
 mod redis_cluster;
 
+use std::path::Path;
+use std::sync::Arc;
+
 use clap::ValueEnum;
-use larder_bench_load::Error;
+use larder_bench_load::{Error, Scene};
+use larder_core::Store;
 
 /// A store of Larder's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -37,4 +45,18 @@ pub(crate) fn serve(store: StoreKind, scene: Vec<String>) -> Result<(), Error> {
         StoreKind::Embedded => embedded::serve(scene),
         StoreKind::Redis => redis::serve(scene),
     }
+}
+
+/// The store that a scene's place names: a URL, or a folder. Inside a runtime.
+fn store(scene: &Scene) -> Result<Arc<dyn Store>, Error> {
+    if scene.place.contains("://") {
+        return Ok(Arc::new(redis::connect_inside(scene)?));
+    }
+    Ok(embedded::open(Path::new(&scene.place), scene)?)
+}
+
+/// Two worker threads.
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    Ok(builder.worker_threads(2).enable_all().build()?)
 }

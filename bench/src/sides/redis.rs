@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use larder_bench_load::{Error, Key, Prepared, Round, Scene, Tasks, serve as answer, value};
 use larder_core::{Cache, Guard, NewEntry, Service, Store, Ttl, Written};
 use larder_redis::{Options, RedisStore, RedisUrl};
 
-use super::redis_cluster;
+use super::{framed, one_key, others, race, redis_cluster};
 
 /// So many are stored at once.
 const BATCH: usize = 1_000;
@@ -15,6 +16,11 @@ const BATCH: usize = 1_000;
 pub(crate) fn serve(scene: Vec<String>) -> Result<(), Error> {
     answer(scene, |scene| match &*scene.form {
         "cluster" => redis_cluster::prepare(scene),
+        "framed" => framed::hits(scene),
+        "near" => framed::near_hits(scene),
+        "once" | "stale" => one_key::prepare(scene),
+        "others" => others::prepare(scene),
+        "race" => race::prepare(scene),
         _ => prepare(scene),
     })
 }
@@ -46,22 +52,37 @@ fn prepare(scene: &Scene) -> Result<Prepared<Round>, Error> {
 }
 
 pub(super) fn connect(tasks: &Tasks, scene: &Scene) -> Result<RedisStore, Error> {
+    let _inside = tasks.runtime.enter();
+    connect_inside(scene)
+}
+
+/// [`connect`] where a runtime is entered already.
+pub(super) fn connect_inside(scene: &Scene) -> Result<RedisStore, Error> {
     let options = Options {
         // The marks are about speed: a busy machine is no fault here.
         deadline: Duration::from_secs(10),
         ..Options::default()
     };
-    let _inside = tasks.runtime.enter();
     let url = RedisUrl::parse(&scene.place)?;
     Ok(RedisStore::connect(url, options))
 }
 
 pub(super) async fn fill(store: &dyn Store, keys: &[Key], value_bytes: usize) -> Result<(), Error> {
+    fill_with(store, keys, Ttl::MAX, |key| value(key, value_bytes)).await
+}
+
+/// Fills a store with entries of these bytes, which live so long.
+pub(super) async fn fill_with(
+    store: &dyn Store,
+    keys: &[Key],
+    ttl: Ttl,
+    bytes: impl Fn(&Key) -> Bytes,
+) -> Result<(), Error> {
     for keys in keys.chunks(BATCH) {
         let entry = |key: &Key| NewEntry {
             key: key.clone(),
-            bytes: value(key, value_bytes),
-            ttl: Ttl::MAX,
+            bytes: bytes(key),
+            ttl,
             guard: Guard::Always,
         };
         let written = store.set_many(keys.iter().map(entry).collect()).await?;

@@ -26,6 +26,7 @@ use crate::mutants::{self, is_off};
 use crate::outbox::{Invalidation, Limits as OutboxLimits, Moment, Outbox};
 use crate::raw::Raw;
 use crate::request::RequestScope;
+use crate::spans;
 use crate::store::{Guard, NewEntry, Skip, Store, StoreError, StoreStats, Ttl, Written};
 use crate::sweeps::Sweeps;
 use crate::versions::Versions;
@@ -222,13 +223,13 @@ impl Cache {
     /// The value under a key. A store that is away, an entry that does not decode and a policy that says `off` all
     /// mean that there is none.
     pub async fn get<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
-        self.inner.get(key, read_typed).await
+        spans::lookup(&self.inner, self.inner.get(key, read_typed)).await
     }
 
     /// [`Cache::get`], as JSON text that nobody parsed.
     pub async fn get_json(&self, key: &Key) -> Option<Json> {
         let inner = &*self.inner;
-        inner.get(key, |raw| inner.read_json(raw)).await
+        spans::lookup(inner, inner.get(key, |raw| inner.read_json(raw))).await
     }
 
     /// The values under keys, in their order.

@@ -50,6 +50,7 @@ mod random;
 mod raw;
 mod read;
 mod request;
+mod spans;
 mod store;
 mod sweeps;
 mod sync;

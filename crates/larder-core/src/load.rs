@@ -21,6 +21,7 @@ use crate::governor::Event;
 use crate::json::Json;
 use crate::raw::Raw;
 use crate::read::{Found, Look};
+use crate::spans;
 
 impl Cache {
     /// The value under a key; loaded, and stored as the policy in force says, if there is none.
@@ -41,10 +42,8 @@ impl Cache {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<T, E>> + Send + 'static,
     {
-        Lookup::<Typed<T>>::of(&self.inner, key)
-            .refreshing(self.refreshes)
-            .run(loader)
-            .await
+        let lookup = Lookup::<Typed<T>>::of(&self.inner, key).refreshing(self.refreshes);
+        spans::lookup(&self.inner, lookup.run(loader)).await
     }
 
     /// [`Cache::get_or_load`] for what may be absent: `None` is stored for the policy's `negative_ttl`.
@@ -62,10 +61,8 @@ impl Cache {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<Option<T>, E>> + Send + 'static,
     {
-        Lookup::<Optional<T>>::of(&self.inner, key)
-            .refreshing(self.refreshes)
-            .run(loader)
-            .await
+        let lookup = Lookup::<Optional<T>>::of(&self.inner, key).refreshing(self.refreshes);
+        spans::lookup(&self.inner, lookup.run(loader)).await
     }
 
     /// [`Cache::get_or_load`], but the value comes as the JSON text that is stored, which nobody parses.
@@ -83,10 +80,8 @@ impl Cache {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<V, E>> + Send + 'static,
     {
-        Lookup::<Text<V>>::of(&self.inner, key)
-            .refreshing(self.refreshes)
-            .run(loader)
-            .await
+        let lookup = Lookup::<Text<V>>::of(&self.inner, key).refreshing(self.refreshes);
+        spans::lookup(&self.inner, lookup.run(loader)).await
     }
 }
 

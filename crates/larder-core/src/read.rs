@@ -15,6 +15,7 @@ use crate::l1::Resident;
 use crate::mutants::{Guard, is_off};
 use crate::random;
 use crate::raw::Raw;
+use crate::spans;
 use crate::store::{StoreFuture, Stored, Ttl};
 use crate::sweeps::Swept;
 
@@ -116,6 +117,7 @@ impl Inner {
         if left > M::ttl(&value, gate)?.get() {
             return None;
         }
+        spans::is_near();
         Some(Near {
             value,
             bytes: kept.raw.bytes.len() as u64,

@@ -1,7 +1,8 @@
-//! What Larder's tests share: the contract every store passes, real servers, fault tools.
+//! What Larder's tests share: the contract every store passes, real servers, child processes, fault tools.
 
 pub mod alone;
 pub mod certificates;
 pub mod contract;
 pub mod machine;
+pub mod process;
 pub mod redis;

@@ -52,7 +52,7 @@ pub use larder_core::*;
 pub use larder_embedded::{EmbeddedStore, OpenError};
 pub use larder_http as http;
 pub use larder_redis::{Access, Product, RedisStore, RedisUrl, Sample, Survey};
-pub use prometheus::prometheus;
+pub use prometheus::{PROMETHEUS, prometheus};
 pub use settings::{ChosenStore, JournalSetting, Origin, Setting, Settings, SettingsError};
 
 /// How long an entry is fresh if nothing else is said: 300 seconds.

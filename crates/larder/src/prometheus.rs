@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use larder_core::{Cache, StoreStats};
 
+/// The `Content-Type` of [`prometheus()`].
+pub const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// What happened in a cache in this process, and how full its store is: in Prometheus' text format (0.0.4), to be served at
 /// `/metrics`. No label comes from outside: none holds a key, a path or a user. Asks the store for its figures, which are left
 /// out if it does not answer within its deadline.

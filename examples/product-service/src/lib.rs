@@ -58,6 +58,7 @@ pub fn router(cache: &Cache, shop: Shop) -> Router {
     Router::new()
         .route("/products", get(list).layer(cached.clone()))
         .route("/products/{id}", get(one).put(update).layer(cached))
+        .route("/metrics", get(metrics))
         .with_state(Service {
             cache: cache.clone(),
             shop,
@@ -108,6 +109,12 @@ async fn update(
         success: true,
         message: "Product updated",
     }))
+}
+
+/// What the cache counts, for Prometheus.
+async fn metrics(State(service): State<Service>) -> Response {
+    let page = larder::prometheus(&service.cache).await;
+    ([(header::CONTENT_TYPE, larder::PROMETHEUS)], page).into_response()
 }
 
 #[derive(Serialize)]

@@ -7,6 +7,7 @@ mod another;
 mod beside;
 mod bounded;
 mod clears;
+mod clocks;
 mod closing;
 mod coherence;
 mod contract;

@@ -3,6 +3,7 @@
 
 mod answers;
 mod instances;
+mod metrics;
 mod store_away;
 mod updates;
 

@@ -1,0 +1,110 @@
+//! Redis is stopped in its tracks under 1,000 requests a second: none fails, none is slower for it, and nothing piles up.
+
+use std::time::Duration;
+
+use larder::PolicyPatch;
+use larder_testing::redis::{RedisServer, wait_until};
+
+use crate::alone;
+use crate::origin::{Nanos, Origin, now};
+use crate::worker::{Cost, Order, Seen, Setup, Worker, p99};
+
+const PER_SECOND: u32 = 1_000;
+const LENGTH: Duration = Duration::from_millis(6_000);
+/// From then on no request pays for it.
+const UNTIL_OPEN: Duration = Duration::from_millis(250);
+/// The mark is 1 ms.
+const ADDED: Duration = Duration::from_millis(10);
+
+/// What a process has of the machine.
+#[derive(Debug, Clone, Copy)]
+struct Usage {
+    threads: u64,
+    descriptors: u64,
+    resident_kib: u64,
+}
+
+impl Usage {
+    fn of(process: u32) -> Self {
+        let folder = format!("/proc/{process}");
+        let status = std::fs::read_to_string(format!("{folder}/status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let number = line.unwrap().split_whitespace().next().unwrap();
+            number.parse().unwrap()
+        };
+        Self {
+            threads: field("Threads:"),
+            descriptors: std::fs::read_dir(format!("{folder}/fd")).unwrap().count() as u64,
+            resident_kib: field("VmRSS:"),
+        }
+    }
+}
+
+#[test]
+fn no_request_fails_or_waits_and_nothing_piles_up() {
+    let _room = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start();
+    let setup = Setup {
+        policy: PolicyPatch::default(),
+        load_ms: 50,
+        redis_url: Some(redis.url()),
+        is_patient: false,
+    };
+    let mut worker = Worker::start(folder.path(), &setup);
+    // Under way before anything happens.
+    let warm = Order::Pace {
+        per_second: PER_SECOND,
+        for_ms: 500,
+    };
+    worker.ask::<Vec<Cost>>(&warm);
+    let order = Order::Pace {
+        per_second: PER_SECOND,
+        for_ms: LENGTH.as_millis() as u64,
+    };
+    worker.tell(&order);
+    redis.pause();
+    let paused = now();
+    let since = || Duration::from_nanos(now() - paused);
+    let mut usages = Vec::new();
+    while since() < LENGTH {
+        usages.push((since(), Usage::of(worker.pid())));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let costs: Vec<Cost> = worker.hear();
+    let failed = costs.iter().filter(|(_, added)| added.is_none()).count();
+    assert_eq!(failed, 0, "of {}", costs.len());
+    let from = paused + UNTIL_OPEN.as_nanos() as Nanos;
+    let late = costs.iter().filter(|(at, _)| *at >= from);
+    let added: Vec<u64> = late.filter_map(|(_, added)| *added).collect();
+    assert!(added.len() > 4_000, "{} requests", added.len());
+    let p99 = Duration::from_micros(p99(added));
+    assert!(p99 < ADDED, "{p99:?}");
+    is_level(&usages);
+    redis.resume();
+    Origin::in_folder(folder.path()).change("truth");
+    let endpoint = "/back".to_owned();
+    wait_until("it is used again", || {
+        let look = Order::Look {
+            endpoint: endpoint.clone(),
+            tasks: 1,
+        };
+        worker.ask::<Seen>(&look).outcomes.contains_key("hit")
+    });
+}
+
+/// The most of the last third is not above that of the second.
+fn is_level(usages: &[(Duration, Usage)]) {
+    let most = |from: Duration, to: Duration, of: fn(&Usage) -> u64| {
+        let within = usages.iter().filter(|(at, _)| (from..to).contains(at));
+        within.map(|(_, usage)| of(usage)).max().unwrap()
+    };
+    let third = LENGTH / 3;
+    let grown = |of: fn(&Usage) -> u64| {
+        most(third * 2, LENGTH, of).saturating_sub(most(third, third * 2, of))
+    };
+    assert_eq!(grown(|usage| usage.threads), 0, "threads");
+    assert!(grown(|usage| usage.descriptors) <= 2, "descriptors");
+    assert!(grown(|usage| usage.resident_kib) < 4 << 10, "memory");
+}
