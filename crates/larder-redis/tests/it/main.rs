@@ -15,6 +15,8 @@ mod learned_addresses;
 mod log;
 mod moving_slots;
 mod no_runtime;
+mod one_step;
+mod other_lives;
 mod patterns;
 mod rights;
 mod said_once;

@@ -173,7 +173,9 @@ async fn a_demoted_master_is_not_read() {
         error.contains("it is a replica: name its master"),
         "{error}"
     );
+    // Nobody knows what it missed meanwhile.
     server.cli(&["REPLICAOF", "NO", "ONE"]);
+    until_stored(&store, &key).await;
     until_found(&store, &key).await;
     // A write is refused, and says so.
     server.cli(&["REPLICAOF", "127.0.0.1", &port]);
