@@ -11,6 +11,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::connection::Link;
 
+/// Of more services than this no plain entry is believed where another life of the server is possible.
+const MOST_SERVICES: usize = 4_096;
+
 /// Counts what was found to be swept, in all of this process.
 static MOMENT: AtomicU64 = AtomicU64::new(0);
 
@@ -116,11 +119,17 @@ impl Lives {
                 .is_some_and(|known| known.is_settled)
     }
 
-    /// A service is asked about from now on.
-    pub(crate) fn add(&self, service: &str) {
-        if !self.services.load().contains_key(service) {
+    /// A service is asked about from now on, unless there are too many.
+    pub(crate) fn add(&self, service: &str) -> bool {
+        let services = self.services.load();
+        if services.contains_key(service) {
+            return true;
+        }
+        let has_room = services.len() < MOST_SERVICES;
+        if has_room {
             self.change(service, |_| {});
         }
+        has_room
     }
 
     /// Waits, once for each service, until nothing is left to be swept, or the time is over.

@@ -70,10 +70,9 @@ impl RedisStore {
     /// believed.
     pub(crate) async fn prepare(&self, key: &Key) -> Result<(), StoreError> {
         let (lives, service) = (&self.changes.lives, key.service());
-        if lives.is_settled(service) {
+        if lives.is_settled(service) || !lives.add(service) {
             return Ok(());
         }
-        lives.add(service);
         let deadline = tokio::time::Instant::now() + self.deadline;
         self.servers
             .reach(key.as_str().as_bytes(), deadline)

@@ -29,8 +29,9 @@ use crate::walk::{scan_step, steps_of_a_scan};
 const LEASE_MILLIS: &[u8] = b"3000";
 /// So often it is looked whether another one is through.
 const PAUSE: Duration = Duration::from_millis(50);
-/// So long after a failure it is tried again.
+/// So long after a failure it is tried again, and twice as long after each further one, up to this.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// So often a sweep begins anew when slots moved under it, until the next pass.
 const ROUNDS: usize = 4;
 
@@ -97,21 +98,25 @@ impl Unswept {
 
 impl Sweeper {
     async fn keep_up(self) {
-        let mut was_said = false;
+        let lives = &self.changes.lives;
+        let mut failures = 0;
         loop {
-            let asked = self.changes.lives.asked();
+            let asked = lives.asked();
             match self.pass().await {
                 Ok(true) => {
-                    self.changes.lives.serve(asked);
-                    self.changes.lives.woken().await;
+                    failures = 0;
+                    lives.serve(asked);
+                    lives.woken().await;
                 }
                 Ok(false) => tokio::time::sleep(PAUSE).await,
                 Err(error) => {
-                    if !was_said {
-                        was_said = true;
-                        tracing::warn!(%error, "plain entries of another life of the server could not all be removed yet: until then none is read");
+                    if failures == 0 {
+                        tracing::warn!(%error, "plain entries of another life of the server could not all be removed yet: until then those of their service are not read");
                     }
-                    tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+                    let pause = PAUSE_AFTER_FAILURE * (1 << failures.min(6));
+                    failures += 1;
+                    // A server that was connected to anew is looked at at once.
+                    let _ = tokio::time::timeout(pause.min(LONGEST_PAUSE), lives.woken()).await;
                 }
             }
         }
@@ -120,21 +125,30 @@ impl Sweeper {
     /// Sweeps what it can; whether nothing is left.
     async fn pass(&self) -> Result<bool, StoreError> {
         for unswept in self.unswept() {
-            if unswept.is_noted().await? {
-                self.mark(&unswept);
-            } else if unswept.connection.life().is_first {
-                self.note(&unswept).await;
+            match unswept.is_noted().await {
+                Ok(true) => self.mark(&unswept),
+                Ok(false) if unswept.connection.life().is_first => self.note(&unswept).await,
+                Ok(false) | Err(_) => {}
             }
         }
         let left = self.unswept();
         let mut services: Vec<&str> = left.iter().map(|unswept| &*unswept.service).collect();
         services.dedup();
+        let mut failure = None;
         for service in services {
             let of_service = left.iter().filter(|unswept| *unswept.service == *service);
             let of_service: Vec<&Unswept> = of_service.collect();
-            self.sweep_alone(service, &of_service).await?;
+            // Of another one this user may perhaps remove all.
+            failure = self
+                .sweep_alone(service, &of_service)
+                .await
+                .err()
+                .or(failure);
         }
-        Ok(self.unswept().is_empty())
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(self.unswept().is_empty()),
+        }
     }
 
     /// By service. A server that does not tell which life it is in can't be swept once and for all.
@@ -239,7 +253,10 @@ impl Sweeper {
             match moved {
                 Some(moved) => moves = moved,
                 None => {
-                    for unswept in unswept {
+                    let is_met = |one: &&&Unswept| {
+                        walk.nodes.iter().any(|node| Arc::ptr_eq(node, &one.node))
+                    };
+                    for unswept in unswept.iter().filter(is_met) {
                         self.note(unswept).await;
                     }
                     if !unswept.is_empty() {
