@@ -2,7 +2,6 @@
 //! that it was taken in; a plain one, which any program may have written, can't: so all plain entries from before are
 //! removed (see `crate::sweep`), and until that is through none is read.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
@@ -22,9 +21,10 @@ pub(crate) fn moment() -> u64 {
     MOMENT.load(Ordering::Acquire)
 }
 
-/// Of a service, or of a server's connection and a service.
-#[derive(Debug, Clone, Default)]
+/// What is known of a service.
+#[derive(Debug, Clone)]
 struct Known {
+    service: Box<str>,
     /// Whether it was waited for once until it is known what is swept.
     is_settled: bool,
     /// The connections whose server has none of its plain entries but of this life.
@@ -42,7 +42,8 @@ struct Swept {
 pub(crate) struct Lives {
     /// Whether all are.
     is_kept: bool,
-    services: ArcSwap<HashMap<Box<str>, Known>>,
+    /// By name: of one or a few, which are looked for at each read.
+    services: ArcSwap<Vec<Known>>,
     /// How often something was to be looked at; told by `wake`.
     asked: AtomicU64,
     wake: Notify,
@@ -69,7 +70,7 @@ impl Lives {
     /// Whether a plain entry of a service, as it was told over a connection, is of the life of its server.
     pub(crate) fn is_swept(&self, service: &str, link: Link) -> bool {
         self.is_kept
-            || self.services.load().get(service).is_some_and(|known| {
+            || find(&self.services.load(), service).is_some_and(|known| {
                 let is_before = |swept: &Swept| swept.link == link.id && swept.since <= link.sent;
                 known.swept.iter().any(is_before)
             })
@@ -87,8 +88,8 @@ impl Lives {
     /// A connection is over.
     pub(crate) fn forget(&self, link: u64) {
         self.services.rcu(|services| {
-            let mut services = HashMap::clone(services);
-            for known in services.values_mut() {
+            let mut services = Vec::clone(services);
+            for known in &mut services {
                 known.swept.retain(|swept| swept.link != link);
             }
             services
@@ -97,32 +98,37 @@ impl Lives {
 
     fn change(&self, service: &str, change: impl Fn(&mut Known)) {
         self.services.rcu(|services| {
-            let mut services = HashMap::clone(services);
-            change(services.entry(service.into()).or_default());
+            let mut services = Vec::clone(services);
+            let place = place(&services, service).unwrap_or_else(|place| {
+                let known = Known {
+                    service: service.into(),
+                    is_settled: false,
+                    swept: Vec::new(),
+                };
+                services.insert(place, known);
+                place
+            });
+            change(&mut services[place]);
             services
         });
     }
 
     /// All services of which something was asked.
     pub(crate) fn services(&self) -> Vec<Box<str>> {
-        self.services.load().keys().cloned().collect()
+        let services = self.services.load();
+        services.iter().map(|known| known.service.clone()).collect()
     }
 
     /// Whether it is known by now what is swept of a service.
     #[inline]
     pub(crate) fn is_settled(&self, service: &str) -> bool {
-        self.is_kept
-            || self
-                .services
-                .load()
-                .get(service)
-                .is_some_and(|known| known.is_settled)
+        self.is_kept || find(&self.services.load(), service).is_some_and(|known| known.is_settled)
     }
 
     /// A service is asked about from now on, unless there are too many.
     pub(crate) fn add(&self, service: &str) -> bool {
         let services = self.services.load();
-        if services.contains_key(service) {
+        if find(&services, service).is_some() {
             return true;
         }
         let has_room = services.len() < MOST_SERVICES;
@@ -163,6 +169,15 @@ impl Lives {
     pub(crate) async fn woken(&self) {
         self.wake.notified().await;
     }
+}
+
+/// Where a service stands, or would.
+fn place(services: &[Known], service: &str) -> Result<usize, usize> {
+    services.binary_search_by(|known| (*known.service).cmp(service))
+}
+
+fn find<'a>(services: &'a [Known], service: &str) -> Option<&'a Known> {
+    Some(&services[place(services, service).ok()?])
 }
 
 #[cfg(test)]

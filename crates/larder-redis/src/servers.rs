@@ -156,6 +156,22 @@ impl Servers {
         }
     }
 
+    /// The master that an invalidation goes to, where another one could take its place unnoticed.
+    pub(crate) async fn named(&self) -> Option<Arc<Node>> {
+        match self {
+            Self::Watched(watched) => watched.master().await.ok(),
+            Self::One(_) | Self::Cluster(_) => None,
+        }
+    }
+
+    /// Whether what a master acknowledged before this call counts: see [`Watched::confirm`].
+    pub(crate) async fn confirm(&self, named: Option<Arc<Node>>) -> Result<(), StoreError> {
+        match (self, named) {
+            (Self::Watched(watched), Some(named)) => watched.confirm(&named).await,
+            _ => Ok(()),
+        }
+    }
+
     /// All servers with entries that are known at once.
     pub(crate) fn known(&self) -> Vec<Arc<Node>> {
         match self {
@@ -283,9 +299,10 @@ impl Servers {
                 Ok((!is_covered).then(|| after.moves_since(before)))
             }
             (Self::Watched(watched), _) => {
-                let master = watched.master().await?;
-                let is_other = !walk.nodes.iter().any(|node| Arc::ptr_eq(node, &master));
-                Ok(is_other.then(Moves::new))
+                for node in &walk.nodes {
+                    watched.confirm(node).await?;
+                }
+                Ok(None)
             }
             _ => Ok(None),
         }

@@ -251,6 +251,7 @@ impl RedisStore {
     /// Deletes entries, and ends their leases before: what can be deleted; an error if that is not all.
     pub(crate) async fn delete_all(&self, keys: &[Key]) -> Result<u64, StoreError> {
         let mut deleted = Unlinked::default();
+        let named = self.servers.named().await;
         for keys in keys.chunks(BATCH) {
             let leases: Vec<String> = keys.iter().map(|key| lease_key(key.as_str())).collect();
             let leases: Vec<&[u8]> = leases.iter().map(String::as_bytes).collect();
@@ -265,7 +266,9 @@ impl RedisStore {
                 break;
             }
         }
-        deleted.end()
+        let deleted = deleted.end()?;
+        self.servers.confirm(named).await?;
+        Ok(deleted)
     }
 
     /// Deletes keys: what can be deleted; an error if that is not all.
