@@ -1,7 +1,7 @@
 //! Judges what processes saw against the contract: no lookup that begins after an invalidation returned gives a value whose load
 //! began before its call (C1, C2, C3), and none gives one whose time is over (C4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
@@ -26,8 +26,6 @@ pub(crate) struct Bounds {
     pub(crate) near: Nanos,
     /// How long a fill may be on its way: a value's time begins when it is stored.
     pub(crate) fill: Nanos,
-    /// Whether plain entries are judged: nothing tells of them that the store lost a delete that it had acknowledged.
-    pub(crate) plain_is_judged: bool,
 }
 
 /// What must not be returned any more, from a time on.
@@ -87,11 +85,13 @@ pub(crate) fn judge(witnesses: &[Witness], bounds: Bounds, fault_ends: &[Nanos])
         verdict.count(event);
     }
     let by_key: Vec<Vec<Vec<Event>>> = witnesses.iter().map(reads_by_key).collect();
+    let sets = Sets::of(witnesses);
     for key in 0..KEYS {
         let duties = Duties::of(witnesses, key);
         for (reader, witness) in witnesses.iter().enumerate() {
             let due = duties.for_reader(witnesses, reader, key, bounds);
-            for event in &by_key[reader][key] {
+            let of_sets = sets.read_by(witness, key);
+            for event in by_key[reader][key].iter().chain(&of_sets) {
                 let found = broken(event, key, &due, bounds);
                 let Some((rule, by, since)) = found else {
                     continue;
@@ -173,6 +173,35 @@ fn reads_by_key(witness: &Witness) -> Vec<Vec<Event>> {
     all
 }
 
+/// When each `set` that is known to have been done had ended, by its key and its beginning. A value is the word of who set it,
+/// and so it counts until something else is said after that.
+struct Sets(HashMap<(u32, Nanos), Nanos>);
+
+impl Sets {
+    fn of(witnesses: &[Witness]) -> Self {
+        let all = witnesses.iter().flat_map(|one| &one.events);
+        let done = all.filter(|event| event.what == What::Stored);
+        Self(
+            done.map(|event| ((event.subject, event.begin), event.end))
+                .collect(),
+        )
+    }
+
+    /// The lookups of a process that returned what such a `set` stored, as if that had been loaded when it ended.
+    fn read_by(&self, witness: &Witness, key: usize) -> Vec<Event> {
+        let reads = witness.events.iter();
+        let reads = reads.filter(|event| event.what == What::Set && event.subject as usize == key);
+        let known = reads.filter_map(|event| {
+            let load_begin = *self.0.get(&(event.subject, event.load_begin))?;
+            Some(Event {
+                load_begin,
+                ..*event
+            })
+        });
+        known.collect()
+    }
+}
+
 /// What was invalidated of one key, by whom.
 struct Duties(Vec<(usize, Event)>);
 
@@ -194,10 +223,6 @@ impl Duties {
             return Due(Vec::new());
         };
         let started = witness.events.first().map_or(0, |event| event.end);
-        let is_judged = bounds.plain_is_judged || Kind::of(key).is_framed();
-        if !is_judged {
-            return Due(Vec::new());
-        }
         let due = self.0.iter().filter_map(|(by, event)| {
             let wait = if *by == reader {
                 0
@@ -290,7 +315,7 @@ fn broken(
     }
     let kind = Kind::of(key);
     let allowed = match event.what {
-        What::Hit => kind.ttl(),
+        What::Hit | What::Set => kind.ttl(),
         What::Stale => kind.ttl() + kind.stale(),
         _ => return None,
     };
@@ -354,7 +379,6 @@ mod tests {
         store: 0,
         near: 100,
         fill: millis(200),
-        plain_is_judged: true,
     };
 
     fn event(what: What, subject: u32, times: [Nanos; 3]) -> Event {
@@ -398,6 +422,24 @@ mod tests {
         assert_eq!((other(true, old(1_011)), other(true, old(1_111))), (0, 1));
         let of_another_key = event(What::Hit, 1, [5_000, 5_001, 999]);
         assert_eq!(other(true, of_another_key), 0);
+    }
+
+    #[test]
+    fn what_was_set_counts_until_something_is_said_after_it() {
+        let set = event(What::Stored, 0, [1_000, 1_010, 0]);
+        let read = event(What::Set, 0, [5_000, 5_001, 1_000]);
+        let judged = |deleted: [Nanos; 2], set: Event| {
+            let deleted = event(What::Deleted, 0, [deleted[0], deleted[1], 0]);
+            violations(&[
+                witness(0, false, vec![set, deleted]),
+                witness(1, false, vec![read]),
+            ])
+        };
+        assert_eq!(judged([1_011, 1_020], set), 1);
+        assert_eq!(judged([1_005, 1_020], set), 0, "under way");
+        assert_eq!(judged([1_011, 5_000], set), 0, "not over before the read");
+        let of_another = event(What::Stored, 0, [999, 1_010, 0]);
+        assert_eq!(judged([1_011, 1_020], of_another), 0, "not known");
     }
 
     #[test]

@@ -69,7 +69,6 @@ impl Scenario {
                 Allows::Push => FILL,
                 _ => FILL + STOPPED,
             },
-            plain_is_judged: !matches!(self.allows, Allows::Loss),
         }
     }
 }

@@ -37,7 +37,9 @@ Examples:
   larder replay access.log.gz --ttl 60                   what a cache would have done with these requests
 
 Exit codes: 0 done, 1 not there, 2 wrong usage, 3 could not be done, 4 doctor warns.
-Settings come from the environment and from .env; `larder config` lists them.";
+Settings come from the environment and from .env; `larder config` lists them.
+LARDER_AFTER_FAILOVER=keep uses what a Redis took before its restart or a failover: the cache stays
+warm, and what had been deleted may be back. strict, the default: it begins cold.";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -147,7 +149,7 @@ What the store can't be told is kept in LARDER_JOURNAL, and exit code 3 says so.
     /// Look over the store and how it is set up, and say what to change: exit code 4 if there is something
     #[command(
         after_help = "Checked of Redis and Valkey: password, rights, encryption, known holes of the version, memory
-limit and policy, other programs' keys. Of the embedded store: folder, file system, room, disk.
+limit and policy, what a failover leaves, other programs' keys. Of the embedded store: folder, file system, room, disk.
 
 Examples:
   larder doctor

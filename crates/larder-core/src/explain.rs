@@ -9,7 +9,7 @@ use crate::governor::{Gate, Governor};
 use crate::json::Json;
 use crate::outbox::Outbox;
 use crate::store::{Store, StoreError, Stored, Ttl};
-use crate::version::{Stamp, VersionName};
+use crate::version::{Stamp, VersionName, is_of_life};
 
 /// What a lookup goes by.
 pub struct Explainer<'a> {
@@ -247,7 +247,9 @@ impl Explainer<'_> {
         let state = |(stamp, now): (&Stamp, &Option<crate::version::Version>)| {
             let state = match now {
                 _ if self.outbox.hides_version(&service, &stamp.name) => StampState::Pending,
-                Some(now) if now.incarnation != stamp.version.incarnation => StampState::OtherLife,
+                Some(now) if !is_of_life(stamp.version.incarnation, now.incarnation) => {
+                    StampState::OtherLife
+                }
                 Some(now) if now.value == stamp.version.value => StampState::Same,
                 _ => StampState::Renewed,
             };
@@ -263,7 +265,7 @@ impl Explainer<'_> {
         LookedAt {
             age,
             freshness: age.map(|age| cut.freshness(age)),
-            is_of_this_life: frame.incarnation == stored.incarnation,
+            is_of_this_life: is_of_life(frame.incarnation, stored.incarnation),
             stamps,
             wrapped,
             frame,

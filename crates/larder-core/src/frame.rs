@@ -55,8 +55,12 @@ pub struct Frame {
 }
 
 /// Whether bytes begin as a frame does, and as no JSON text can.
+///
+/// ```
+/// assert!(larder_core::is_framed(&[0xC1, 1]) && !larder_core::is_framed(b"{}"));
+/// ```
 #[inline]
-pub(crate) fn is_framed(bytes: &[u8]) -> bool {
+pub fn is_framed(bytes: &[u8]) -> bool {
     bytes.first() == Some(&layout::MAGIC)
 }
 

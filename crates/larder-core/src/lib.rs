@@ -67,7 +67,7 @@ pub use explain::{Entry, EntryForm, Explainer, Explanation, LookedAt, Rule, Stam
 pub use flight::FillRight;
 pub use frame::{
     Content, EncodeError, Frame, FrameError, Frames, Freshness, MAX_STAMPS, SealingKeys,
-    SealingKeysError, Wrapped,
+    SealingKeysError, Wrapped, is_framed,
 };
 pub use governor::{Event, FixedGovernor, Gate, Governor};
 pub use in_process::InProcess;

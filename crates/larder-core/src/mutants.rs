@@ -22,6 +22,9 @@ pub enum Guard {
     StampsAreCompared,
     /// An entry of another life of the server is dead.
     IncarnationIsCompared,
+    /// Plain entries of another life of the server are hidden, and swept: by its store.
+    #[cfg_attr(not(feature = "mutants"), allow(dead_code))]
+    OtherLivesHide,
     /// Invalidations run whatever the policy says.
     OffStillInvalidates,
     /// What is pending is hidden.
@@ -43,7 +46,7 @@ pub enum Guard {
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::GrantBeforeLoad,
         Self::LostLeaseStaysLost,
         Self::FillComparesLease,
@@ -52,6 +55,7 @@ impl Guard {
         Self::SetEndsLease,
         Self::StampsAreCompared,
         Self::IncarnationIsCompared,
+        Self::OtherLivesHide,
         Self::OffStillInvalidates,
         Self::TombstonesHide,
         Self::SweepsHide,
@@ -65,14 +69,15 @@ impl Guard {
 
 /// Whether a guard was switched off, in a build that can.
 #[cfg(all(feature = "mutants", debug_assertions))]
-pub(crate) fn is_off(guard: Guard) -> bool {
+pub fn is_off(guard: Guard) -> bool {
     switch::is_off(guard)
 }
 
 /// Never: this build has all guards.
 #[cfg(not(all(feature = "mutants", debug_assertions)))]
 #[inline(always)]
-pub(crate) const fn is_off(_guard: Guard) -> bool {
+#[cfg_attr(not(feature = "mutants"), allow(unreachable_pub))]
+pub const fn is_off(_guard: Guard) -> bool {
     false
 }
 

@@ -18,6 +18,7 @@ use crate::raw::Raw;
 use crate::spans;
 use crate::store::{StoreFuture, Stored, Ttl};
 use crate::sweeps::Swept;
+use crate::version::is_of_life;
 
 /// How much earlier than its end an entry is loaded anew at the most, as a multiple of how long its load takes: with XFetch
 /// the chance of more is e⁻¹⁶.
@@ -296,7 +297,9 @@ impl Inner {
                 _ => Count::Undecodable,
             }
         })?;
-        if frame.incarnation != stored.incarnation && !is_off(Guard::IncarnationIsCompared) {
+        if !is_of_life(frame.incarnation, stored.incarnation)
+            && !is_off(Guard::IncarnationIsCompared)
+        {
             return Err(Count::Dead);
         }
         let age = frame.age(stored.ttl).ok_or(Count::Undecodable)?;

@@ -175,7 +175,7 @@ pub struct Stored {
     /// before its syntax was checked.
     pub foreign: bool,
     /// The life of the server that told it: another one after a restart or a failover, which may have lost what was
-    /// acknowledged before. 0 where nothing is lost like that.
+    /// acknowledged before. 0 where nothing is lost like that, or that is to count as nothing: lives are not compared then.
     pub incarnation: u64,
     /// By what it can be known to be still so; `None` if it can't.
     pub proof: Option<Proof>,

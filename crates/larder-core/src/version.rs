@@ -50,6 +50,18 @@ pub struct Version {
     pub incarnation: u64,
 }
 
+impl Version {
+    /// Whether it is what an entry was stamped with. Where lives are not told apart, they are not compared.
+    pub(crate) fn is_still(self, stamped: Self) -> bool {
+        self.value == stamped.value && is_of_life(stamped.incarnation, self.incarnation)
+    }
+}
+
+/// Whether what was taken in one life of a server counts in the present one. 0: one in which nothing is compared.
+pub(crate) fn is_of_life(taken: u64, now: u64) -> bool {
+    now == 0 || taken == now
+}
+
 /// What an entry depends on: a version, as it was before the entry's load began. The entry is dead once it differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp {

@@ -14,6 +14,7 @@ use twox_hash::XxHash3_64;
 
 use crate::clock;
 use crate::cluster::slots::{SLOTS, slot};
+use crate::lives::Lives;
 
 /// 512 KiB in all.
 const PLACES: usize = 1 << 16;
@@ -36,6 +37,8 @@ pub(crate) struct Changes {
     free: Mutex<Vec<u32>>,
     woken: Box<[Notify]>,
     waiting: AtomicUsize,
+    /// Which plain entries are of the present life of their server.
+    pub(crate) lives: Lives,
 }
 
 /// By which server changes are told, and until when that is relied on.
@@ -67,8 +70,9 @@ impl Taken {
 }
 
 impl Changes {
-    pub(crate) fn new(is_by_slot: bool, seed: u64) -> Arc<Self> {
+    pub(crate) fn new(is_by_slot: bool, seed: u64, lives: Lives) -> Arc<Self> {
         Arc::new(Self {
+            lives,
             counts: (0..PLACES).map(|_| AtomicU64::new(0)).collect(),
             is_by_slot,
             seed,
@@ -181,6 +185,10 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    pub(crate) fn lives(&self) -> &Lives {
+        &self.changes.lives
+    }
+
     fn told(&self) -> &Told {
         &self.changes.sources[self.index as usize]
     }
@@ -273,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_proof_holds_until_something_ends_it() {
-        let changes = Changes::new(false, 7);
+        let changes = Changes::new(false, 7, Lives::new(false));
         let source = changes.source().unwrap();
         assert!(
             source.take(b"cache:svc:/a").is_none(),
@@ -316,7 +324,7 @@ mod tests {
 
     #[test]
     fn the_keys_of_a_slot_change_together() {
-        let changes = Changes::new(true, 7);
+        let changes = Changes::new(true, 7, Lives::new(false));
         let source = changes.source().unwrap();
         source.begin(3, trusted());
         let proof = |key: &str| source.take(key.as_bytes()).unwrap().proof(3).unwrap();
@@ -331,7 +339,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_is_woken_by_a_change_and_by_the_end() {
-        let changes = Changes::new(false, 7);
+        let changes = Changes::new(false, 7, Lives::new(false));
         let source = changes.source().unwrap();
         source.begin(3, trusted());
         let ends: [&dyn Fn(); 2] = [&|| changes.count(b"a"), &|| source.end()];

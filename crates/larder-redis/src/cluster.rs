@@ -112,6 +112,16 @@ impl Cluster {
         Ok(self.surveyor.first_map(deadline).await?.owning())
     }
 
+    /// Waits until all its nodes were connected to; an error if the owner of a key is not.
+    pub(crate) async fn reach(&self, key: &[u8], deadline: Instant) -> Result<(), StoreError> {
+        let map = self.surveyor.first_map(deadline).await?;
+        join_all(map.nodes().iter().map(|node| node.reach(deadline))).await;
+        match map.owner(slot(key)) {
+            Some(node) => node.reach(deadline).await,
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn surveyor(&self) -> &Surveyor {
         &self.surveyor
     }
@@ -284,6 +294,8 @@ impl Cluster {
             self.changes.count_slot(slot(command.key()));
         }
         match refusal {
+            // Where a slot is on its way, what is to be done in one step can't be: whoever asked does it in two.
+            Refusal::Ask(_) | Refusal::TryAgain if command.is_one_step() => Next::Done,
             Refusal::Moved(host) => match map.place(&host) {
                 Some(place) => {
                     map.settle(slot(command.key()), place);

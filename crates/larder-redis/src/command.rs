@@ -13,6 +13,8 @@ pub(crate) enum Expect {
     /// `OK`.
     Ok,
     Integer,
+    /// That it is done with what comes behind it.
+    Queued,
     Array,
     /// An array, or null.
     Pair,
@@ -31,7 +33,13 @@ pub(crate) struct Command<'a> {
     over: Option<u64>,
     /// Which argument is its key.
     key_at: usize,
+    /// What is done just before it, in one step with it.
+    first: Option<&'a [&'a [u8]]>,
 }
+
+/// What is sent around two commands that are done in one step.
+const MULTI: &[&[u8]] = &[b"MULTI"];
+const EXEC: &[&[u8]] = &[b"EXEC"];
 
 impl<'a> Command<'a> {
     pub(crate) fn new(arguments: &'a [&'a [u8]], expect: Expect) -> Self {
@@ -41,7 +49,37 @@ impl<'a> Command<'a> {
             guard: None,
             over: None,
             key_at: 1,
+            first: None,
         }
+    }
+
+    /// A command, and one that is done just before it in the same step (`MULTI`, `EXEC`). The keys of both lie in one slot.
+    /// It answers with what both answered, or with why neither was done.
+    pub(crate) fn in_one_step(first: &'a [&'a [u8]], arguments: &'a [&'a [u8]]) -> Self {
+        Self {
+            first: Some(first),
+            ..Self::new(arguments, Expect::Pair)
+        }
+    }
+
+    /// Whether it is several that are done in one step.
+    pub(crate) fn is_one_step(&self) -> bool {
+        self.first.is_some()
+    }
+
+    /// What is sent, and what is answered; the last answer is the command's.
+    pub(crate) fn parts(self) -> impl Iterator<Item = (&'a [&'a [u8]], Expect)> {
+        let own = (self.arguments, self.expect);
+        let step = self.first.map(|first| {
+            [
+                (MULTI, Expect::Ok),
+                (first, Expect::Queued),
+                (self.arguments, Expect::Queued),
+                (EXEC, self.expect),
+            ]
+        });
+        let alone = step.is_none().then_some(own);
+        step.into_iter().flatten().chain(alone)
     }
 
     /// A script, whose first key stands behind its name and how many there are.
@@ -114,6 +152,22 @@ pub(crate) fn is_nonce(text: &[u8], nonce: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_done_in_one_step_stands_between_its_beginning_and_its_end() {
+        let (first, then): ([&[u8]; 2], [&[u8]; 2]) = ([b"DEL", b"a"], [b"GET", b"b"]);
+        let sent = |command: Command<'_>| -> Vec<String> {
+            let words = command.parts().map(|(words, _)| words.join(&b' '));
+            words
+                .map(|words| String::from_utf8(words).unwrap())
+                .collect()
+        };
+        assert_eq!(sent(Command::new(&then, Expect::Text)), ["GET b"]);
+        assert_eq!(
+            sent(Command::in_one_step(&first, &then)),
+            ["MULTI", "DEL a", "GET b", "EXEC"]
+        );
+    }
 
     #[test]
     fn arguments_go_out_with_their_lengths() {

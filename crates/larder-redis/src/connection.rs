@@ -21,6 +21,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use crate::command::{self, Command, Expect};
+use crate::life::Life;
+use crate::lives;
 use crate::resp::{ProtocolError, Reader, Value};
 use crate::stream::{Direct, Input, Output};
 
@@ -54,6 +56,8 @@ pub(crate) struct Link {
     pub(crate) id: u64,
     /// See `larder_core::Stored::incarnation`.
     pub(crate) incarnation: u64,
+    /// When it was sent for: see [`lives::moment`].
+    pub(crate) sent: u64,
 }
 
 impl Link {
@@ -63,6 +67,7 @@ impl Link {
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             incarnation,
+            sent: 0,
         }
     }
 }
@@ -70,6 +75,7 @@ impl Link {
 /// The callers' end of a connection.
 pub(crate) struct Connection {
     link: Link,
+    life: Life,
     waiting: Mutex<Waiting>,
     /// Where a caller that is alone writes.
     direct: Option<Arc<Direct>>,
@@ -118,12 +124,17 @@ impl Waiting {
         if !command.may_go(link.id) {
             return None;
         }
-        command::write(&mut self.commands, command.arguments);
         let (caller, reply) = oneshot::channel();
-        self.slots.push_back(Slot {
-            expect: command.expect,
-            caller: Caller::One(caller),
-        });
+        let mut caller = Caller::One(caller);
+        let last = if command.is_one_step() { 3 } else { 0 };
+        for (place, (arguments, expect)) in command.parts().enumerate() {
+            command::write(&mut self.commands, arguments);
+            let caller = match place < last {
+                true => Caller::OfStep,
+                false => std::mem::replace(&mut caller, Caller::Nobody),
+            };
+            self.slots.push_back(Slot { expect, caller });
+        }
         Some(reply)
     }
 
@@ -172,21 +183,25 @@ enum Caller {
     /// Nobody: a nonce is looked at and dropped.
     Nobody,
     One(oneshot::Sender<Value>),
+    /// The one who waits for the end of what is done in one step.
+    OfStep,
     /// The one who waits for the next reply, too.
     OfNext,
     Both(oneshot::Sender<[Value; 2]>),
 }
 
 impl Connection {
-    /// A connection with this way out, whose batches are numbered from a number that cannot be foreseen.
+    /// A connection to a life of its server with this way out, whose batches are numbered from a number that cannot be
+    /// foreseen.
     pub(crate) fn new(
-        incarnation: u64,
+        (life, incarnation): (Life, u64),
         max_in_flight: usize,
         output: &Output,
         first_nonce: u64,
     ) -> Self {
         Self {
             link: Link::new(incarnation),
+            life,
             waiting: Mutex::new(Waiting {
                 nonce: first_nonce,
                 ..Waiting::default()
@@ -201,8 +216,17 @@ impl Connection {
         }
     }
 
+    /// To be taken before something is sent.
     pub(crate) fn link(&self) -> Link {
-        self.link
+        Link {
+            sent: lives::moment(),
+            ..self.link
+        }
+    }
+
+    /// The life of its server.
+    pub(crate) fn life(&self) -> &Life {
+        &self.life
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -368,6 +392,7 @@ async fn run(
         buffer: BytesMut::with_capacity(READ_BYTES),
         held: Vec::new(),
         first: Value::Null,
+        refused: None,
         ready: VecDeque::new(),
     };
     let mut batch = BytesMut::new();
@@ -439,6 +464,8 @@ struct Incoming {
     held: Vec<Answered>,
     /// The first of two replies that go to one caller.
     first: Value,
+    /// Why what was to be done in one step is not done: what its end says does not tell.
+    refused: Option<Value>,
     /// Replies that can be handed out.
     ready: VecDeque<Answered>,
 }
@@ -501,15 +528,23 @@ impl Incoming {
                 expect if fits(expect, &value) => {
                     // A caller that went away: its reply is dropped here, in its place.
                     match slot.caller {
-                        Caller::One(caller) if !caller.is_closed() => {
-                            self.held.push(Answered::One(caller, value));
+                        Caller::OfStep => {
+                            if matches!(value, Value::Error(_)) {
+                                self.refused.get_or_insert(value);
+                            }
+                        }
+                        Caller::One(caller) => {
+                            let value = self.refused.take().unwrap_or(value);
+                            if !caller.is_closed() {
+                                self.held.push(Answered::One(caller, value));
+                            }
                         }
                         Caller::OfNext => self.first = value,
                         Caller::Both(caller) if !caller.is_closed() => {
                             let first = std::mem::replace(&mut self.first, Value::Null);
                             self.held.push(Answered::Both(caller, [first, value]));
                         }
-                        Caller::Nobody | Caller::One(_) | Caller::Both(_) => {}
+                        Caller::Nobody | Caller::Both(_) => {}
                     }
                 }
                 _ => {
@@ -545,6 +580,8 @@ pub(crate) fn fits(expect: Expect, value: &Value) -> bool {
         (Expect::Text, Value::Text(_) | Value::TooLong | Value::Null) => true,
         (Expect::Ok, Value::Text(text)) => *text == "OK",
         (Expect::Integer, Value::Integer(_)) => true,
+        // The latter where the server would not begin the step, and did it at once.
+        (Expect::Queued, Value::Text(_) | Value::Integer(_)) => true,
         (Expect::Array | Expect::Pair, Value::Array(_)) => true,
         (Expect::Pair, Value::Null) => true,
         _ => false,

@@ -99,6 +99,7 @@ impl RedisStore {
         keys: &[Key],
         time: Duration,
     ) -> Result<Vec<Acquired>, StoreError> {
+        self.prepare_all(keys.iter()).await;
         let mut all = Vec::with_capacity(keys.len());
         for keys in keys.chunks(BATCH / QUESTIONS) {
             let acquired = self.ask_for_batch(keys, time).await;
@@ -197,7 +198,13 @@ impl RedisStore {
             Ok(Some(Value::Text(bytes))) => digest(bytes),
             _ => Found::Anything,
         };
+        let is_believed = match &entry.outcome {
+            Ok(Some(Value::Text(bytes))) => self.is_believed(key, bytes, entry.link),
+            _ => true,
+        };
         let ends = match left.outcome {
+            // It may be swept at any time.
+            _ if !is_believed => 0,
             Ok(Some(Value::Integer(left))) if left >= 0 => self.now() + left.unsigned_abs(),
             _ => u64::MAX,
         };

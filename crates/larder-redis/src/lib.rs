@@ -15,6 +15,8 @@
 //!   reads the replies.
 //! - Leases are tokens beside the entries, compared by the scripts that fill; a lease counts only over the connection on which it was
 //!   granted.
+//! - After a restart or a failover nothing that was taken before is read, unless [`Options::after_failover`] says so: the server
+//!   may have lost deletes. Framed entries say in which life of the server they were taken; plain ones are swept.
 //! - Reads come with proofs, which end with what the server tells of changes, and with its silence.
 //! - Every operation ends within [`Options::deadline`]. After [`Options::failures`] in a row, operations fail in microseconds,
 //!   while probes look for the server; it is used again as soon as one gets an answer.
@@ -27,8 +29,11 @@ mod cluster;
 mod command;
 mod connection;
 mod lease;
+mod life;
+mod lives;
 mod look;
 mod node;
+mod note;
 mod probe;
 mod read;
 mod resp;
@@ -38,6 +43,7 @@ mod servers;
 mod store;
 mod stream;
 mod survey;
+mod sweep;
 mod tls;
 mod tracking;
 mod url;
@@ -45,7 +51,7 @@ mod version;
 mod walk;
 mod write;
 
-pub use node::Options;
+pub use node::{AfterFailover, Options};
 pub use store::RedisStore;
 pub use survey::{Access, Product, Sample, Survey};
 pub use tls::{Tls, TlsError, read_certificates, read_key};

@@ -13,6 +13,8 @@ use crate::breaker::{Event, State};
 use crate::changes::{Source, Taken};
 use crate::command::Command;
 use crate::connection::{self, Connection, Link, Reply, Watch};
+use crate::life::Life;
+use crate::lives::Lives;
 use crate::probe::{Greeted, Greeting, Met, Purpose, shown_bytes, silence};
 use crate::resp::Value;
 use crate::tls::Tls;
@@ -37,6 +39,20 @@ pub struct Options {
     pub max_value_bytes: usize,
     /// Whom to trust over TLS, and which certificate to show. Default: the machine's authorities, and none.
     pub tls: Tls,
+    /// What becomes of entries that a server took before it was restarted, or before another one was promoted. Default:
+    /// [`AfterFailover::Strict`].
+    pub after_failover: AfterFailover,
+}
+
+/// What becomes of entries of another life of their server: from before a restart, or from before a failover. Some of them
+/// may have been deleted, and be back, since the server lost that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AfterFailover {
+    /// They are misses: nothing that was deleted comes back. The cache begins cold.
+    #[default]
+    Strict,
+    /// They are used: the cache stays warm. What was deleted and is back is served until its life is over.
+    Keep,
 }
 
 impl Options {
@@ -55,6 +71,7 @@ impl Default for Options {
             max_in_flight: 8_192,
             max_value_bytes: 1 << 20,
             tls: Tls::default(),
+            after_failover: AfterFailover::default(),
         }
     }
 }
@@ -82,6 +99,8 @@ struct Shared {
     probed: Probed,
     /// Whether it was said why reads come without proofs.
     is_said: AtomicBool,
+    /// Whether it was said that its life is not known.
+    is_life_said: AtomicBool,
     /// Whether `PEXPIRE … LT` is there: since Redis 7.
     knows_lt: AtomicBool,
     incarnation: AtomicU64,
@@ -122,6 +141,7 @@ impl Node {
             source,
             probed: Probed::new(purpose == Purpose::Slots),
             is_said: AtomicBool::new(false),
+            is_life_said: AtomicBool::new(false),
             knows_lt: AtomicBool::new(true),
             incarnation: AtomicU64::new(0),
         });
@@ -151,6 +171,16 @@ impl Node {
     /// The life of the server that was met last; 0: none.
     pub(crate) fn incarnation(&self) -> u64 {
         self.shared.incarnation.load(Ordering::Relaxed)
+    }
+
+    /// The connection, while there is one.
+    pub(crate) fn current(&self) -> Option<Arc<Connection>> {
+        self.shared.connection.load_full()
+    }
+
+    /// Waits until it was connected to, for the first time.
+    pub(crate) async fn reach(&self, deadline: tokio::time::Instant) -> Result<(), StoreError> {
+        self.connection(deadline).await.map(drop)
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -199,9 +229,10 @@ impl Node {
     ) -> Result<(Link, Vec<Option<Value>>), StoreError> {
         let deadline = tokio::time::Instant::now() + self.shared.options.deadline;
         let connection = self.connection(deadline).await?;
+        let link = connection.link();
         let replies = connection.send(commands)?;
         match tokio::time::timeout_at(deadline, collect(replies)).await {
-            Ok(Some(values)) => Ok((connection.link(), values)),
+            Ok(Some(values)) => Ok((link, values)),
             Ok(None) => Err(StoreError::Broken(self.shared.lock().why.clone())),
             Err(_late) => {
                 self.shared.timed_out(&connection);
@@ -217,9 +248,10 @@ impl Node {
     ) -> Result<(Link, [Value; 2]), StoreError> {
         let deadline = tokio::time::Instant::now() + self.shared.options.deadline;
         let connection = self.connection(deadline).await?;
+        let link = connection.link();
         let replies = connection.send_both(commands)?;
         match tokio::time::timeout_at(deadline, replies).await {
-            Ok(Ok(values)) => Ok((connection.link(), values)),
+            Ok(Ok(values)) => Ok((link, values)),
             Ok(Err(_ended)) => Err(StoreError::Broken(self.shared.lock().why.clone())),
             Err(_late) => {
                 self.shared.timed_out(&connection);
@@ -354,6 +386,34 @@ impl Shared {
         }
     }
 
+    /// See [`crate::lives`].
+    fn lives(&self) -> Option<&Lives> {
+        self.source.as_ref().map(Source::lives)
+    }
+
+    /// The life that entries are written and read in.
+    fn incarnation(&self, life: &Life) -> u64 {
+        match self.options.after_failover {
+            AfterFailover::Strict => life.id,
+            AfterFailover::Keep => 0,
+        }
+    }
+
+    /// Says, once, that entries can't be told from those of another life.
+    fn say_life(&self, life: &Life) {
+        let is_needed = self.purpose.has_entries() && !life.is_told();
+        if is_needed
+            && self.options.after_failover == AfterFailover::Strict
+            && !self.is_life_said.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                server = %self.url,
+                "{} does not tell which life it is in, so what it may have lost can't be told: plain entries are not read, others only over the connection that wrote them; allow INFO, or set LARDER_AFTER_FAILOVER=keep",
+                self.purpose
+            );
+        }
+    }
+
     /// Says, once, why nothing can be kept in this process for longer than its own time.
     fn say(&self, error: &[u8]) {
         if !self.is_said.swap(true, Ordering::Relaxed) {
@@ -426,6 +486,7 @@ async fn supervise(shared: Arc<Shared>) {
             max_string: shared.options.max_string(),
             deadline: shared.options.deadline,
             before: before.clone(),
+            services: shared.lives().map(Lives::services).unwrap_or_default(),
         };
         let why = match timeout(shared.options.connect_timeout, greeting.greet()).await {
             Ok(Ok(greeted)) => {
@@ -461,15 +522,25 @@ async fn serve(shared: &Arc<Shared>, greeted: Greeted) -> String {
     let Greeted { stream, reader, .. } = greeted;
     let streams = stream.split();
     let max_in_flight = shared.options.max_in_flight;
-    let incarnation = greeted.met.incarnation();
+    let life = greeted.met.life;
+    shared.say_life(&life);
+    let incarnation = shared.incarnation(&life);
     shared.incarnation.store(incarnation, Ordering::Relaxed);
-    let connection = Connection::new(incarnation, max_in_flight, &streams.1, seed());
+    let connection = Connection::new((life, incarnation), max_in_flight, &streams.1, seed());
     let connection = Arc::new(connection);
+    let link = connection.link().id;
+    if let Some(lives) = shared.lives() {
+        let noted = greeted.noted.iter();
+        noted.for_each(|service| lives.mark(service, link));
+    }
     {
         let mut phase = shared.lock();
         phase.run_id = greeted.met.run_id;
         shared.note_in(&mut phase, Event::ProbeAnswered, "");
         shared.connection.store(Some(Arc::clone(&connection)));
+    }
+    if let Some(lives) = shared.lives() {
+        lives.request();
     }
     shared.is_started.send_replace(true);
     if shared.is_closed.load(Ordering::SeqCst) {
@@ -489,6 +560,9 @@ async fn serve(shared: &Arc<Shared>, greeted: Greeted) -> String {
         let _ = watched.await;
     }
     shared.tells_no_more();
+    if let Some(lives) = shared.lives() {
+        lives.forget(link);
+    }
     why
 }
 

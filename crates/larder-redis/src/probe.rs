@@ -11,7 +11,9 @@ use tokio::time::timeout;
 use zeroize::Zeroize as _;
 
 use crate::command;
+use crate::life::Life;
 use crate::node::seed;
+use crate::note::Note;
 use crate::resp::{Reader, Value};
 use crate::stream::{self, Stream};
 use crate::tls::{self, Tls};
@@ -21,6 +23,9 @@ use crate::url::RedisUrl;
 const SHOWN: usize = 200;
 /// More than what is said to a server has: so the password has one place in memory.
 const GREETING_BYTES: usize = 4_096;
+
+/// What is asked for with `INFO`.
+const SECTIONS: [&str; 4] = ["memory", "server", "replication", "persistence"];
 
 /// What a server is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +92,8 @@ pub(crate) struct Greeting<'a> {
     pub(crate) deadline: Duration,
     /// The connection before, which is to be over.
     pub(crate) before: Option<Met>,
+    /// The services of which it is asked whether their plain entries are all of its present life.
+    pub(crate) services: Vec<Box<str>>,
 }
 
 /// A server that is there to be used.
@@ -98,6 +105,8 @@ pub(crate) struct Greeted {
     pub(crate) knows_lt: bool,
     /// What is to be changed in its settings.
     pub(crate) advice: Option<&'static str>,
+    /// The services of which it knows that there are only plain entries of this life.
+    pub(crate) noted: Vec<Box<str>>,
 }
 
 /// What a connection is to its server.
@@ -107,15 +116,7 @@ pub(crate) struct Met {
     pub(crate) run_id: String,
     /// The connection's number in it.
     client_id: i64,
-}
-
-impl Met {
-    /// 64 of the 160 random bits that a server's process is known by; 0 if it does not tell them.
-    pub(crate) fn incarnation(&self) -> u64 {
-        let bits = self.run_id.get(..16);
-        bits.and_then(|bits| u64::from_str_radix(bits, 16).ok())
-            .unwrap_or(0)
-    }
+    pub(crate) life: Life,
 }
 
 impl Greeting<'_> {
@@ -139,7 +140,7 @@ impl Greeting<'_> {
         if let Some(objection) = self.purpose.objection(&about) {
             return Err(objection.to_owned());
         }
-        let (mut memory, mut server) = (Value::Null, Value::Null);
+        let mut told = [const { String::new() }; SECTIONS.len()];
         if self.purpose.has_entries() {
             match talk.next().await? {
                 Value::Text(text) if text == "OK" => {}
@@ -149,29 +150,37 @@ impl Greeting<'_> {
                 }
                 _ => return Err("it does not answer as a Redis does".to_owned()),
             }
-            (memory, server) = (talk.next().await?, talk.next().await?);
+            for told in &mut told {
+                *told = text(&talk.next().await?);
+            }
         }
+        let [memory, server, replication, persistence] = told;
         let met = Met {
-            run_id: field(&text(&server), "run_id:").unwrap_or_default(),
+            run_id: field(&server, "run_id:").unwrap_or_default(),
             client_id: client_id(&about).unwrap_or_default(),
+            life: Life::read(&server, &replication, &persistence),
         };
         if let Some(before) = self.before.filter(|_| self.purpose.has_entries())
             && before.run_id == met.run_id
         {
             talk.end(&before).await?;
         }
-        if !talk.buffer.is_empty() {
-            return Err("it says more than it was asked".to_owned());
-        }
+        talk.check()?;
         // A server that is loading greets, but does nothing more; and one that is too slow is of no use.
         let pong = timeout(self.deadline, talk.ping()).await;
         pong.map_err(|_late| "it does not answer within the deadline".to_owned())??;
+        let noted = match met.life.is_told() {
+            true => talk.noted(&met.life, self.services).await?,
+            false => Vec::new(),
+        };
+        talk.check()?;
         Ok(Greeted {
             stream: talk.stream,
             reader: talk.reader,
             met,
             knows_lt: knows_lt(&about),
-            advice: advice(&text(&memory)),
+            advice: advice(&memory),
+            noted,
         })
     }
 
@@ -205,8 +214,9 @@ impl Greeting<'_> {
         }
         let database = self.url.database.to_string();
         command::write(&mut words, &[b"SELECT", database.as_bytes()]);
-        command::write(&mut words, &[b"INFO", b"memory"]);
-        command::write(&mut words, &[b"INFO", b"server"]);
+        for section in SECTIONS {
+            command::write(&mut words, &[b"INFO", section.as_bytes()]);
+        }
         words
     }
 }
@@ -271,6 +281,38 @@ impl Talk {
             }
             _ => Ok(()),
         }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match self.buffer.is_empty() {
+            true => Ok(()),
+            false => Err("it says more than it was asked".to_owned()),
+        }
+    }
+
+    /// Of which of these services it has a note, or has one now.
+    async fn noted(
+        &mut self,
+        life: &Life,
+        mut services: Vec<Box<str>>,
+    ) -> Result<Vec<Box<str>>, String> {
+        let mut words = BytesMut::new();
+        for service in &services {
+            let note = Note::of(life, service);
+            // Where there is nothing of another life, there is nothing to be swept.
+            match life.is_first {
+                true => command::write(&mut words, &note.load()),
+                false => command::write(&mut words, &note.question()),
+            }
+        }
+        self.say(words).await?;
+        let mut is_noted = Vec::with_capacity(services.len());
+        for _ in &services {
+            is_noted.push(matches!(self.next().await?, Value::Text(_)));
+        }
+        let mut is_noted = is_noted.into_iter();
+        services.retain(|_| is_noted.next().unwrap_or(false));
+        Ok(services)
     }
 
     async fn ping(&mut self) -> Result<(), String> {

@@ -51,6 +51,7 @@ pub(crate) type Asked = (Option<Taken>, Instant);
 
 impl RedisStore {
     pub(crate) async fn read(&self, key: &Key, longest: Ttl) -> Result<Option<Stored>, StoreError> {
+        self.prepare(key).await?;
         let words = key.as_str().as_bytes();
         let (taken, sent) = (self.servers.take(words), Instant::now());
         // In this order: what is written in between then seems older, never younger.
@@ -62,7 +63,7 @@ impl RedisStore {
         let (link, [pttl, get]) = self.servers.ask_both(&commands).await?;
         let left = Left::read(&pttl, sent);
         let entry = |bytes| self.found(key, longest, (bytes, left), (link, taken));
-        Ok(text(Some(get))?.map(entry))
+        Ok(text(Some(get))?.and_then(entry))
     }
 
     /// What a `PTTL` and a `GET` found.
@@ -76,9 +77,14 @@ impl RedisStore {
         let left = Left::of(&pttl.outcome, sent);
         let value = get.outcome?;
         Ok(match text(value)? {
-            Some(bytes) => Some(self.found(key, longest, (bytes, left), (get.link, taken))),
+            Some(bytes) => self.found(key, longest, (bytes, left), (get.link, taken)),
             None => None,
         })
+    }
+
+    /// Whether a text that was found is an entry of the present life of its server, or one that tells itself whether it is.
+    pub(crate) fn is_believed(&self, key: &Key, bytes: &[u8], link: Link) -> bool {
+        larder_core::is_framed(bytes) || self.changes.lives.is_swept(key.service(), link)
     }
 
     /// An entry that was found. One whose life is longer than it may be is cut.
@@ -88,7 +94,10 @@ impl RedisStore {
         longest: Ttl,
         (bytes, left): (Bytes, Left),
         (link, taken): (Link, Option<Taken>),
-    ) -> Stored {
+    ) -> Option<Stored> {
+        if !self.is_believed(key, &bytes, link) {
+            return None;
+        }
         let is_too_long = match left {
             Left::For(left) => left > longest.get(),
             // Who only looks changes nothing.
@@ -98,7 +107,7 @@ impl RedisStore {
         if is_too_long {
             self.cut(key, longest);
         }
-        Stored {
+        Some(Stored {
             bytes,
             ttl: match left {
                 _ if is_too_long => Some(longest.get()),
@@ -112,7 +121,7 @@ impl RedisStore {
                 Left::Unknown => None,
                 Left::For(_) | Left::Endless => taken.and_then(|taken| taken.proof(link.id)),
             },
-        }
+        })
     }
 
     /// Shortens an entry's life, without waiting for it.
@@ -136,6 +145,7 @@ impl RedisStore {
         keys: &[Key],
         longest: Ttl,
     ) -> Result<Vec<Option<Stored>>, StoreError> {
+        self.prepare_all(keys.iter()).await;
         let mut all = Vec::with_capacity(keys.len());
         for keys in keys.chunks(BATCH) {
             self.read_batch(keys, longest, &mut all).await?;
@@ -196,7 +206,7 @@ impl RedisStore {
                 let left = Left::of(&pttl.outcome, sent);
                 let told = (link, taken.next().flatten());
                 let found = found.next().flatten();
-                all.push(found.map(|bytes| self.found(key, longest, (bytes, left), told)));
+                all.push(found.and_then(|bytes| self.found(key, longest, (bytes, left), told)));
             }
         }
         match failure.filter(|_| !is_any_read) {

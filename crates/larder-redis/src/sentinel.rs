@@ -4,6 +4,7 @@
 //! long ago knows that this has not happened; who can't ask it treats the store as away.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,9 @@ const PERIOD: Duration = Duration::from_millis(500);
 /// So often while there is no master to be used.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// So long one who needs to know waits for others who do.
+const TOGETHER: Duration = Duration::from_millis(1);
+
 /// What Sentinels watch over.
 pub(crate) struct Watched {
     shared: Arc<Shared>,
@@ -49,6 +53,11 @@ struct Shared {
     wake: Notify,
     /// Whether they have been asked once.
     is_asked: watch::Sender<bool>,
+    /// How often it was to be confirmed who the master is; told by `confirm`.
+    asked: AtomicU64,
+    confirm: Notify,
+    /// Up to which number they were asked since, and whom most of them named then.
+    named: watch::Sender<(u64, Option<Host>)>,
 }
 
 struct Trusted {
@@ -76,6 +85,9 @@ impl Watched {
             why: Mutex::new("the Sentinels have not been reached yet".to_owned()),
             wake: Notify::new(),
             is_asked: watch::Sender::new(false),
+            asked: AtomicU64::new(0),
+            confirm: Notify::new(),
+            named: watch::Sender::new((0, None)),
             url,
             options,
             changes,
@@ -121,6 +133,25 @@ impl Watched {
         })
     }
 
+    /// Whether most Sentinels still name this master, asked after this call. If so, whoever uses another one began to do
+    /// that later: it then finds what this master acknowledged before, or knows that it may be missing.
+    ///
+    /// Of two majorities one Sentinel is in both, and it never goes back to a master that it has left.
+    pub(crate) async fn confirm(&self, master: &Node) -> Result<(), StoreError> {
+        let number = self.shared.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        self.shared.confirm.notify_one();
+        let mut named = self.shared.named.subscribe();
+        let named = named.wait_for(|(asked, _)| *asked >= number);
+        let named = tokio::time::timeout(self.shared.options.deadline, named).await;
+        let named = named.map_err(|_late| StoreError::TimedOut)?;
+        match named {
+            Ok(named) if named.1.is_some() && named.1 == master.url().host() => Ok(()),
+            _ => Err(StoreError::Broken(
+                "the Sentinels may name another master by now".to_owned(),
+            )),
+        }
+    }
+
     /// Looks at what a master answered: it may be one no more.
     pub(crate) fn heed(&self, outcome: &Outcome) {
         let is_doubtful = match outcome {
@@ -163,8 +194,11 @@ impl Drop for Watched {
 async fn keep_up(shared: Arc<Shared>) {
     let mut is_trusted = true;
     loop {
-        let is_named = shared.ask().await;
+        let asked = shared.asked.load(Ordering::SeqCst);
+        let named = shared.ask().await;
+        let is_named = named.is_some();
         shared.is_asked.send_replace(true);
+        shared.named.send_replace((asked, named));
         let trusted = shared.trusted.load_full();
         let trusted = trusted.filter(|trusted| Instant::now() < trusted.until);
         let server = &shared.url;
@@ -179,9 +213,17 @@ async fn keep_up(shared: Arc<Shared>) {
             _ => {}
         }
         is_trusted = trusted.is_some();
-        tokio::time::sleep(PAUSE).await;
-        if is_named && trusted.is_some_and(|trusted| trusted.master.is_connected()) {
-            let _ = tokio::time::timeout(PERIOD - PAUSE, shared.wake.notified()).await;
+        let is_well = is_named && trusted.is_some_and(|trusted| trusted.master.is_connected());
+        let pause = async {
+            tokio::time::sleep(PAUSE).await;
+            if is_well {
+                let _ = tokio::time::timeout(PERIOD - PAUSE, shared.wake.notified()).await;
+            }
+        };
+        tokio::select! {
+            () = pause => {}
+            // All who come within this time are answered together.
+            () = shared.confirm.notified() => tokio::time::sleep(TOGETHER).await,
         }
     }
 }
@@ -197,8 +239,8 @@ impl Shared {
         StoreError::Away(format!("{}: {why}", self.url))
     }
 
-    /// Asks all Sentinels at once; whether most of them name one master.
-    async fn ask(&self) -> bool {
+    /// Asks all Sentinels at once; the master that most of them name.
+    async fn ask(&self) -> Option<Host> {
         let (sent, sent_at) = (Instant::now(), clock::now());
         let question: [&[u8]; 3] = [
             b"SENTINEL",
@@ -209,14 +251,14 @@ impl Shared {
         let answers = join_all(self.sentinels.iter().map(|one| one.ask_one(question))).await;
         match elected(&answers, &self.name) {
             Ok(host) => {
-                let master = self.trust(host, sent + TRUST);
+                let master = self.trust(host.clone(), sent + TRUST);
                 // What it told is relied on for no longer.
                 master.name_until(clock::after(sent_at, TRUST - clock::TICK));
-                true
+                Some(host)
             }
             Err(why) => {
                 self.note(&why);
-                false
+                None
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use larder_core::StoreError;
+use tokio::time::Instant;
 
 use crate::changes::{Changes, Taken};
 use crate::cluster::Cluster;
@@ -146,6 +147,43 @@ impl Servers {
         }
     }
 
+    /// Waits until the server that has a key was connected to, for the first time.
+    pub(crate) async fn reach(&self, key: &[u8], deadline: Instant) -> Result<(), StoreError> {
+        match self {
+            Self::One(node) => node.reach(deadline).await,
+            Self::Watched(watched) => watched.master().await?.reach(deadline).await,
+            Self::Cluster(cluster) => cluster.reach(key, deadline).await,
+        }
+    }
+
+    /// The master that an invalidation goes to, where another one could take its place unnoticed.
+    pub(crate) async fn named(&self) -> Option<Arc<Node>> {
+        match self {
+            Self::Watched(watched) => watched.master().await.ok(),
+            Self::One(_) | Self::Cluster(_) => None,
+        }
+    }
+
+    /// Whether what a master acknowledged before this call counts: see [`Watched::confirm`].
+    pub(crate) async fn confirm(&self, named: Option<Arc<Node>>) -> Result<(), StoreError> {
+        match (self, named) {
+            (Self::Watched(watched), Some(named)) => watched.confirm(&named).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// All servers with entries that are known at once.
+    pub(crate) fn known(&self) -> Vec<Arc<Node>> {
+        match self {
+            Self::One(node) => vec![Arc::clone(node)],
+            Self::Watched(watched) => watched.trusted().into_iter().collect(),
+            Self::Cluster(cluster) => {
+                let map = cluster.surveyor().map();
+                map.map_or_else(Vec::new, |map| map.nodes().to_vec())
+            }
+        }
+    }
+
     /// The server that has a key, if it is known at once.
     fn owner(&self, key: &[u8]) -> Option<Arc<Node>> {
         match self {
@@ -240,6 +278,17 @@ impl Servers {
         })
     }
 
+    /// From where to where keys may have gone during a walk.
+    pub(crate) async fn moved_during(&self, walk: &Walk) -> Result<Moves, StoreError> {
+        match (self, &walk.begun) {
+            (Self::Cluster(cluster), Some((before, _))) => {
+                let after = cluster.surveyor().survey_all().await?;
+                Ok(after.topology.moves_since(&before.topology))
+            }
+            _ => Ok(Moves::new()),
+        }
+    }
+
     /// Ends a walk: what moved if it may have missed entries that were there all the time.
     pub(crate) async fn missed_by(&self, walk: &Walk) -> Result<Option<Moves>, StoreError> {
         match (self, &walk.begun) {
@@ -250,9 +299,10 @@ impl Servers {
                 Ok((!is_covered).then(|| after.moves_since(before)))
             }
             (Self::Watched(watched), _) => {
-                let master = watched.master().await?;
-                let is_other = !walk.nodes.iter().any(|node| Arc::ptr_eq(node, &master));
-                Ok(is_other.then(Moves::new))
+                for node in &walk.nodes {
+                    watched.confirm(node).await?;
+                }
+                Ok(None)
             }
             _ => Ok(None),
         }

@@ -9,11 +9,13 @@ use larder_core::{
 };
 
 use crate::changes::Changes;
-use crate::node::{Options, seed};
+use crate::lives::Lives;
+use crate::node::{AfterFailover, Options, seed};
 use crate::resp::Reader;
 use crate::scripts::{self, Script};
 use crate::servers::Servers;
 use crate::survey::{self, Survey};
+use crate::sweep::Sweeping;
 use crate::url::RedisUrl;
 use crate::url::hosts::Behind;
 
@@ -22,7 +24,7 @@ pub(crate) const BATCH: usize = 500;
 
 /// A store on Redis or Valkey: one server, the master that Sentinels name, or the masters of a Cluster.
 pub struct RedisStore {
-    pub(crate) servers: Servers,
+    pub(crate) servers: Arc<Servers>,
     pub(crate) changes: Arc<Changes>,
     pub(crate) max_value_bytes: usize,
     /// How many values may be asked for by one command, so that its reply stays within its bounds.
@@ -31,6 +33,8 @@ pub struct RedisStore {
     pub(crate) extend: Script,
     pub(crate) release: Script,
     began: Instant,
+    deadline: Duration,
+    _sweeping: Sweeping,
 }
 
 impl RedisStore {
@@ -38,11 +42,17 @@ impl RedisStore {
     /// the connections then live.
     #[must_use]
     pub fn connect(url: RedisUrl, options: Options) -> Self {
-        let changes = Changes::new(matches!(url.behind, Behind::Cluster(_)), seed());
+        let lives = Lives::new(keeps_all(&options));
+        let changes = Changes::new(matches!(url.behind, Behind::Cluster(_)), seed(), lives);
+        let deadline = options.deadline;
+        let (max_value_bytes, max_string) = (options.max_value_bytes, options.max_string());
+        let servers = Arc::new(Servers::start(url, options, &changes));
         Self {
-            max_value_bytes: options.max_value_bytes,
-            values_per_reply: Reader::strings_per_reply(options.max_string()),
-            servers: Servers::start(url, options, &changes),
+            _sweeping: Sweeping::start(&servers, &changes),
+            deadline,
+            max_value_bytes,
+            values_per_reply: Reader::strings_per_reply(max_string),
+            servers,
             changes,
             fill: Script::new(scripts::FILL),
             extend: Script::new(scripts::EXTEND),
@@ -56,6 +66,31 @@ impl RedisStore {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Waits, once for each service, until its server was reached, and until it is known which of its plain entries can be
+    /// believed.
+    pub(crate) async fn prepare(&self, key: &Key) -> Result<(), StoreError> {
+        let (lives, service) = (&self.changes.lives, key.service());
+        if lives.is_settled(service) || !lives.add(service) {
+            return Ok(());
+        }
+        let deadline = tokio::time::Instant::now() + self.deadline;
+        self.servers
+            .reach(key.as_str().as_bytes(), deadline)
+            .await?;
+        lives.settle(service, deadline).await;
+        Ok(())
+    }
+
+    /// [`RedisStore::prepare`] for keys of which each is dealt with on its own.
+    pub(crate) async fn prepare_all(&self, keys: impl Iterator<Item = &Key>) {
+        let is_unsettled = |key: &&Key| !self.changes.lives.is_settled(key.service());
+        for key in keys.filter(is_unsettled) {
+            if self.prepare(key).await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// What each of its servers tells of itself, for one who looks after them. Changes nothing.
     ///
     /// # Errors
@@ -67,6 +102,21 @@ impl RedisStore {
         }
         Ok(surveys)
     }
+}
+
+impl Drop for RedisStore {
+    fn drop(&mut self) {
+        self.servers.close();
+    }
+}
+
+/// Whether entries of other lives count, as those of the present one do.
+fn keeps_all(options: &Options) -> bool {
+    #[cfg(feature = "mutants")]
+    if larder_core::mutants::is_off(larder_core::mutants::Guard::OtherLivesHide) {
+        return true;
+    }
+    options.after_failover == AfterFailover::Keep
 }
 
 /// A random number that nobody else has, and its text.

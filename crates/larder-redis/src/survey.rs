@@ -77,6 +77,9 @@ pub struct Survey {
     pub max_memory: Option<u64>,
     /// `maxmemory-policy`.
     pub memory_policy: Option<String>,
+    /// Whether it tells which life it is in. If not, nothing can be told of what it may have lost, and of what it has only
+    /// framed entries are read, over the connection that wrote them.
+    pub tells_life: bool,
     /// Some of the keys; a bounded number, whatever the database holds.
     pub sample: Option<Sample>,
 }
@@ -116,6 +119,9 @@ pub(crate) async fn take(node: &Node) -> Result<Survey, StoreError> {
         default_access: read_access(default_access),
         max_memory: field(&memory, "maxmemory:").and_then(|bytes| bytes.parse().ok()),
         memory_policy: field(&memory, "maxmemory_policy:"),
+        tells_life: node
+            .current()
+            .is_some_and(|connection| connection.life().is_told()),
         sample: sample(node).await?,
     })
 }

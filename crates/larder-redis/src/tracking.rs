@@ -15,6 +15,8 @@ use crate::changes::Source;
 use crate::clock;
 use crate::command::{Command, Expect};
 use crate::connection::{Connection, Reply};
+use crate::life::Life;
+use crate::probe::text;
 use crate::resp::Value;
 
 /// So often it is asked.
@@ -24,6 +26,7 @@ const TRUST: Duration = Duration::from_secs(2).saturating_sub(clock::TICK);
 
 const TRACKING: &[&[u8]] = &[b"CLIENT", b"TRACKING", b"ON"];
 const ROLE: &[&[u8]] = &[b"ROLE"];
+const REPLICATION: &[&[u8]] = &[b"INFO", b"replication"];
 const TRACKINGINFO: &[&[u8]] = &[b"CLIENT", b"TRACKINGINFO"];
 
 /// What an answer means.
@@ -88,6 +91,10 @@ pub(crate) async fn watch(
         let sent = clock::now();
         let probe = probed.key();
         let mut commands = vec![Command::new(ROLE, Expect::Array)];
+        let life = Some(connection.life()).filter(|life| life.is_told());
+        if life.is_some() {
+            commands.push(Command::new(REPLICATION, Expect::Text));
+        }
         if is_tracked {
             if !is_begun {
                 commands.push(Command::new(TRACKING, Expect::Ok));
@@ -100,7 +107,7 @@ pub(crate) async fn watch(
         }
         // Too much may be under way: then at the next time.
         if let Ok(replies) = connection.send(&commands) {
-            let Some(words) = words(replies, probe.is_some()).await else {
+            let Some(words) = words(replies, life, probe.is_some()).await else {
                 return;
             };
             let mut is_good = true;
@@ -154,7 +161,11 @@ fn is_unserved(error: &[u8]) -> bool {
 }
 
 /// What the replies mean; `None` if the connection ended before they came.
-async fn words(replies: Vec<Option<Reply>>, has_probe: bool) -> Option<Vec<Word>> {
+async fn words(
+    replies: Vec<Option<Reply>>,
+    life: Option<&Life>,
+    has_probe: bool,
+) -> Option<Vec<Word>> {
     let mut values = Vec::with_capacity(replies.len());
     for reply in replies.into_iter().flatten() {
         values.push(reply.await.ok()?);
@@ -162,6 +173,8 @@ async fn words(replies: Vec<Option<Reply>>, has_probe: bool) -> Option<Vec<Word>
     let probed = has_probe.then(|| values.pop()).flatten();
     let mut values = values.into_iter();
     let role = values.next().map(|role| read_role(&role));
+    let replication = life.and_then(|life| Some((life, values.next()?)));
+    let replication = replication.map(|(life, told)| read_replication(life, &told));
     let mut others = Vec::new();
     for value in values {
         others.push(match value {
@@ -178,7 +191,8 @@ async fn words(replies: Vec<Option<Reply>>, has_probe: bool) -> Option<Vec<Word>
         Value::Error(error) => Word::Unknown(error),
         _ => Word::Good,
     });
-    Some(role.into_iter().chain(others).chain(probed).collect())
+    let first = role.into_iter().chain(replication);
+    Some(first.chain(others).chain(probed).collect())
 }
 
 fn read_role(role: &Value) -> Word {
@@ -188,6 +202,16 @@ fn read_role(role: &Value) -> Word {
             Word::Good
         }
         _ => Word::Over("it is a replica now"),
+    }
+}
+
+/// One that was demoted and promoted again in between has another history.
+fn read_replication(life: &Life, replication: &Value) -> Word {
+    match replication {
+        Value::Text(_) if life.is_over(&text(replication)) => {
+            Word::Over("its replication began anew: it may have lost something")
+        }
+        _ => Word::Good,
     }
 }
 

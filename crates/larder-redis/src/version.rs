@@ -127,6 +127,7 @@ impl RedisStore {
         names: &[VersionName],
     ) -> Result<(), StoreError> {
         let mut failures = Vec::new();
+        let named = self.servers.named().await;
         for names in names.chunks(BATCH) {
             let keys: Vec<String> = names
                 .iter()
@@ -163,7 +164,10 @@ impl RedisStore {
                 break;
             }
         }
-        worst(failures).map_or(Ok(()), Err)
+        match worst(failures) {
+            Some(error) => Err(error),
+            None => self.servers.confirm(named).await,
+        }
     }
 }
 

@@ -134,7 +134,7 @@ impl RedisStore {
         let steps = steps_of_a_scan(node).await?;
         let process = node.run_id();
         for _ in 0..steps {
-            let (keys, next) = scan_step(node, &cursor, pattern.as_bytes()).await?;
+            let (keys, next) = scan_step(node, &cursor, pattern.as_bytes(), None).await?;
             if node.run_id() != process {
                 return Err(StoreError::Refused(format!(
                     "{} was started again under it",
@@ -173,7 +173,13 @@ impl RedisStore {
             None => Place::first(&nodes, is_only)?,
         };
         let pattern = pattern.map_or("cache:*", Pattern::as_str);
-        let step = scan_step(place.node, place.cursor.as_bytes(), pattern.as_bytes()).await;
+        let step = scan_step(
+            place.node,
+            place.cursor.as_bytes(),
+            pattern.as_bytes(),
+            None,
+        )
+        .await;
         let (keys, next) = step.inspect_err(|_| self.servers.doubt())?;
         let keys: Vec<Key> = keys
             .iter()
@@ -309,22 +315,23 @@ impl<'a> Place<'a> {
 }
 
 /// One command to one server, one reply.
-async fn ask(node: &Node, arguments: &[&[u8]], expect: Expect) -> Result<Value, StoreError> {
-    match node.ask_one(Command::new(arguments, expect)).await? {
+async fn ask(node: &Node, command: Command<'_>) -> Result<Value, StoreError> {
+    match node.ask_one(command).await? {
         Some(Value::Error(error)) => Err(StoreError::Refused(shown_bytes(&error))),
         Some(value) => Ok(value),
         None => Err(StoreError::Refused("no reply".to_owned())),
     }
 }
 
-/// One step of a `SCAN`: the keys that it met, and where it goes on.
-async fn scan_step(
+/// One step of a `SCAN`, over one connection if that is the one: the keys that it met, and where it goes on.
+pub(crate) async fn scan_step(
     node: &Node,
     cursor: &[u8],
     pattern: &[u8],
+    over: Option<u64>,
 ) -> Result<(Vec<Bytes>, Bytes), StoreError> {
     let scan: [&[u8]; 6] = [b"SCAN", cursor, b"MATCH", pattern, b"COUNT", SCAN_COUNT];
-    let reply = ask(node, &scan, Expect::Array).await?;
+    let reply = ask(node, Command::new(&scan, Expect::Array).only_over(over)).await?;
     let odd = || StoreError::Refused("SCAN gave an odd answer".to_owned());
     let Value::Array(parts) = reply else {
         return Err(odd());
@@ -340,8 +347,8 @@ async fn scan_step(
 }
 
 /// More than a scan of this database takes, even of a table that has shrunk to a hundredth.
-async fn steps_of_a_scan(node: &Node) -> Result<u64, StoreError> {
-    match ask(node, &[b"DBSIZE"], Expect::Integer).await? {
+pub(crate) async fn steps_of_a_scan(node: &Node) -> Result<u64, StoreError> {
+    match ask(node, Command::new(&[b"DBSIZE"], Expect::Integer)).await? {
         Value::Integer(keys) => Ok(10_000 + u64::try_from(keys).unwrap_or(0) / 10),
         _ => Ok(u64::MAX),
     }

@@ -36,6 +36,25 @@ impl Life {
     }
 }
 
+/// Whether what was to be done in one step can't be: its slot is on its way to another server, or the user may not do that
+/// with leases.
+fn is_for_two_steps(answer: &Answer) -> bool {
+    let words: [&[u8]; 3] = [b"TRYAGAIN", b"ASK ", b"NOPERM"];
+    match &answer.outcome {
+        Ok(Some(Value::Error(error))) => words.iter().any(|word| error.starts_with(word)),
+        _ => false,
+    }
+}
+
+/// An error, or the first of several answers that is one.
+fn error_in(value: &Value) -> Option<&[u8]> {
+    match value {
+        Value::Error(error) => Some(error),
+        Value::Array(values) => values.iter().find_map(error_in),
+        _ => None,
+    }
+}
+
 /// Whether bytes begin as JSON text may; frames do not.
 fn may_be_json(bytes: &[u8]) -> bool {
     let may_begin = |byte: &u8| byte.is_ascii_digit() || b" \t\r\n{[\"-tfn".contains(byte);
@@ -46,6 +65,8 @@ impl RedisStore {
     /// In batches; what comes behind one without an answer, or of which none could be sent, is not begun, so that a server
     /// that hangs costs one deadline.
     pub(crate) async fn write_many(&self, entries: &[NewEntry]) -> Vec<Written> {
+        self.prepare_all(entries.iter().map(|entry| &entry.key))
+            .await;
         let mut written = Vec::with_capacity(entries.len());
         for batch in batches(entries) {
             let outcomes = self.write_batch(batch).await;
@@ -64,6 +85,7 @@ impl RedisStore {
         if !self.fits(entry) {
             return Ok(Written::Skipped(Skip::TooLarge));
         }
+        self.prepare(&entry.key).await?;
         let mut answers = match entry.guard.lease() {
             Some(lease) => self.fill(&[(entry, lease)]).await,
             None => self.store(&[entry]).await,
@@ -107,8 +129,7 @@ impl RedisStore {
         entries.iter().map(settle).collect()
     }
 
-    /// Stores entries, and ends their leases just before: a load whose lease is granted in between finds that its entry
-    /// has changed.
+    /// Stores entries, and ends their leases in the same step.
     async fn store(&self, entries: &[&NewEntry]) -> Vec<Answer> {
         let texts: Vec<(String, Life)> = entries
             .iter()
@@ -127,17 +148,31 @@ impl RedisStore {
                 )
             })
             .collect();
-        let mut commands = Vec::with_capacity(words.len() * 2);
-        for (entry, (unlink, set)) in std::iter::zip(entries, &words) {
-            commands.extend([
-                Command::new(unlink, Expect::Integer).guarded(Some(&entry.guard)),
-                Command::new(set, Expect::Ok).guarded(Some(&entry.guard)),
-            ]);
+        let one_step = std::iter::zip(entries, &words).map(|(entry, (unlink, set))| {
+            Command::in_one_step(unlink, set).guarded(Some(&entry.guard))
+        });
+        let one_step: Vec<Command<'_>> = one_step.collect();
+        self.count_all(entries.iter().map(|entry| &entry.key));
+        let mut answers = self.servers.ask_over(&one_step).await;
+        for (index, answer) in answers.iter_mut().enumerate() {
+            if is_for_two_steps(answer) {
+                *answer = self.store_in_two(entries[index], &words[index]).await;
+            }
         }
         self.count_all(entries.iter().map(|entry| &entry.key));
-        let answers = self.servers.ask_over(&commands).await.into_iter();
-        self.count_all(entries.iter().map(|entry| &entry.key));
-        answers.skip(1).step_by(2).collect()
+        answers
+    }
+
+    /// The same where that can't be: where a slot is on its way, say, its keys may lie in two servers. A load whose lease is
+    /// granted between the steps finds that its entry has changed.
+    async fn store_in_two(&self, entry: &NewEntry, (unlink, set): &StoreWords<'_>) -> Answer {
+        let guard = Some(&entry.guard);
+        let commands = [
+            Command::new(unlink, Expect::Integer).guarded(guard),
+            Command::new(set, Expect::Ok).guarded(guard),
+        ];
+        let answer = self.servers.ask_over(&commands).await.pop();
+        answer.unwrap_or(Answer::failed(StoreError::NotBegun))
     }
 
     /// Fills: stores entries for who holds their leases.
@@ -200,10 +235,11 @@ impl RedisStore {
         match &answer.outcome {
             Err(error) => return error.clone().into(),
             Ok(None) => return Written::Refused,
-            Ok(Some(Value::Error(error))) => {
-                return StoreError::Refused(shown_bytes(error)).into();
+            Ok(Some(value)) => {
+                if let Some(error) = error_in(value) {
+                    return StoreError::Refused(shown_bytes(error)).into();
+                }
             }
-            Ok(Some(_)) => {}
         }
         match entry.guard.lease().map(|_| scripts::number(&answer)) {
             None | Some(Some(1)) => Written::Stored,
@@ -215,6 +251,7 @@ impl RedisStore {
     /// Deletes entries, and ends their leases before: what can be deleted; an error if that is not all.
     pub(crate) async fn delete_all(&self, keys: &[Key]) -> Result<u64, StoreError> {
         let mut deleted = Unlinked::default();
+        let named = self.servers.named().await;
         for keys in keys.chunks(BATCH) {
             let leases: Vec<String> = keys.iter().map(|key| lease_key(key.as_str())).collect();
             let leases: Vec<&[u8]> = leases.iter().map(String::as_bytes).collect();
@@ -229,7 +266,9 @@ impl RedisStore {
                 break;
             }
         }
-        deleted.end()
+        let deleted = deleted.end()?;
+        self.servers.confirm(named).await?;
+        Ok(deleted)
     }
 
     /// Deletes keys: what can be deleted; an error if that is not all.

@@ -259,6 +259,7 @@ pub fn open_redis(settings: &Settings) -> Result<Option<RedisStore>, SettingsErr
     }
     let options = larder_redis::Options {
         tls,
+        after_failover: settings.after_failover,
         ..larder_redis::Options::default()
     };
     Ok(Some(RedisStore::connect(url, options)))

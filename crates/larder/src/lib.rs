@@ -51,7 +51,7 @@ pub use larder_client::Client;
 pub use larder_core::*;
 pub use larder_embedded::{EmbeddedStore, OpenError};
 pub use larder_http as http;
-pub use larder_redis::{Access, Product, RedisStore, RedisUrl, Sample, Survey};
+pub use larder_redis::{Access, AfterFailover, Product, RedisStore, RedisUrl, Sample, Survey};
 pub use prometheus::{PROMETHEUS, prometheus};
 pub use settings::{ChosenStore, JournalSetting, Origin, Setting, Settings, SettingsError};
 

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use larder_core::{SealingKeys, Secret};
+use larder_redis::AfterFailover;
 
 use crate::dotenv::{self, DotEnvError, Owner};
 use crate::secret_file;
@@ -14,7 +15,7 @@ use crate::secret_file;
 const MIN_MAX_BYTES: u64 = 1 << 20;
 
 /// What is read from the environment.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "LARDER_ENV_FILE",
     "REDIS_URL",
     "REDIS_TLS_CA",
@@ -25,6 +26,7 @@ const NAMES: [&str; 18] = [
     "LARDER_MAX_BYTES",
     "LARDER_L1_BYTES",
     "LARDER_JOURNAL",
+    "LARDER_AFTER_FAILOVER",
     "LARDER_KEY_SECRET",
     "LARDER_SEAL_KEYS",
     "LARDER_SEAL_KEYS_FILE",
@@ -132,6 +134,9 @@ pub struct Settings {
     pub l1_bytes: u64,
     /// `LARDER_JOURNAL`: where what the store could not confirm is kept; `journal` in `dir`.
     pub journal: JournalSetting,
+    /// `LARDER_AFTER_FAILOVER`: what becomes of entries that a Redis took before it was restarted, or before another one took
+    /// over; `strict`: they are misses.
+    pub after_failover: AfterFailover,
     /// `LARDER_KEY_SECRET`: hides identities in keys; unset: routes that need it say so at start.
     pub key_secret: Option<Secret>,
     /// `LARDER_SEAL_KEYS`, or what the file holds that `LARDER_SEAL_KEYS_FILE` names: seals entries, so that who can read or
@@ -210,6 +215,9 @@ impl Settings {
             journal: source
                 .parsed("LARDER_JOURNAL", read_journal)?
                 .unwrap_or_default(),
+            after_failover: source
+                .parsed("LARDER_AFTER_FAILOVER", read_after_failover)?
+                .unwrap_or_default(),
             key_secret: source.parsed("LARDER_KEY_SECRET", read_key_secret)?,
             seal_keys,
             seal_keys_file,
@@ -262,6 +270,14 @@ impl Settings {
             ("LARDER_MAX_BYTES", self.max_bytes.to_string()),
             ("LARDER_L1_BYTES", self.l1_bytes.to_string()),
             ("LARDER_JOURNAL", journal),
+            (
+                "LARDER_AFTER_FAILOVER",
+                match self.after_failover {
+                    AfterFailover::Strict => "strict",
+                    AfterFailover::Keep => "keep",
+                }
+                .to_owned(),
+            ),
             ("LARDER_KEY_SECRET", unset(key_secret)),
             ("LARDER_SEAL_KEYS", unset(seal_keys)),
             ("LARDER_SEAL_KEYS_FILE", path(&self.seal_keys_file)),
@@ -414,6 +430,17 @@ fn read_journal(text: String) -> Result<JournalSetting, String> {
     })
 }
 
+fn read_after_failover(text: String) -> Result<AfterFailover, String> {
+    match text.as_str() {
+        "strict" => Ok(AfterFailover::Strict),
+        "keep" => Ok(AfterFailover::Keep),
+        _ => Err(
+            "is neither: use strict (the cache begins cold, and nothing that was deleted comes back) or keep (it stays warm, and what a failover lost of deletes is back for the rest of its life)"
+                .to_owned(),
+        ),
+    }
+}
+
 fn read_port(text: String) -> Result<u16, String> {
     text.parse()
         .map_err(|_| "is not a port: use a number from 0 to 65535 (0: any free one)".to_owned())
@@ -502,6 +529,22 @@ mod tests {
         assert_eq!(folder(&[("LARDER_DIR", "/a")]), Some("/a/journal".into()));
         assert_eq!(folder(&[("LARDER_JOURNAL", "/b")]), Some("/b".into()));
         assert_eq!(folder(&[("LARDER_JOURNAL", "off")]), None);
+    }
+
+    #[test]
+    fn what_a_failover_leaves_is_dropped_unless_it_is_said_to_be_kept() {
+        let read = |values: &[(&str, &str)]| settings(values).map(|read| read.after_failover);
+        assert_eq!(read(&[]).unwrap(), AfterFailover::Strict);
+        for (text, after_failover) in [
+            ("strict", AfterFailover::Strict),
+            ("keep", AfterFailover::Keep),
+        ] {
+            let listed = settings(&[("LARDER_AFTER_FAILOVER", text)]).unwrap();
+            assert_eq!(listed.after_failover, after_failover);
+            assert!(listed.list().iter().any(|setting| setting.value == text));
+        }
+        let error = read(&[("LARDER_AFTER_FAILOVER", "warm")]).unwrap_err();
+        assert!(error.to_string().contains("use strict"), "{error}");
     }
 
     #[test]

@@ -27,6 +27,7 @@ fn needed(guard: Guard) -> (&'static str, StoreKind) {
         Guard::StampsAreCompared | Guard::SweepsHide => ("healthy", StoreKind::Embedded),
         Guard::JoinersNeedVersions => ("join-after-tag", StoreKind::Embedded),
         Guard::IncarnationIsCompared => ("old-snapshot", StoreKind::Cluster),
+        Guard::OtherLivesHide => ("old-snapshot", StoreKind::Redis),
         Guard::OffStillInvalidates => ("policy-off-on", StoreKind::Embedded),
         Guard::TombstonesHide => ("cut-link", StoreKind::Redis),
         Guard::SweptReadsHide | Guard::NearNeedsProof | Guard::VersionNeedsProof => {
@@ -46,6 +47,7 @@ fn name(guard: Guard) -> &'static str {
         Guard::SetEndsLease => "set-ends-lease",
         Guard::StampsAreCompared => "stamps-are-compared",
         Guard::IncarnationIsCompared => "incarnation-is-compared",
+        Guard::OtherLivesHide => "other-lives-hide",
         Guard::OffStillInvalidates => "off-still-invalidates",
         Guard::TombstonesHide => "tombstones-hide",
         Guard::SweepsHide => "sweeps-hide",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder::{Product, RedisStore, Settings, Store as _, StoreError, Survey};
+use larder::{AfterFailover, Product, RedisStore, Settings, Store as _, StoreError, Survey};
 
 use super::{Checked, Report, Verdict, holes, secret_file};
 use crate::output::bytes;
@@ -35,7 +35,7 @@ pub(crate) async fn examine(store: &RedisStore, settings: &Settings) -> Report {
     }
 }
 
-fn checks(survey: &Survey, settings: &Settings) -> [Checked; 7] {
+fn checks(survey: &Survey, settings: &Settings) -> [Checked; 8] {
     [
         ("connection", Verdict::fine(greeting(survey))),
         ("password", password(survey)),
@@ -43,6 +43,7 @@ fn checks(survey: &Survey, settings: &Settings) -> [Checked; 7] {
         ("encryption", encryption(survey, settings)),
         ("version", version(survey)),
         ("memory", memory(survey)),
+        ("failover", failover(survey, settings.after_failover)),
         ("sharing", sharing(survey)),
     ]
 }
@@ -184,6 +185,21 @@ fn memory(survey: &Survey) -> Verdict {
             SET_POLICY,
         ),
         _ => Verdict::fine(format!("at most {}, {policy}", bytes(limit))),
+    }
+}
+
+fn failover(survey: &Survey, after_failover: AfterFailover) -> Verdict {
+    match (after_failover, survey.tells_life) {
+        (AfterFailover::Keep, _) => Verdict::fine(
+            "LARDER_AFTER_FAILOVER=keep: the cache stays warm; what had been deleted may be back after a restart or a failover, for the rest of its life",
+        ),
+        (AfterFailover::Strict, true) => Verdict::fine(
+            "after a restart or a failover the cache begins cold, and nothing that had been deleted comes back",
+        ),
+        (AfterFailover::Strict, false) => Verdict::warning(
+            "the server does not tell this user which life it is in, so what it may have lost can't be told: plain entries are not read, others only over the connection that wrote them",
+            "allow INFO, or set LARDER_AFTER_FAILOVER=keep",
+        ),
     }
 }
 

@@ -118,6 +118,22 @@ fn a_limit_of_memory_without_a_policy_for_caches_is_warned_of() {
 }
 
 #[test]
+fn what_a_failover_means_is_said_and_a_server_that_hides_its_life_is_warned_of() {
+    let server = RedisServer::start();
+    let said = Said::of_url(&server.url());
+    said.is_fine("failover");
+    assert!(said.check("failover")[1].contains("begins cold"));
+    let keep = [("LARDER_AFTER_FAILOVER", Path::new("keep"))];
+    let said = Said::of_url_with(&server.url(), &keep);
+    said.is_fine("failover");
+    assert!(said.check("failover")[1].contains("may be back"));
+    let rules = "ACL SETUSER app on >pass ~* +@all -info";
+    server.cli(&rules.split(' ').collect::<Vec<_>>());
+    let url = server.url().replace("redis://", "redis://app:pass@");
+    Said::of_url(&url).warns("failover", "which life it is in", "allow INFO");
+}
+
+#[test]
 fn other_programs_keys_are_warned_of_and_shown_safely() {
     let server = RedisServer::start();
     server.cli(&[

@@ -9,7 +9,7 @@ use larder_core::{Key, Store as _, StoreError, Ttl};
 use larder_redis::RedisStore;
 use larder_testing::redis::RedisServer;
 
-use crate::scripted::{bulk, scripted, server};
+use crate::scripted::{INFO, bulk, scripted, server};
 use crate::{connect, entry, key, until_found};
 
 /// The deadline is 100 ms; the rest is for a machine that is busy.
@@ -229,7 +229,7 @@ async fn a_server_that_greets_and_does_no_more_stays_away() {
         let url = scripted(move |command, stream| match &command[0][..] {
             b"HELLO" => stream.write_all(b"%1\r\n+server\r\n+redis\r\n"),
             b"SELECT" => stream.write_all(b"+OK\r\n"),
-            b"INFO" => stream.write_all(b"$0\r\n\r\n"),
+            b"INFO" => stream.write_all(&bulk(INFO)),
             b"PING" => {
                 asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                 ping(stream)

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use larder_core::{Store as _, StoreError, Ttl};
 
-use crate::scripted::{bulk, scripted};
+use crate::scripted::{INFO, bulk, scripted};
 use crate::{connect, connect_patiently, key};
 
 const PASSWORD: &str = "canary-hunter2";
@@ -60,7 +60,7 @@ fn node(refusal: &str) -> (String, Arc<AtomicU32>) {
         let port = port.load(Ordering::SeqCst);
         match &command[0].to_ascii_uppercase()[..] {
             b"HELLO" => stream.write_all(b"%2\r\n+mode\r\n+cluster\r\n+role\r\n+master\r\n"),
-            b"INFO" => stream.write_all(b"$0\r\n\r\n"),
+            b"INFO" => stream.write_all(&bulk(INFO)),
             b"PING" => stream.write_all(&bulk(command.get(1).map_or(b"PONG", |nonce| nonce))),
             b"CLIENT" => stream.write_all(b"-ERR unknown subcommand\r\n"),
             b"ROLE" => stream.write_all(b"*1\r\n+master\r\n"),

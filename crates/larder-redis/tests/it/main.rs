@@ -16,6 +16,8 @@ mod log;
 mod machine;
 mod moving_slots;
 mod no_runtime;
+mod one_step;
+mod other_lives;
 mod patterns;
 mod rights;
 mod said_once;

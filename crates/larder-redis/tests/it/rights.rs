@@ -9,11 +9,16 @@ use larder_testing::redis::RedisServer;
 use crate::{connect_with, entry};
 
 /// The least rights that a service needs.
-pub(crate) const LEAST: &str = "resetkeys ~cache:* ~larder:* resetchannels -@all +get +mget +set +setex +psetex +del +unlink +ttl +pttl +exists +pexpire +scan +dbsize +info +eval +evalsha +script|load +multi +exec +client|tracking +client|trackinginfo +client|setname +client|id +hello +auth +ping +role +select";
+pub(crate) const LEAST: &str = "resetkeys ~cache:* ~larder:* resetchannels -@all +get +mget +getrange +set +setex +psetex +del +unlink +ttl +pttl +exists +pexpire +scan +dbsize +info +eval +evalsha +script|load +multi +exec +client|tracking +client|trackinginfo +client|setname +client|id +hello +auth +ping +role +select";
 /// The keys of it, of one service.
 const KEYS: &str = "~cache:* ~larder:*";
 const KEYS_OF_SERVICE: &str =
     "~cache:SERVICE:* ~larder:lease:{cache:SERVICE:* ~larder:ver:SERVICE/*";
+
+/// The least rights that a service needs which has keys of its own.
+pub(crate) fn least_of(service: &str) -> String {
+    LEAST.replace(KEYS, &KEYS_OF_SERVICE.replace("SERVICE", service))
+}
 
 fn key(service: &str, endpoint: &str) -> Key {
     Key::new(service, endpoint).unwrap()
@@ -30,8 +35,7 @@ fn the_rules_stand_in_the_documentation() {
 
 async fn check(server: RedisServer) {
     for service in ["svc-a", "svc-b", "svc-ab"] {
-        let keys = KEYS_OF_SERVICE.replace("SERVICE", service);
-        let rules = LEAST.replace(KEYS, &keys);
+        let rules = least_of(service);
         let mut command = vec!["ACL", "SETUSER", service, "on", ">pass"];
         command.extend(rules.split(' '));
         assert_eq!(server.cli(&command), "OK");

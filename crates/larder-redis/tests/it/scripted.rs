@@ -3,6 +3,9 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
+/// What it tells of its life.
+pub(crate) const INFO: &[u8] = b"run_id:0123\r\nrole:master\r\nmaster_replid:4567\r\n";
+
 /// Listens, greets each client as Redis does, and lets `answer` write what comes back for each command.
 pub(crate) fn server(
     answer: impl Fn(&[Vec<u8>], &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
@@ -19,7 +22,9 @@ pub(crate) fn server_of_version(
     scripted(move |command, stream| match &command[0][..] {
         b"HELLO" => stream.write_all(hello.as_bytes()),
         b"SELECT" => stream.write_all(b"+OK\r\n"),
-        b"INFO" => stream.write_all(b"$0\r\n\r\n"),
+        b"INFO" => stream.write_all(&bulk(INFO)),
+        // It has every note that is asked for.
+        b"EVALSHA" if command[2] == b"0" => stream.write_all(b"+noted\r\n"),
         b"PING" => stream.write_all(&bulk(&command[1])),
         b"CLIENT" => stream.write_all(b"-ERR unknown subcommand\r\n"),
         b"ROLE" => stream.write_all(b"*1\r\n+master\r\n"),

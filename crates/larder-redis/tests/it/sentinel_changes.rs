@@ -137,6 +137,45 @@ async fn a_master_that_no_majority_names_is_not_trusted() {
     ));
 }
 
+/// The master that took it may be one no more: who uses its successor by then does not know of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invalidation_that_no_majority_confirms_is_not_done() {
+    let mut sentinels = RedisSentinels::start();
+    let (store, keys) = (connect_patiently(&sentinels.url()), keys(100));
+    until_stored(&store, &keys[0]).await;
+    let begin = Instant::now();
+    for key in &keys {
+        assert!(store.set(entry(key, "1")).await.unwrap().is_stored());
+        assert_eq!(
+            store
+                .delete(std::slice::from_ref(key))
+                .await
+                .unwrap()
+                .entries,
+            1
+        );
+    }
+    println!("100 sets and deletes took {:?}", begin.elapsed());
+    let (deleted, kept) = (&keys[0], &keys[1]);
+    for key in [deleted, kept] {
+        assert!(store.set(entry(key, "1")).await.unwrap().is_stored());
+    }
+    sentinels.kill_sentinel(0);
+    sentinels.kill_sentinel(1);
+    let error = store
+        .delete(std::slice::from_ref(deleted))
+        .await
+        .unwrap_err();
+    // The master is still trusted, and took it: alone that it does so counts for nothing.
+    let found = store.get(kept, Ttl::MAX).await;
+    assert!(matches!(found, Ok(Some(_))), "{found:?}");
+    assert_eq!(sentinels.servers[0].cli(&["EXISTS", deleted.as_str()]), "0");
+    assert!(error.may_have_happened(), "{error}");
+    let service = larder_core::Service::new("svc").unwrap();
+    let renewed = store.renew(&service, &[larder_core::VersionName::Service]);
+    assert!(renewed.await.is_err());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_the_sentinels_do_not_know_is_said() {
     let sentinels = RedisSentinels::start();
@@ -173,7 +212,9 @@ async fn a_demoted_master_is_not_read() {
         error.contains("it is a replica: name its master"),
         "{error}"
     );
+    // Nobody knows what it missed meanwhile.
     server.cli(&["REPLICAOF", "NO", "ONE"]);
+    until_stored(&store, &key).await;
     until_found(&store, &key).await;
     // A write is refused, and says so.
     server.cli(&["REPLICAOF", "127.0.0.1", &port]);
