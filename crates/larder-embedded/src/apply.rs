@@ -77,8 +77,7 @@ impl Writer {
             indexed_at,
             value,
         };
-        record.write(hash(key), &mut self.record);
-        lmdb.entries.put(txn, key, &self.record)?;
+        record.put(&lmdb.entries, txn, key)?;
         Ok(())
     }
 

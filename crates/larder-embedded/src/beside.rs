@@ -6,7 +6,7 @@ use heed::RwTxn;
 use larder_core::StoreError;
 
 use crate::lmdb::Table;
-use crate::record::{Header, Record, hash};
+use crate::record::{Header, Record};
 
 /// A table with fewer records is left alone.
 const FEW: u64 = 256;
@@ -26,7 +26,6 @@ pub(crate) fn put(
     txn: &mut RwTxn<'_>,
     (key, expires_at): (&[u8], u64),
     value: &[u8],
-    buffer: &mut Vec<u8>,
 ) -> heed::Result<()> {
     let record = Record {
         expires_at,
@@ -34,8 +33,7 @@ pub(crate) fn put(
         indexed_at: 0,
         value,
     };
-    record.write(hash(key), buffer);
-    table.put(txn, key, buffer)
+    record.put(table, txn, key)
 }
 
 /// Looks at the next records behind a hand, and removes those that `is_over` says to, by when they end; at the end of the table the

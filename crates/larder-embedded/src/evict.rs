@@ -152,7 +152,6 @@ fn is_over(
 /// since it was put into the index gets a new place there.
 fn expire(opened: &Opened, txn: &mut RwTxn<'_>) -> heed::Result<bool> {
     let now = opened.now();
-    let mut record_bytes = Vec::new();
     let mut expired = 0;
     let mut is_more = true;
     for _ in 0..EXPIRED_AT_ONCE {
@@ -179,17 +178,18 @@ fn expire(opened: &Opened, txn: &mut RwTxn<'_>) -> heed::Result<bool> {
             expired += 1;
             continue;
         }
-        let record = bytes
+        let living = bytes
             .and_then(|bytes| Record::read(hash(&key), bytes))
-            .map(|record| Record {
-                indexed_at: record.expires_at,
-                ..record
-            });
-        match record {
-            Some(record) => {
-                record.write(hash(&key), &mut record_bytes);
-                opened.lmdb.entries.put(txn, &key, &record_bytes)?;
-                let place = expiry_key(header.expires_at, &key);
+            .map(|record| (record.expires_at, record.value.to_vec()));
+        match living {
+            Some((expires_at, value)) => {
+                let record = Record {
+                    expires_at,
+                    indexed_at: expires_at,
+                    value: &value,
+                };
+                record.put(&opened.lmdb.entries, txn, &key)?;
+                let place = expiry_key(expires_at, &key);
                 opened.lmdb.expiry.put(txn, &place, &key)?;
             }
             None => {

@@ -143,7 +143,7 @@ impl Writer {
         let leases = self.opened.lmdb.leases;
         self.has_leases = true;
         self.changes.write();
-        beside::put(&leases, txn, (key, until), token, &mut self.record)
+        beside::put(&leases, txn, (key, until), token)
     }
 
     fn found(&self, txn: &RoTxn<'_>, key: &[u8]) -> heed::Result<Option<Stored>> {

@@ -10,7 +10,12 @@
 //! ```
 //! All numbers are little-endian.
 
+use std::io::Write as _;
+
+use heed::RwTxn;
 use twox_hash::XxHash3_64;
+
+use crate::lmdb::Table;
 
 const FORM: u8 = 1;
 pub(crate) const HEADER_BYTES: usize = 32;
@@ -35,17 +40,31 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// Writes the record over what is in `out`.
-    pub(crate) fn write(&self, key_hash: u64, out: &mut Vec<u8>) {
-        out.clear();
-        out.extend_from_slice(&[FORM, 0, 0, 0, 0, 0, 0, 0]);
-        out.extend_from_slice(&[0; 8]);
-        out.extend_from_slice(&self.expires_at.to_le_bytes());
-        out.extend_from_slice(&self.indexed_at.to_le_bytes());
-        out.extend_from_slice(self.value);
-        let checksum = checksum(key_hash, &out[16..]);
-        out[8..16].copy_from_slice(&checksum.to_le_bytes());
+    /// Puts the record under a key, into LMDB's page itself.
+    pub(crate) fn put(&self, table: &Table, txn: &mut RwTxn<'_>, key: &[u8]) -> heed::Result<()> {
+        let bytes = HEADER_BYTES + self.value.len();
+        table.put_reserved(txn, key, bytes, |space| {
+            space.write_all(&self.header())?;
+            space.write_all(self.value)?;
+            write_checksum(hash(key), space.written_mut());
+            Ok(())
+        })
     }
+
+    /// The header, without its checksum.
+    fn header(&self) -> [u8; HEADER_BYTES] {
+        let mut header = [0; HEADER_BYTES];
+        header[0] = FORM;
+        header[16..24].copy_from_slice(&self.expires_at.to_le_bytes());
+        header[24..].copy_from_slice(&self.indexed_at.to_le_bytes());
+        header
+    }
+}
+
+/// Writes the checksum of a record that is whole but for that.
+fn write_checksum(key_hash: u64, record: &mut [u8]) {
+    let checksum = checksum(key_hash, &record[16..]);
+    record[8..16].copy_from_slice(&checksum.to_le_bytes());
 }
 
 /// A record's times, where its value doesn't matter: not checked against the checksum.
@@ -107,8 +126,8 @@ mod tests {
             indexed_at: 5,
             value: b"[1,2,3]",
         };
-        let mut bytes = Vec::new();
-        record.write(hash(b"cache:svc:/a"), &mut bytes);
+        let mut bytes = [&record.header(), record.value].concat();
+        write_checksum(hash(b"cache:svc:/a"), &mut bytes);
         assert_eq!(Record::read(hash(b"cache:svc:/a"), &bytes), Some(record));
         assert_eq!(Record::read(hash(b"cache:svc:/b"), &bytes), None);
         for end in 0..bytes.len() {

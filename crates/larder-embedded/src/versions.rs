@@ -117,13 +117,7 @@ impl Writer {
         let until = self.opened.now().saturating_add(crate::clock::millis(LIFE));
         let versions = self.opened.lmdb.versions;
         let place = (key.as_bytes(), until);
-        beside::put(
-            &versions,
-            txn,
-            place,
-            &value.to_le_bytes(),
-            &mut self.record,
-        )
+        beside::put(&versions, txn, place, &value.to_le_bytes())
     }
 
     fn make_room_for_version(&mut self, txn: &mut RwTxn<'_>) -> heed::Result<()> {

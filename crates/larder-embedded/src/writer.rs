@@ -43,7 +43,6 @@ pub(crate) struct Writer {
     session: Session,
     queue: Arc<Queue>,
     pub(crate) progress: Arc<Progress>,
-    pub(crate) record: Vec<u8>,
     /// What the transaction that was begun changes.
     pub(crate) changes: Changes,
     /// Whether there are leases in the transaction that was begun: where there are none, an entry costs no look.
@@ -105,7 +104,6 @@ impl Writer {
         let opened = session.opened();
         let map_bytes = usize::try_from(opened.control.max_bytes()).unwrap_or(usize::MAX);
         Self {
-            record: Vec::new(),
             changes: Changes::default(),
             has_leases: true,
             lease_hand: Vec::new(),
