@@ -17,6 +17,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseResult, TestError, TestRunner};
 
 use model::Model;
+pub use model::Rule;
 use steps::{Step, steps};
 
 /// How long a lease is asked for, and how much longer than that a run of steps never takes.
@@ -30,16 +31,40 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Panics
 /// Where the store answers otherwise than the model: with the shortest steps that were found.
 pub fn run(cases: u32, source_file: &'static str, make: impl FnOnce() -> [Arc<dyn Store>; 2]) {
-    let runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();
-    let handles = runtime.block_on(async { make() });
     let config = Config {
         cases,
         source_file: Some(source_file),
         ..Config::default()
     };
-    let outcome = TestRunner::new(config).run(&steps(), |steps| {
-        let mut machine = Machine::new(handles.clone());
+    match explore(config, None, make) {
+        Ok(()) => {}
+        Err(TestError::Fail(why, steps)) => panic!("{why}\n{steps:#?}"),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// Whether it is noticed that the model leaves out a rule, which the store keeps: so that it is known to be compared.
+pub fn notices(rule: Rule, make: impl FnOnce() -> [Arc<dyn Store>; 2]) -> bool {
+    let config = Config {
+        cases: 2_000,
+        failure_persistence: None,
+        max_shrink_iters: 0,
+        ..Config::default()
+    };
+    let outcome = explore(config, Some(rule), make);
+    matches!(outcome, Err(TestError::Fail(..)))
+}
+
+fn explore(
+    config: Config,
+    without: Option<Rule>,
+    make: impl FnOnce() -> [Arc<dyn Store>; 2],
+) -> Result<(), TestError<Vec<(usize, Step)>>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();
+    let handles = runtime.block_on(async { make() });
+    TestRunner::new(config).run(&steps(), |steps| {
+        let mut machine = Machine::new(handles.clone(), without);
         runtime.block_on(async {
             for step in steps {
                 machine.step(step).await?;
@@ -47,12 +72,7 @@ pub fn run(cases: u32, source_file: &'static str, make: impl FnOnce() -> [Arc<dy
             }
             machine.check_all().await
         })
-    });
-    match outcome {
-        Ok(()) => {}
-        Err(TestError::Fail(why, steps)) => panic!("{why}\n{steps:#?}"),
-        Err(other) => panic!("{other}"),
-    }
+    })
 }
 
 /// What a handle read and may use for as long as its proof holds.
@@ -73,11 +93,11 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(handles: [Arc<dyn Store>; 2]) -> Self {
+    fn new(handles: [Arc<dyn Store>; 2], without: Option<Rule>) -> Self {
         Self {
             handles,
             service: Service::new(&crate::contract::service("machine")).unwrap(),
-            model: Model::default(),
+            model: Model::new(without),
             leases: Vec::new(),
             kept: Vec::new(),
         }

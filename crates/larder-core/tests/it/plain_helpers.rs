@@ -85,10 +85,20 @@ async fn json_is_handed_out_as_it_was_stored() {
     assert_eq!(cache.get_json(&key("/v")).await, Some(text));
 }
 
+fn two_handles() -> [std::sync::Arc<dyn larder_core::Store>; 2] {
+    let store = std::sync::Arc::new(InProcess::new(64 << 20));
+    [std::sync::Arc::clone(&store) as _, store]
+}
+
 #[test]
 fn the_store_in_the_process_answers_what_a_simple_model_says() {
-    larder_testing::machine::run(512, file!(), || {
-        let store = std::sync::Arc::new(InProcess::new(64 << 20));
-        [std::sync::Arc::clone(&store) as _, store]
-    });
+    larder_testing::machine::run(512, file!(), two_handles);
+}
+
+#[test]
+fn each_rule_of_that_model_is_needed() {
+    for rule in larder_testing::machine::Rule::ALL {
+        let is_noticed = larder_testing::machine::notices(rule, two_handles);
+        assert!(is_noticed, "{rule:?} is not needed");
+    }
 }

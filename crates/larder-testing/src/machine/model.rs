@@ -21,8 +21,35 @@ struct Slot {
     changed_by: Option<usize>,
 }
 
+/// A rule of the model, for [`super::notices`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// A set, and a fill, end the lease.
+    WritesEndLeases,
+    /// So do a delete and a clear.
+    DeletesEndLeases,
+    /// A lease that was released is free.
+    ReleasedLeasesAreFree,
+    /// A read cuts what lives too long.
+    ReadsCut,
+    /// A version that was renewed is another.
+    RenewedVersionsAreOthers,
+}
+
+impl Rule {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::WritesEndLeases,
+        Self::DeletesEndLeases,
+        Self::ReleasedLeasesAreFree,
+        Self::ReadsCut,
+        Self::RenewedVersionsAreOthers,
+    ];
+}
+
 #[derive(Default)]
 pub(super) struct Model {
+    without: Option<Rule>,
     slots: [Slot; ENDPOINTS.len()],
     /// Versions as they were told last, and all that are no more.
     told: [Option<Version>; 3],
@@ -30,6 +57,22 @@ pub(super) struct Model {
 }
 
 impl Model {
+    pub(super) fn new(without: Option<Rule>) -> Self {
+        Self {
+            without,
+            ..Self::default()
+        }
+    }
+
+    fn has(&self, rule: Rule) -> bool {
+        self.without != Some(rule)
+    }
+
+    /// What is left of a lease behind an operation that ends it by a rule.
+    fn left(&self, key: usize, rule: Rule) -> Option<u128> {
+        self.slots[key].lease.filter(|_| !self.has(rule))
+    }
+
     pub(super) fn bytes(&self, key: usize) -> Option<Bytes> {
         self.slots[key].bytes.clone()
     }
@@ -58,12 +101,15 @@ impl Model {
         self.slots[key] = Slot {
             bytes: Some(value.to_string().into()),
             life: (life, life),
-            lease: None,
+            lease: self.left(key, Rule::WritesEndLeases),
             changed_by: Some(handle),
         };
     }
 
     pub(super) fn cut(&mut self, key: usize, longest: Ttl) {
+        if !self.has(Rule::ReadsCut) {
+            return;
+        }
         let (least, _) = &mut self.slots[key].life;
         *least = longest.get().min(*least);
     }
@@ -78,6 +124,7 @@ impl Model {
         for key in keys {
             self.slots[*key] = Slot {
                 changed_by: Some(handle),
+                lease: self.left(*key, Rule::DeletesEndLeases),
                 ..Slot::default()
             };
         }
@@ -89,6 +136,9 @@ impl Model {
     }
 
     pub(super) fn release(&mut self, lease: &Lease) {
+        if !self.has(Rule::ReleasedLeasesAreFree) {
+            return;
+        }
         for slot in &mut self.slots {
             slot.lease = slot.lease.filter(|token| *token != lease.token);
         }
@@ -108,6 +158,9 @@ impl Model {
     }
 
     pub(super) fn renew(&mut self, versions: &[usize]) {
+        if !self.has(Rule::RenewedVersionsAreOthers) {
+            return;
+        }
         for version in versions {
             self.gone.extend(self.told[*version].take());
         }
