@@ -42,6 +42,7 @@ impl Scene {
             load_ms: 0,
             redis_url: Some(redis.url()),
             is_patient: false,
+            in_foreground: false,
         };
         let origin = Origin::in_folder(folder.path());
         Self {
