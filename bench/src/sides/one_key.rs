@@ -41,11 +41,17 @@ pub(super) fn prepare(scene: &Scene) -> Result<Prepared<Round>, Error> {
     }
     let policy = patch.apply(&Policy::default())?;
     let _inside = runtime.enter();
+    let cache = Cache::builder(Service::new("bench")?)
+        .store(super::store(scene)?)
+        .governor(Arc::new(FixedGovernor::new(policy)))
+        .build();
     let one = OneKey {
-        cache: Cache::builder(Service::new("bench")?)
-            .store(super::store(scene)?)
-            .governor(Arc::new(FixedGovernor::new(policy)))
-            .build(),
+        // Where loads are counted, none begins before its end.
+        cache: if is_stale {
+            cache
+        } else {
+            cache.in_foreground()
+        },
         key: key(0)?,
         load: if is_stale { SLOW } else { SHORT },
         loads: Arc::default(),

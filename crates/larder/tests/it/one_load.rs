@@ -16,7 +16,6 @@ const TASKS: usize = 256;
 const EXPIRIES: usize = 50;
 /// In these rounds the process is killed that loads.
 const KILLS: [usize; 2] = [20, 40];
-/// More than 16 loads long: before its end no lookup has a reason to load early.
 const TTL: Duration = Duration::from_millis(400);
 /// So much shorter may a life be: the embedded store's clock goes by the kernel's ticks.
 const TICK: Duration = Duration::from_millis(10);
@@ -24,14 +23,15 @@ const ENDPOINT: &str = "/hot";
 
 fn setup(redis: Option<&RedisServer>, load_ms: u64, policy: PolicyPatch) -> Setup {
     Setup {
+        load_ms,
+        redis_url: redis.map(RedisServer::url),
+        is_patient: true,
+        in_foreground: policy.stale_while_revalidate_seconds.is_none(),
         policy: PolicyPatch {
             ttl_seconds: Some(TTL.as_secs_f64()),
             jitter: Some(0.0),
             ..policy
         },
-        load_ms,
-        redis_url: redis.map(RedisServer::url),
-        is_patient: true,
     }
 }
 

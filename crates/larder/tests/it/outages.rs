@@ -42,6 +42,7 @@ impl Scene {
             load_ms: 0,
             redis_url: Some(redis.url()),
             is_patient: false,
+            in_foreground: false,
         };
         let origin = Origin::in_folder(folder.path());
         Self {
@@ -162,7 +163,7 @@ fn another_process_adopts_it_if_it_does_not_come_back() {
         // What it did not know of yet, it may have served until here.
         wait_until("it is told to the store", || {
             let seen = watched(&mut sibling, 10);
-            !seen.values.contains_key("old")
+            seen.outcomes.contains_key("hit") && !seen.values.contains_key("old")
         });
         settles(&mut sibling, &names);
         // And who comes later finds nothing else either.

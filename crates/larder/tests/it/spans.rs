@@ -94,10 +94,8 @@ async fn a_hit_of_the_l1_says_so() {
         assert!(cache.get::<String>(&key).await.is_some());
     }
     let exporter = InMemorySpanExporter::default();
-    let seen = {
-        let _here = tracing::subscriber::set_default(exporting_to(&exporter));
-        cache.get::<String>(&key).await
-    };
+    let _here = tracing::subscriber::set_default(exporting_to(&exporter));
+    let seen = cache.get::<String>(&key).await;
     assert_eq!(seen.as_deref(), Some("value"));
     let spans = exporter.get_finished_spans().unwrap();
     assert_eq!(attribute(&spans[0], "l1"), Some(Value::Bool(true)));

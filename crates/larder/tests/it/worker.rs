@@ -28,6 +28,8 @@ pub(crate) struct Setup {
     pub(crate) redis_url: Option<String>,
     /// Whether the store is waited for, however busy the machine is: what is shown is not about its deadlines.
     pub(crate) is_patient: bool,
+    /// Whether nothing is loaded before its end.
+    pub(crate) in_foreground: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -154,8 +156,13 @@ fn work() {
         .build()
         .unwrap();
     let _inside = runtime.enter();
+    let cache = cache(&folder, &setup);
     let at_work = Arc::new(AtWork {
-        cache: cache(&folder, &setup),
+        asked: match setup.in_foreground {
+            true => cache.in_foreground(),
+            false => (*cache).clone(),
+        },
+        cache,
         origin: Origin::in_folder(&folder),
         load: Duration::from_millis(setup.load_ms),
         watched: Mutex::default(),
@@ -207,6 +214,8 @@ fn patient_folder(folder: &Path) -> Arc<dyn Store> {
 /// The process itself.
 struct AtWork {
     cache: Cache,
+    /// The same, for lookups that load.
+    asked: larder_core::Cache,
     origin: Origin,
     load: Duration,
     watched: Mutex<Seen>,
@@ -281,7 +290,7 @@ impl AtWork {
     async fn look(&self, key: &Key) -> Seen {
         let (origin, load) = (self.origin.clone(), self.load);
         let begin = Instant::now();
-        let answer = self.cache.get_or_load(key, move || origin.load(load)).await;
+        let answer = self.asked.get_or_load(key, move || origin.load(load)).await;
         let micros = begin.elapsed().as_micros() as u64;
         let (value, outcome) = match answer {
             Ok(answer) => (answer.value, answer.outcome.to_string()),
