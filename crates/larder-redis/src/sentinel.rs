@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use larder_core::StoreError;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -31,7 +31,7 @@ const PERIOD: Duration = Duration::from_millis(500);
 /// So often while there is no master to be used.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// So long one who needs to know waits for others who do.
+/// So long after one question the next one is asked for who needs to know, with all who came meanwhile.
 const TOGETHER: Duration = Duration::from_millis(1);
 
 /// What Sentinels watch over.
@@ -194,7 +194,7 @@ impl Drop for Watched {
 async fn keep_up(shared: Arc<Shared>) {
     let mut is_trusted = true;
     loop {
-        let asked = shared.asked.load(Ordering::SeqCst);
+        let (asked, asked_at) = (shared.asked.load(Ordering::SeqCst), Instant::now());
         let named = shared.ask().await;
         let is_named = named.is_some();
         shared.is_asked.send_replace(true);
@@ -222,8 +222,12 @@ async fn keep_up(shared: Arc<Shared>) {
         };
         tokio::select! {
             () = pause => {}
-            // All who come within this time are answered together.
-            () = shared.confirm.notified() => tokio::time::sleep(TOGETHER).await,
+            () = shared.confirm.notified() => {
+                let early = TOGETHER.saturating_sub(asked_at.elapsed());
+                if !early.is_zero() {
+                    tokio::time::sleep(early).await;
+                }
+            }
         }
     }
 }
@@ -248,7 +252,7 @@ impl Shared {
             self.name.as_bytes(),
         ];
         let question = Command::new(&question, Expect::Pair);
-        let answers = join_all(self.sentinels.iter().map(|one| one.ask_one(question))).await;
+        let answers = self.ask_all(question).await;
         match elected(&answers, &self.name) {
             Ok(host) => {
                 let master = self.trust(host.clone(), sent + TRUST);
@@ -261,6 +265,21 @@ impl Shared {
                 None
             }
         }
+    }
+
+    /// What they answer, as far as it is needed: one that hangs is not waited for by those who know without it.
+    async fn ask_all(&self, question: Command<'_>) -> Vec<Outcome> {
+        let mut answers = vec![Err(StoreError::NotBegun); self.sentinels.len()];
+        let all = self.sentinels.iter().enumerate();
+        let asked = all.map(|(place, one)| async move { (place, one.ask_one(question).await) });
+        let mut asked: FuturesUnordered<_> = asked.collect();
+        while let Some((place, answer)) = asked.next().await {
+            answers[place] = answer;
+            if elected(&answers, &self.name).is_ok() {
+                break;
+            }
+        }
+        answers
     }
 
     fn trust(&self, host: Host, until: Instant) -> Arc<Node> {

@@ -29,9 +29,11 @@ use crate::walk::{scan_step, steps_of_a_scan};
 const LEASE_MILLIS: &[u8] = b"3000";
 /// So often it is looked whether another one is through.
 const PAUSE: Duration = Duration::from_millis(50);
-/// So long after a failure it is tried again, and twice as long after each further one, up to this.
+/// So long after a failure it is tried again; where the server refuses, twice as long after each further one, up to this.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// So many entries are removed together: requests of this process wait behind them.
+const TOGETHER: usize = 100;
 /// So often a sweep begins anew when slots moved under it, until the next pass.
 const ROUNDS: usize = 4;
 
@@ -113,7 +115,11 @@ impl Sweeper {
                     if failures == 0 {
                         tracing::warn!(%error, "plain entries of another life of the server could not all be removed yet: until then those of their service are not read");
                     }
-                    let pause = PAUSE_AFTER_FAILURE * (1 << failures.min(6));
+                    let doublings = match error {
+                        StoreError::Refused(_) => failures.min(6),
+                        _ => 0,
+                    };
+                    let pause = PAUSE_AFTER_FAILURE * (1 << doublings);
                     failures += 1;
                     // A server that was connected to anew is looked at at once.
                     let _ = tokio::time::timeout(pause.min(LONGEST_PAUSE), lives.woken()).await;
@@ -288,8 +294,10 @@ async fn sweep_node(
     let mut removed = 0;
     for _ in 0..steps_of_a_scan(node).await? {
         let (keys, next) = scan_step(node, &cursor, pattern.as_bytes(), over).await?;
-        keep();
-        removed += remove_plain(node, over, &keys).await?;
+        for keys in keys.chunks(TOGETHER) {
+            keep();
+            removed += remove_plain(node, over, keys).await?;
+        }
         if next == "0" {
             return Ok(removed);
         }

@@ -140,18 +140,12 @@ impl RedisServer {
 
     /// Stops it in its tracks (`SIGSTOP`): connections stay, nothing is answered.
     pub fn pause(&self) {
-        self.signal("-STOP");
+        signal(&self.child, "-STOP");
     }
 
     /// Lets it go on.
     pub fn resume(&self) {
-        self.signal("-CONT");
-    }
-
-    fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        let status = Command::new("kill").args([signal, &pid]).status();
-        assert!(status.expect("kill is there").success());
+        signal(&self.child, "-CONT");
     }
 
     /// Whether it is a replica that has all of its master's data.
@@ -219,6 +213,12 @@ impl Drop for RedisServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn signal(process: &Child, signal: &str) {
+    let pid = process.id().to_string();
+    let status = Command::new("kill").args([signal, &pid]).status();
+    assert!(status.expect("kill is there").success());
 }
 
 /// The commands that a server got.

@@ -177,6 +177,24 @@ async fn an_invalidation_that_no_majority_confirms_is_not_done() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sentinel_that_hangs_is_not_waited_for() {
+    let sentinels = RedisSentinels::start();
+    let (store, key) = (connect_patiently(&sentinels.url()), key("/a"));
+    until_stored(&store, &key).await;
+    sentinels.pause_sentinel(1);
+    let begin = Instant::now();
+    for _ in 0..10 {
+        store.delete(std::slice::from_ref(&key)).await.unwrap();
+    }
+    // The naive form waits for it until the deadline, of 5 s here.
+    assert!(
+        begin.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begin.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_the_sentinels_do_not_know_is_said() {
     let sentinels = RedisSentinels::start();
     let store = connect_patiently(&sentinels.url().replace("/mymaster", "/other"));

@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::{RedisServer, free_port, wait_until};
+use super::{RedisServer, free_port, signal, wait_until};
 
 /// By which name the Sentinels know the master.
 const NAME: &str = "mymaster";
@@ -140,6 +140,11 @@ impl RedisSentinels {
     /// Begins an orderly failover.
     pub fn fail_over(&self) {
         assert_eq!(self.ask_sentinel(0, &["SENTINEL", "FAILOVER", NAME]), "OK");
+    }
+
+    /// Stops a Sentinel in its tracks (`SIGSTOP`).
+    pub fn pause_sentinel(&self, index: usize) {
+        signal(&self.sentinels[index].child, "-STOP");
     }
 
     /// `kill -9` of a Sentinel.
