@@ -408,7 +408,7 @@ impl Shared {
         {
             tracing::warn!(
                 server = %self.url,
-                "{} does not tell which life it is in, so what it may have lost can't be told: plain entries are not read, others only over the connection that wrote them; allow INFO, or set LARDER_AFTER_FAILOVER=keep",
+                "{} does not tell which life it is in, so what it may have lost can't be told: plain entries are not read, others only over the connection that wrote them; allow INFO (run_id, master_replid), or set LARDER_AFTER_FAILOVER=keep",
                 self.purpose
             );
         }

@@ -198,7 +198,7 @@ fn failover(survey: &Survey, after_failover: AfterFailover) -> Verdict {
         ),
         (AfterFailover::Strict, false) => Verdict::warning(
             "the server does not tell this user which life it is in, so what it may have lost can't be told: plain entries are not read, others only over the connection that wrote them",
-            "allow INFO, or set LARDER_AFTER_FAILOVER=keep",
+            "allow INFO (run_id, master_replid), or set LARDER_AFTER_FAILOVER=keep",
         ),
     }
 }
