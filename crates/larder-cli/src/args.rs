@@ -34,6 +34,7 @@ Examples:
   larder why cache:product-service:/products             what a lookup would do, and by which rule
   larder clear 'cache:product-service:/products*'        all of it, away
   larder invalidate --service product-service --tag p17  what depends on it, away
+  larder explain product-service /products               what auto decided, and what would flip it
   larder replay access.log.gz --ttl 60                   what a cache would have done with these requests
 
 Exit codes: 0 done, 1 not there, 2 wrong usage, 3 could not be done, 4 doctor warns.
@@ -134,6 +135,16 @@ What the store can't be told is kept in LARDER_JOURNAL, and exit code 3 says so.
     )]
     Policy(Policy),
 
+    /// Explain what the control plane decided for an endpoint, from which figures, and what would flip it
+    ///
+    /// For endpoints in mode auto or shadow. Every decision is kept with all that it was made from, so one of the past can be
+    /// explained as well.
+    #[command(after_help = "Examples:
+  larder explain product-service /products
+  larder explain product-service /products/{id} --at 2h
+  larder explain product-service /products --json")]
+    Explain(Explain),
+
     /// Show what a cache would have done with the requests of an access log
     ///
     /// Runs the log's GETs, in the log's own time, through Larder's engine over a temporary store. The log is in Common or
@@ -145,6 +156,17 @@ What the store can't be told is kept in LARDER_JOURNAL, and exit code 3 says so.
   zcat access.log.*.gz | larder replay - --status 200,304 --json
   larder replay access.log --ttl 60 --svg hit-ratio.svg")]
     Replay(Replay),
+
+    /// Show what each TTL would have done with the requests of an access log, and what auto would have decided
+    ///
+    /// Per endpoint, for TTLs from a second to an hour: hit ratio, time of the origin saved, share of stale hits, memory; and the
+    /// decisions of the control plane's engine over time. An answer's size and status stand for what it was. How long the
+    /// origin takes is the CSV's latency_ms, else --origin-ms. Reads what replay reads.
+    #[command(after_help = "Examples:
+  larder simulate /var/log/nginx/access.log --origin-ms 250
+  larder simulate access.csv.gz --include '/products/{id}' --json
+  larder simulate access.log --max-ttl 300 --svg ttls.svg")]
+    Simulate(Simulate),
 
     /// Look over the store and how it is set up, and say what to change: exit code 4 if there is something
     #[command(
@@ -294,13 +316,25 @@ pub(crate) struct PolicySet {
     #[command(flatten)]
     pub(crate) endpoint: EndpointOf,
 
-    /// on, off, or auto: the control plane decides
+    /// on, off, auto: the control plane decides, or shadow: off, but what auto would do can be explained
     #[arg(long, value_parser = mode)]
     pub(crate) mode: Option<Mode>,
 
     /// How long an entry is fresh, in seconds
     #[arg(long, value_parser = number, allow_hyphen_values = true)]
     pub(crate) ttl: Option<f64>,
+
+    /// The shortest TTL that auto may choose, in seconds
+    #[arg(long, value_parser = number, allow_hyphen_values = true)]
+    pub(crate) min_ttl: Option<f64>,
+
+    /// The longest TTL that auto may choose, in seconds; without it: the TTL if that is set, else an hour
+    #[arg(long, value_parser = number, allow_hyphen_values = true)]
+    pub(crate) max_ttl: Option<f64>,
+
+    /// The share of hits that may be stale where auto decides, such as 0.01
+    #[arg(long, value_parser = number, allow_hyphen_values = true)]
+    pub(crate) staleness_budget: Option<f64>,
 
     /// The share of the TTL that chance may take away, 0 to 1
     #[arg(long, value_parser = number, allow_hyphen_values = true)]
@@ -344,6 +378,54 @@ pub(crate) struct PolicySet {
 }
 
 #[derive(ClapArgs)]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointOf,
+
+    /// As it was then: how long ago (10m, 2h, 3d), or seconds since 1970
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<crate::explain::At>,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Simulate {
+    /// The access log; - reads standard input
+    pub(crate) log: PathBuf,
+
+    /// How long the origin takes where the log does not say, in milliseconds
+    #[arg(long, default_value_t = 100.0, value_parser = number)]
+    pub(crate) origin_ms: f64,
+
+    /// The longest TTL that auto may choose, in seconds
+    #[arg(long, default_value_t = 3_600.0, value_parser = number)]
+    pub(crate) max_ttl: f64,
+
+    /// The share of hits that may be stale where auto decides
+    #[arg(long, default_value_t = 0.01, value_parser = number)]
+    pub(crate) staleness_budget: f64,
+
+    /// Leave the query out of the key
+    #[arg(long)]
+    pub(crate) ignore_query: bool,
+
+    /// Only these paths: a glob ('/products*') or a route template ('/products/{id}'); may be said several times
+    #[arg(long, value_name = "GLOB|TEMPLATE")]
+    pub(crate) include: Vec<Include>,
+
+    /// Only requests that were answered so, separated by commas: 200,304
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u16).range(100..=999))]
+    pub(crate) status: Vec<u16>,
+
+    /// Draw hits and stale hits by TTL into this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+
+    /// Show so many endpoints; --json has them all
+    #[arg(long, default_value_t = 5)]
+    pub(crate) top: usize,
+}
+
+#[derive(ClapArgs)]
 pub(crate) struct Replay {
     /// The access log; - reads standard input
     pub(crate) log: PathBuf,
@@ -382,7 +464,8 @@ fn mode(text: &str) -> Result<Mode, String> {
         "on" => Ok(Mode::On),
         "off" => Ok(Mode::Off),
         "auto" => Ok(Mode::Auto),
-        _ => Err("use on, off or auto".to_owned()),
+        "shadow" => Ok(Mode::Shadow),
+        _ => Err("use on, off, auto or shadow".to_owned()),
     }
 }
 

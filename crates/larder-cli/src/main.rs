@@ -8,6 +8,7 @@ mod config;
 mod control;
 mod doctor;
 mod entries;
+mod explain;
 mod in_clear;
 mod invalidate;
 mod output;
@@ -15,6 +16,7 @@ mod policy;
 mod policy_api;
 mod replay;
 mod serving;
+mod simulate;
 #[cfg(feature = "demo")]
 mod up;
 mod why;
@@ -88,7 +90,9 @@ async fn run_async(command: Command, settings: Settings, output: &Output) -> any
         Command::Invalidate(what) => invalidate::run(what, &settings, output).await,
         Command::Stats => entries::stats(&settings, output).await,
         Command::Policy(action) => policy::run(action, &settings, output).await,
+        Command::Explain(what) => explain::run(what, &settings, output).await,
         Command::Replay(options) => replay::run(options, output).await,
+        Command::Simulate(options) => simulate::run(options, output).await,
         Command::Doctor => doctor::run(&settings, output).await,
         Command::Config => config::run(&settings, output),
         Command::Completions { shell } => completions::print(shell),

@@ -56,6 +56,9 @@ fn changed(old: PolicyPatch, change: &PolicySet) -> PolicyPatch {
     PolicyPatch {
         mode: change.mode.or(old.mode),
         ttl_seconds: change.ttl.or(old.ttl_seconds),
+        min_ttl_seconds: change.min_ttl.or(old.min_ttl_seconds),
+        max_ttl_seconds: change.max_ttl.or(old.max_ttl_seconds),
+        staleness_budget: change.staleness_budget.or(old.staleness_budget),
         jitter: change.jitter.or(old.jitter),
         stale_while_revalidate_seconds: change
             .stale_while_revalidate

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use larder::api::{EndpointConfig, PolicyDocument, PolicyList, ServiceList};
+use larder::api::{EndpointConfig, Explanation, PolicyDocument, PolicyList, ServiceList};
 use larder::{Endpoint, PolicyPatch, Service, Settings};
 use reqwest::{Method, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
@@ -62,6 +62,21 @@ impl ControlPlane {
         endpoint: &Endpoint,
     ) -> anyhow::Result<EndpointConfig> {
         self.get(&path("config", service, endpoint)).await
+    }
+
+    /// What was decided for an endpoint; as it was at a time, in seconds since 1970.
+    pub(crate) async fn explain(
+        &self,
+        service: &Service,
+        endpoint: &Endpoint,
+        at: Option<u64>,
+    ) -> anyhow::Result<Explanation> {
+        let mut path = path("explain", service, endpoint);
+        if let Some(at) = at {
+            path.push(if path.contains('?') { '&' } else { '?' });
+            path.push_str(&format!("at={at}"));
+        }
+        self.get(&path).await
     }
 
     /// The policy that was set for an endpoint, whatever the names of its parameters.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use larder_core::{Event, Gate, Governor, Key, Policy, Service};
+use bytes::Bytes;
+use larder_core::{Check, Event, Gate, Governor, Key, Named, Policy, Service};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -29,6 +30,8 @@ pub struct ClientSettings {
     pub state_dir: Option<PathBuf>,
     /// What holds for an endpoint of which the control plane says nothing.
     pub defaults: Policy,
+    /// Which store the service has: instances that share one give the same number.
+    pub store_id: u32,
 }
 
 /// Why a client can't be started. A control plane that is away is no reason.
@@ -101,7 +104,8 @@ impl Client {
     pub fn start(settings: ClientSettings) -> Result<Arc<Self>, StartError> {
         let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let remote = Arc::new(Remote::new(&settings.url, &settings.service)?);
-        let reporter = Reporter::new(&settings.service).map_err(|_| StartError::NoRandomness)?;
+        let reporter = Reporter::new(&settings.service, settings.store_id)
+            .map_err(|_| StartError::NoRandomness)?;
         let known_good = settings
             .state_dir
             .map(|folder| KnownGood::new(folder, settings.service.clone()));
@@ -180,6 +184,36 @@ impl Governor for Client {
 
     fn record_refresh(&self, key: &Key, load: Option<Duration>) {
         self.shared.count(key, Noted::Refresh(load));
+    }
+
+    fn note_lookup(&self, key: &Key) {
+        if let Some(watched) = self.shared.policies.load().watched(key) {
+            watched.saw(key);
+        }
+    }
+
+    fn note_answer(&self, key: &Key, json: &Bytes, check: Option<Check>) {
+        if let Some(watched) = self.shared.policies.load().watched(key) {
+            watched.answered(key, json, check);
+        }
+    }
+
+    fn note_invalidated(&self, what: Named<'_>) {
+        let policies = self.shared.policies.load();
+        match what {
+            Named::Keys(keys) => {
+                for key in keys {
+                    if let Some(watched) = policies.watched(key) {
+                        watched.erased(Some(key));
+                    }
+                }
+            }
+            Named::Tag(tag) => policies.erase(|_, policy| policy.tags().contains(tag)),
+            Named::Endpoint(None) => policies.erase(|_, _| true),
+            Named::Endpoint(Some(template)) => {
+                policies.erase(|endpoint, _| endpoint.template() == template);
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //!     service: Service::new("product-service")?,
 //!     state_dir: Some(".larder".into()),
 //!     defaults: Policy::default(),
+//!     store_id: 0,
 //! })?;
 //! // … hand it to a cache as its governor …
 //! client.close().await;
@@ -25,6 +26,8 @@
 //! - an answer with anything in it that can't be is parked whole: the policies in force stay, and
 //!   [`Client::status`] says why;
 //! - whatever the control plane says, answers to methods other than GET and HEAD are not cached;
+//! - of endpoints that the control plane watches (`auto`, `shadow`) it is recorded which keys are asked for, by hash,
+//!   and by hash what the origin answers; of others only counts are;
 //! - what was measured is sent every 5 s, never on a request's path; what can't be sent is kept within a bound, and
 //!   the oldest of it dropped and counted.
 
@@ -35,6 +38,7 @@ mod policies;
 mod poll;
 mod recorder;
 mod report;
+mod watch;
 
 pub use client::{Client, ClientSettings, StartError, Status};
 pub use fetch::UrlError;

@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
-use larder_core::api::{EndpointConfig, ServiceConfig, Source};
+use larder_core::api::{EndpointConfig, ServiceConfig, Source, Watch};
 use larder_core::{
-    Endpoint, EndpointError, Gate, Key, Method, Mode, Policy, PolicyError, Templates,
+    Endpoint, EndpointError, Evidence, Gate, Key, Method, Mode, Policy, PolicyError, Templates,
+    Window,
 };
 
 use crate::client::Shared;
 use crate::recorder::Counters;
+use crate::watch::Watched;
 
 /// No service has more policies.
 const MAX_POLICIES: usize = 2_000;
+/// No greater share of hits is checked, whatever the control plane says.
+const MOST_CHECKED: f64 = 0.05;
 /// A reason is cut to this many characters.
 const MAX_REASON: usize = 500;
 
@@ -56,6 +60,7 @@ struct Entry {
     gate: Gate,
     source: Source,
     reason: Arc<str>,
+    watch: Option<Watch>,
     counters: Arc<Counters>,
 }
 
@@ -159,10 +164,34 @@ impl Policies {
     }
 
     /// The counters of every endpoint that has a policy.
-    pub(crate) fn measured(&self) -> impl Iterator<Item = (&Endpoint, &Counters)> {
+    pub(crate) fn counted(&self) -> impl Iterator<Item = (&Endpoint, &Counters)> {
         self.entries
             .iter()
             .map(|entry| (&entry.endpoint, &*entry.counters))
+    }
+
+    /// What was measured of every endpoint that has a policy since the last time; its keys, if it is watched.
+    pub(crate) fn measured(&self) -> impl Iterator<Item = (String, Window, Option<Evidence>)> {
+        self.entries.iter().map(|entry| {
+            let watched = &entry.counters.watched;
+            let evidence = entry.watch.map(|watch| watched.take(watch.key_share));
+            (entry.endpoint.to_string(), entry.counters.take(), evidence)
+        })
+    }
+
+    /// The record of a key's endpoint, if that is watched.
+    pub(crate) fn watched(&self, key: &Key) -> Option<&Watched> {
+        let entry = self.find(key).filter(|entry| entry.watch.is_some())?;
+        Some(&entry.counters.watched)
+    }
+
+    /// Notes that entries of these endpoints were invalidated.
+    pub(crate) fn erase(&self, is_meant: impl Fn(&Endpoint, &Policy) -> bool) {
+        for entry in &self.entries {
+            if entry.watch.is_some() && is_meant(&entry.endpoint, &entry.policy) {
+                entry.counters.watched.erased(None);
+            }
+        }
     }
 
     /// Whether there is a policy for exactly this endpoint.
@@ -215,8 +244,15 @@ impl Entry {
             .entry(&endpoint)
             .map(|entry| Arc::clone(&entry.counters));
         let counters = counters.unwrap_or_default();
+        let watch = config.watch.filter(|_| endpoint.method().is_safe());
+        let check_share = watch.map_or(0.0, |watch| watch.check_share.clamp(0.0, MOST_CHECKED));
         Ok(Self {
-            gate: Gate::from(&policy),
+            gate: Gate {
+                is_watched: watch.is_some(),
+                check_share: (check_share * f64::from(u32::MAX)) as u32,
+                ..Gate::from(&policy)
+            },
+            watch,
             policy: Arc::new(policy),
             source: config.source,
             reason: config

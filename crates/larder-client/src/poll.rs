@@ -100,7 +100,7 @@ impl Poll {
         let policies = Policies::new(&config, &self.shared, &self.shared.policies.load())?;
         let policies = Arc::new(policies);
         let before = self.shared.policies.swap(Arc::clone(&policies));
-        for (endpoint, counters) in before.measured().filter(|(gone, _)| !policies.has(gone)) {
+        for (endpoint, counters) in before.counted().filter(|(gone, _)| !policies.has(gone)) {
             self.shared
                 .recorder
                 .add(endpoint.to_string(), &counters.take());

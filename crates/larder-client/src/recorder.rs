@@ -12,6 +12,8 @@ use std::time::Duration;
 use larder_core::{Endpoint, Event, Key, Window};
 use larder_decide::collapse;
 
+use crate::watch::Watched;
+
 /// Threads are spread over so many locks.
 const STRIPES: usize = 8;
 /// Endpoints without a policy are spread over so many locks.
@@ -23,6 +25,7 @@ const MAX_ENDPOINTS: usize = 2_000;
 #[derive(Default)]
 pub(crate) struct Counters {
     stripes: [Stripe; STRIPES],
+    pub(crate) watched: Watched,
 }
 
 /// On a cache line of its own, so that threads don't slow each other down.
@@ -124,6 +127,9 @@ pub(crate) enum Noted {
 impl Noted {
     fn count(self, window: &mut Window) {
         match self {
+            Self::Answer(event) if event.is_client_error => {
+                window.count_client_error(event.outcome, event.bytes);
+            }
             Self::Answer(event) => {
                 window.count(event.outcome, event.latency, event.is_error, event.bytes);
             }

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use larder_core::api::{SignalBatch, WindowReport};
-use larder_core::{Service, Window};
+use larder_core::{Evidence, Service, Window};
 use tokio::sync::watch;
 
 use crate::client::Shared;
@@ -17,6 +17,10 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const LAST_REPORT: Duration = Duration::from_secs(2);
 /// At most this many windows wait to be delivered.
 const MAX_BACKLOG: usize = 10_000;
+/// So many records of keys and answers are sent at a time; one takes at most 20 bytes.
+const MAX_RECORDS: usize = 3_200;
+/// After this time the control plane decides nothing by a window's keys.
+const KEYS_COUNT: Duration = Duration::from_secs(60);
 /// So many windows stay under the control plane's limit for a body, however long their paths are.
 const BATCH: usize = 400;
 
@@ -47,13 +51,20 @@ impl Report {
 
     /// Takes over what was measured since the last time.
     fn collect(&mut self) {
+        let ended = Instant::now();
         let policies = self.shared.policies.load();
-        let known = policies.measured();
-        let known = known.map(|(endpoint, counters)| (endpoint.to_string(), counters.take()));
-        for (endpoint, window) in known.chain(self.shared.recorder.take()) {
-            if window.requests() > 0 {
-                self.backlog.push(self.reporter.report(endpoint, window));
-            }
+        let unknown = self.shared.recorder.take().into_iter();
+        let unknown = unknown.map(|(endpoint, window)| (endpoint, window, None));
+        let mut measured: Vec<_> = policies.measured().chain(unknown).collect();
+        measured.retain(|(_, window, _)| *window != Window::default());
+        share_out(&mut measured);
+        let length = ended - std::mem::replace(&mut self.reporter.began, ended);
+        self.backlog.forget_keys();
+        for (endpoint, window, evidence) in measured {
+            let mut report = self.reporter.report(endpoint, window);
+            report.evidence = evidence;
+            report.length_ms = millis(length);
+            self.backlog.push(report, ended);
         }
         self.shared.status().dropped_windows = self.backlog.dropped;
     }
@@ -62,7 +73,8 @@ impl Report {
     async fn deliver(&mut self) {
         while !self.backlog.waiting.is_empty() {
             let sent = self.backlog.waiting.len().min(BATCH);
-            let windows = self.backlog.waiting.iter().take(sent).cloned().collect();
+            let windows = self.backlog.waiting.iter().take(sent).map(Waiting::now);
+            let windows = windows.collect();
             let batch = SignalBatch {
                 signals: Vec::new(),
                 windows,
@@ -85,6 +97,26 @@ impl Report {
     }
 }
 
+/// Keeps the keys of those endpoints that were asked for most, as far as there is room for keys.
+fn share_out(measured: &mut [(String, Window, Option<Evidence>)]) {
+    let mut by_requests: Vec<&mut (String, Window, Option<Evidence>)> =
+        measured.iter_mut().collect();
+    by_requests.sort_by_key(|(_, window, _)| std::cmp::Reverse(window.requests()));
+    let mut records = 0;
+    for (_, _, evidence) in by_requests {
+        records += evidence
+            .as_ref()
+            .map_or(0, |it| it.keys.len() + it.answers.len());
+        if records > MAX_RECORDS {
+            *evidence = None;
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn is_final(status: reqwest::StatusCode) -> bool {
     status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429)
 }
@@ -95,10 +127,13 @@ pub(crate) struct Reporter {
     instance: String,
     boot: u64,
     sequence: u64,
+    store_id: u32,
+    /// When the windows that are being counted began.
+    began: Instant,
 }
 
 impl Reporter {
-    pub(crate) fn new(service: &Service) -> Result<Self, getrandom::Error> {
+    pub(crate) fn new(service: &Service, store_id: u32) -> Result<Self, getrandom::Error> {
         let started = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -107,6 +142,8 @@ impl Reporter {
             instance: format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?),
             boot: started.as_secs(),
             sequence: 0,
+            store_id,
+            began: Instant::now(),
         })
     }
 
@@ -116,6 +153,10 @@ impl Reporter {
             service_name: self.service.clone(),
             endpoint,
             window,
+            evidence: None,
+            length_ms: 0,
+            ended_ago_ms: 0,
+            store_id: self.store_id,
             instance: self.instance.clone(),
             boot: self.boot,
             sequence: self.sequence,
@@ -126,17 +167,42 @@ impl Reporter {
 /// Windows that wait to be delivered, oldest first.
 #[derive(Default)]
 pub(crate) struct Backlog {
-    waiting: VecDeque<WindowReport>,
+    waiting: VecDeque<Waiting>,
     dropped: u64,
 }
 
+/// A window that waits, and when it ended.
+struct Waiting {
+    report: WindowReport,
+    ended: Instant,
+}
+
+impl Waiting {
+    /// As it is to be sent now.
+    fn now(&self) -> WindowReport {
+        WindowReport {
+            ended_ago_ms: millis(self.ended.elapsed()),
+            ..self.report.clone()
+        }
+    }
+}
+
 impl Backlog {
-    fn push(&mut self, window: WindowReport) {
+    /// Forgets the keys of windows that are so old that nothing is decided by them.
+    fn forget_keys(&mut self) {
+        for waiting in &mut self.waiting {
+            if waiting.ended.elapsed() > KEYS_COUNT {
+                waiting.report.evidence = None;
+            }
+        }
+    }
+
+    fn push(&mut self, report: WindowReport, ended: Instant) {
         if self.waiting.len() >= MAX_BACKLOG {
             self.waiting.pop_front();
             self.dropped += 1;
         }
-        self.waiting.push_back(window);
+        self.waiting.push_back(Waiting { report, ended });
     }
 }
 
@@ -146,12 +212,15 @@ mod tests {
 
     #[test]
     fn the_oldest_windows_are_dropped_and_counted() {
-        let mut reporter = Reporter::new(&Service::new("svc").unwrap()).unwrap();
+        let mut reporter = Reporter::new(&Service::new("svc").unwrap(), 0).unwrap();
         let mut backlog = Backlog::default();
         for _ in 0..MAX_BACKLOG + 5 {
-            backlog.push(reporter.report("/a".into(), Window::default()));
+            backlog.push(
+                reporter.report("/a".into(), Window::default()),
+                Instant::now(),
+            );
         }
         assert_eq!((backlog.waiting.len(), backlog.dropped), (MAX_BACKLOG, 5));
-        assert_eq!(backlog.waiting.front().unwrap().sequence, 6);
+        assert_eq!(backlog.waiting.front().unwrap().report.sequence, 6);
     }
 }

@@ -1,11 +1,12 @@
 //! The tick: what was measured becomes decisions.
 
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::plane::Plane;
+use larder_model::{Endpoint, Service};
 
-/// Decisions are made this often.
-const TICK: Duration = Duration::from_secs(2);
+use crate::decision::Decision;
+use crate::plane::Plane;
 
 /// The time by the wall clock: decisions are kept across a restart. A clock that is set back makes them hold longer.
 pub(crate) fn now() -> Duration {
@@ -16,7 +17,7 @@ pub(crate) fn now() -> Duration {
 
 /// Decides again and again.
 pub(crate) async fn run(plane: &Plane) {
-    let mut ticks = tokio::time::interval(TICK);
+    let mut ticks = tokio::time::interval(plane.tick);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -26,24 +27,38 @@ pub(crate) async fn run(plane: &Plane) {
 
 async fn tick(plane: &Plane, now: Duration) {
     plane.measured.forget_old(now);
+    let mut inboxes = plane.measured.take_windows();
+    let mut all = HashSet::new();
     for snapshot in plane.registry.services().values() {
-        if !snapshot.has_auto() {
-            continue;
-        }
         let service = snapshot.service();
-        let decided = plane.registry.decide(service, |endpoint, current| {
-            let window = plane.measured.window(service, endpoint, now);
-            larder_decide::decide(endpoint.method().as_str(), &window, current, now)
-        });
-        match decided.await {
-            Ok(0) => {}
-            Ok(changed) => {
-                plane.metrics.decisions.inc_by(changed as u64);
-                tracing::info!(service = service.as_str(), changed, "decided");
+        let mut news = Vec::new();
+        for watched in snapshot.watched() {
+            let inbox = inboxes.get_mut(service);
+            let windows = inbox.and_then(|inbox| inbox.remove(&watched.endpoint));
+            let windows = windows.unwrap_or_default();
+            all.insert((service.clone(), watched.endpoint.clone()));
+            match plane.engines.tick(service, &watched, windows, now).await {
+                Ok(decision) => news.extend(decision.map(|decision| (watched.endpoint, decision))),
+                Err(error) => {
+                    tracing::warn!(service = service.as_str(), %error, "the engine's figures could not be kept or read");
+                }
             }
-            Err(error) => {
-                tracing::warn!(service = service.as_str(), %error, "decisions could not be kept; the old ones hold");
-            }
+        }
+        if !news.is_empty() {
+            decide(plane, service, news).await;
+        }
+    }
+    plane.engines.retain(&all).await;
+}
+
+async fn decide(plane: &Plane, service: &Service, news: Vec<(Endpoint, Decision)>) {
+    match plane.registry.decide(service, news).await {
+        Ok(changed) => {
+            plane.metrics.decisions.inc_by(changed as u64);
+            tracing::info!(service = service.as_str(), changed, "decided");
+        }
+        Err(error) => {
+            tracing::warn!(service = service.as_str(), %error, "decisions could not be kept; the old ones hold");
         }
     }
 }

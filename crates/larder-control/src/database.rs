@@ -1,12 +1,16 @@
 //! What is kept in the SQLite file. Text from outside is bound, never written into a statement.
 
+mod engines;
+
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use larder_decide::Decision;
+use crate::decision::Decision;
+
+use larder_model::api::Watch;
 use larder_model::{Endpoint, Method, PolicyPatch, Service};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row as _, SqlitePool};
@@ -189,7 +193,7 @@ impl Database {
         service: &str,
     ) -> Result<Vec<((String, String), Decision)>, LoadError> {
         let rows = sqlx::query(
-            "SELECT method, shape, cache_enabled, reason, since_seconds FROM decisions WHERE service = ?",
+            "SELECT method, shape, cache_enabled, reason, since_seconds, ttl_seconds, key_share, check_share FROM decisions WHERE service = ?",
         )
         .bind(service)
         .fetch_all(&self.pool)
@@ -199,19 +203,25 @@ impl Database {
                 cache_enabled: row.try_get(2)?,
                 reason: row.try_get(3)?,
                 since: Duration::from_secs(unsigned(row.try_get(4)?)),
+                ttl: Duration::try_from_secs_f64(row.try_get(5)?).unwrap_or_default(),
+                watch: Watch {
+                    key_share: row.try_get(6)?,
+                    check_share: row.try_get(7)?,
+                },
             };
             Ok(((row.try_get(0)?, row.try_get(1)?), decision))
         };
         rows.iter().map(read).collect()
     }
 
-    /// Sets a policy and forgets what was decided for its endpoint.
+    /// Sets a policy; forgets what was decided for its endpoint, unless that is still decided.
     pub(crate) async fn put(
         &self,
         service: &Service,
         endpoint: &Endpoint,
         patch: &PolicyPatch,
         version: u64,
+        keeps_decision: bool,
     ) -> Result<(), sqlx::Error> {
         let patch =
             serde_json::to_string(patch).map_err(|error| sqlx::Error::Encode(error.into()))?;
@@ -229,7 +239,9 @@ impl Database {
         .bind(signed(version))
         .execute(&mut *transaction)
         .await?;
-        forget_decision(&mut transaction, service, endpoint, &shape).await?;
+        if !keeps_decision {
+            forget_decision(&mut transaction, service, endpoint, &shape).await?;
+        }
         transaction.commit().await
     }
 
@@ -263,7 +275,7 @@ impl Database {
         set_version(&mut transaction, service, version).await?;
         for (endpoint, decision) in decisions {
             sqlx::query(
-                "INSERT OR REPLACE INTO decisions (service, method, shape, cache_enabled, reason, since_seconds) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO decisions (service, method, shape, cache_enabled, reason, since_seconds, ttl_seconds, key_share, check_share) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )
             .bind(service.as_str())
             .bind(endpoint.method().as_str())
@@ -271,6 +283,9 @@ impl Database {
             .bind(decision.cache_enabled)
             .bind(&decision.reason)
             .bind(signed(decision.since.as_secs()))
+            .bind(decision.ttl.as_secs_f64())
+            .bind(decision.watch.key_share)
+            .bind(decision.watch.check_share)
             .execute(&mut *transaction)
             .await?;
         }

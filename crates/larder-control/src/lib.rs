@@ -18,6 +18,8 @@
 mod auto;
 mod bind;
 mod database;
+mod decision;
+mod engines;
 mod gate;
 mod json;
 mod measured;

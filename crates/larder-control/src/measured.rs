@@ -1,17 +1,20 @@
 //! What was measured lately: windows per endpoint, in memory, bounded whatever is sent.
 
 mod check;
+mod inbox;
 mod rolling;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use larder_decide::{Arrived, Seen};
 use larder_model::api::{MeasuredEndpoint, SignalBatch};
 use larder_model::{Endpoint, Service, Window};
 
 pub(crate) use check::SignalError;
 use check::{Checked, Identity, OTHER, check_signal, check_window, guess};
+use inbox::Inbox;
 pub(crate) use rolling::REACH;
 use rolling::Rolling;
 
@@ -48,8 +51,10 @@ struct State {
     services: HashMap<Service, Endpoints>,
     /// Endpoints of all services, `other` not counted.
     endpoints: usize,
-    /// By service and instance: the last run and sequence, and when it was seen.
-    instances: HashMap<(Service, String), (u64, u64, Duration)>,
+    /// By service and instance: the windows that were taken in, and when it was seen.
+    instances: HashMap<(Service, String), (Seen, Duration)>,
+    /// What arrived since the last tick.
+    inbox: Inbox,
 }
 
 #[derive(Default)]
@@ -85,6 +90,7 @@ impl Measured {
     }
 
     /// What was measured of an endpoint in the last minutes.
+    #[cfg(test)]
     pub(crate) fn window(&self, service: &Service, endpoint: &Endpoint, now: Duration) -> Window {
         let state = self.state();
         let endpoints = state.services.get(service);
@@ -141,7 +147,12 @@ impl Measured {
         state.endpoints = state.services.values().map(|one| one.known.len()).sum();
         state
             .instances
-            .retain(|_, (.., seen)| now.saturating_sub(*seen) < FORGET_AFTER);
+            .retain(|_, (_, seen)| now.saturating_sub(*seen) < FORGET_AFTER);
+    }
+
+    /// The windows that arrived since the last time, by service and endpoint.
+    pub(crate) fn take_windows(&self) -> HashMap<Service, HashMap<Endpoint, Vec<Arrived>>> {
+        self.state().inbox.take()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -157,12 +168,13 @@ impl State {
             counted.dropped += 1;
             return;
         }
-        if let Some(identity) = one.identity
+        if let Some(identity) = &one.identity
             && !self.is_new(&one.service, identity, now)
         {
             counted.duplicates += 1;
             return;
         }
+        self.inbox.put(&one, now);
         self.rolling(one.service, one.endpoint)
             .add(&one.window, now);
         counted.accepted += 1;
@@ -185,28 +197,24 @@ impl State {
         endpoints.known.entry(endpoint).or_default()
     }
 
-    fn is_new(&mut self, service: &Service, identity: Identity, now: Duration) -> bool {
-        let key = (service.clone(), identity.instance);
-        let this = (identity.boot, identity.sequence);
-        let last = self.instances.get(&key);
-        if last.is_some_and(|(boot, sequence, _)| this <= (*boot, *sequence)) {
-            return false;
-        }
-        if last.is_none() && self.instances.len() >= MAX_INSTANCES {
+    fn is_new(&mut self, service: &Service, identity: &Identity, now: Duration) -> bool {
+        let key = (service.clone(), identity.instance.clone());
+        if !self.instances.contains_key(&key) && self.instances.len() >= MAX_INSTANCES {
             self.forget_half_of_the_instances();
         }
-        self.instances.insert(key, (this.0, this.1, now));
-        true
+        let (windows, seen) = self.instances.entry(key).or_default();
+        *seen = now;
+        windows.is_new(identity.boot, identity.sequence)
     }
 
     /// The half that was not heard of for longest, so that this is rare.
     fn forget_half_of_the_instances(&mut self) {
-        let mut seen: Vec<Duration> = self.instances.values().map(|(.., seen)| *seen).collect();
+        let mut seen: Vec<Duration> = self.instances.values().map(|(_, seen)| *seen).collect();
         let middle = seen.len() / 2;
         let (_, median, _) = seen.select_nth_unstable(middle);
         let median = *median;
         let mut left = middle;
-        self.instances.retain(|_, (.., seen)| {
+        self.instances.retain(|_, (_, seen)| {
             let keep = *seen >= median && left > 0;
             left -= usize::from(keep);
             keep
@@ -256,6 +264,10 @@ mod tests {
             service_name: "svc".into(),
             endpoint: "/a".into(),
             window,
+            evidence: None,
+            length_ms: 5_000,
+            ended_ago_ms: 0,
+            store_id: 0,
             instance: "i-1".into(),
             boot: 1,
             sequence,
@@ -289,6 +301,10 @@ mod tests {
                 .unwrap();
         }
         assert_eq!(requests(&measured, "/a", NOW), 2);
+        let windows = measured.take_windows();
+        let service = Service::new("svc").unwrap();
+        assert_eq!(windows[&service][&"/a".parse().unwrap()].len(), 2);
+        assert!(measured.take_windows().is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
 use axum::{Router, middleware};
@@ -11,6 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::bind::{BindError, check_bind};
 use crate::database::OpenError;
+use crate::engines::Engines;
 use crate::gate::{self, Gate, HostError, Hosts};
 use crate::measured::Measured;
 use crate::metrics::Metrics;
@@ -28,6 +30,8 @@ pub struct Settings {
     /// Names by which it may be reached, besides `127.0.0.1`, `localhost` and `[::1]`: `control.example.com`, or with a
     /// port.
     pub allowed_hosts: Vec<String>,
+    /// How often decisions are made: each 10 s, unless a test can't wait so long.
+    pub tick: Duration,
 }
 
 impl Settings {
@@ -37,6 +41,7 @@ impl Settings {
         Self {
             database: database.into(),
             allowed_hosts: Vec::new(),
+            tick: Duration::from_secs(10),
         }
     }
 }
@@ -61,6 +66,8 @@ pub(crate) struct Plane {
     pub(crate) registry: Registry,
     pub(crate) measured: Measured,
     pub(crate) metrics: Metrics,
+    pub(crate) engines: Engines,
+    pub(crate) tick: Duration,
 }
 
 /// The control plane. Cheap to clone; the clones are one.
@@ -83,8 +90,11 @@ impl ControlPlane {
     /// An [`OpenError`] that says what to do.
     pub async fn open(settings: Settings) -> Result<Self, OpenError> {
         Hosts::new(0, &settings.allowed_hosts)?;
+        let registry = Registry::open(&settings.database).await?;
         let plane = Plane {
-            registry: Registry::open(&settings.database).await?,
+            engines: Engines::new(registry.database()),
+            tick: settings.tick.max(Duration::from_millis(10)),
+            registry,
             measured: Measured::default(),
             metrics: Metrics::new(),
         };
@@ -127,6 +137,7 @@ impl ControlPlane {
             served = serving => served,
             () = auto::run(&self.plane) => Ok(()),
         };
+        self.plane.engines.keep().await;
         self.plane.registry.close().await;
         Ok(served?)
     }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use larder_decide::{Decision, MIN_SAMPLES};
-use larder_model::api::{EndpointConfig, PolicyDocument, PolicyList, ServiceConfig, Source};
+use larder_decide::MIN_ANSWERS;
+use larder_model::api::{EndpointConfig, PolicyDocument, PolicyList, ServiceConfig, Source, Watch};
 use larder_model::{Endpoint, Method, Mode, Policy, PolicyError, PolicyPatch, Service, Templates};
 use tokio::sync::Mutex;
 
 use crate::database::{Database, OpenError, StoredPolicy, StoredService, shape};
+use crate::decision::Decision;
+use crate::engines::Watched;
 
 /// No service has more policies.
 const MAX_POLICIES: usize = 2_000;
@@ -124,6 +126,11 @@ impl Registry {
         }
     }
 
+    /// The database, for what is kept beside the policies.
+    pub(crate) fn database(&self) -> Database {
+        self.database.clone()
+    }
+
     pub(crate) async fn is_reachable(&self) -> bool {
         self.database.is_reachable().await
     }
@@ -155,14 +162,23 @@ impl Registry {
             return Err(ChangeError::Full("2,000 policies for this service"));
         }
         stored.version += 1;
+        let was_decided = at.is_some_and(|at| is_decided(&stored.policies[at].patch));
+        let kept = stored.decision(endpoint).cloned();
+        let kept = kept.filter(|_| was_decided && is_decided(&patch));
+        let keeps_decision = kept.is_some();
         stored.forget(endpoint);
+        stored
+            .decisions
+            .extend(kept.map(|kept| (identity(endpoint), kept)));
         stored.policies.push(StoredPolicy {
             endpoint: endpoint.clone(),
             patch: patch.clone(),
             version: stored.version,
         });
         let (version, snapshot) = (stored.version, Snapshot::new(stored, database.id())?);
-        database.put(service, endpoint, &patch, version).await?;
+        database
+            .put(service, endpoint, &patch, version, keeps_decision)
+            .await?;
         self.activate(snapshot);
         Ok((self.config(service, endpoint), self.etag(version)))
     }
@@ -192,18 +208,14 @@ impl Registry {
     pub(crate) async fn decide(
         &self,
         service: &Service,
-        decide: impl Fn(&Endpoint, Option<&Decision>) -> Option<Decision>,
+        mut news: Vec<(Endpoint, Decision)>,
     ) -> Result<usize, ChangeError> {
         let database = self.changes.lock().await;
         let mut stored = self.stored(service)?;
-        let mut news = Vec::new();
-        for policy in &stored.policies {
-            if policy.patch.mode == Some(Mode::Auto) {
-                let current = stored.decision(&policy.endpoint);
-                let decision = decide(&policy.endpoint, current);
-                news.extend(decision.map(|decision| (policy.endpoint.clone(), decision)));
-            }
-        }
+        news.retain(|(endpoint, _)| {
+            let at = stored.position(endpoint);
+            at.is_some_and(|at| is_decided(&stored.policies[at].patch))
+        });
         if news.is_empty() {
             return Ok(0);
         }
@@ -329,10 +341,18 @@ impl Snapshot {
         self.stored.policies.len()
     }
 
-    /// Whether an endpoint's policy leaves it to us.
-    pub(crate) fn has_auto(&self) -> bool {
-        let mut policies = self.stored.policies.iter();
-        policies.any(|policy| policy.patch.mode == Some(Mode::Auto))
+    /// The endpoints that are decided for.
+    pub(crate) fn watched(&self) -> Vec<Watched> {
+        let policies = self.stored.policies.iter();
+        let watched = policies
+            .filter(|policy| is_decided(&policy.patch) && policy.endpoint.method().is_safe());
+        watched
+            .map(|policy| Watched {
+                endpoint: policy.endpoint.clone(),
+                patch: policy.patch.clone(),
+                decision: self.stored.decision(&policy.endpoint).cloned(),
+            })
+            .collect()
     }
 
     pub(crate) fn list(&self) -> PolicyList {
@@ -365,6 +385,11 @@ impl Snapshot {
     }
 }
 
+/// Whether a policy leaves it to the engine, or has it shown what that would do.
+fn is_decided(patch: &PolicyPatch) -> bool {
+    matches!(patch.mode, Some(Mode::Auto | Mode::Shadow))
+}
+
 fn etag(database_id: &str, version: u64) -> String {
     format!("\"{database_id}-{version}\"")
 }
@@ -389,23 +414,38 @@ fn config(stored: &StoredService, policy: &StoredPolicy) -> Result<EndpointConfi
             "a policy keeps this endpoint out of the cache".to_owned(),
             Source::Policy,
         ),
-        Mode::Auto => match stored.decision(endpoint) {
-            Some(decision) => (
-                decision.cache_enabled,
-                decision.reason.clone(),
-                Source::Auto,
-            ),
-            None => (false, undecided(), Source::Auto),
-        },
+        mode => {
+            let decision = stored.decision(endpoint);
+            let reason = decision.map_or_else(undecided, |decision| decision.reason.clone());
+            let is_on = decision.is_some_and(|decision| decision.cache_enabled);
+            (mode == Mode::Auto && is_on, reason, Source::Auto)
+        }
     };
-    Ok(assemble(
-        &stored.service,
-        endpoint,
-        &values,
-        stored.version,
-        (cache_enabled, reason, source),
-    ))
+    let in_force = (cache_enabled, reason, source);
+    let mut config = assemble(&stored.service, endpoint, &values, stored.version, in_force);
+    if source == Source::Auto {
+        watch(&mut config, stored.decision(endpoint), &values);
+    }
+    Ok(config)
 }
+
+/// What was decided, and is to be measured. The policy's bounds hold, also those that were set since.
+fn watch(config: &mut EndpointConfig, decision: Option<&Decision>, policy: &Policy) {
+    config.watch = Some(decision.map_or(EVERYTHING, |decision| decision.watch));
+    let ttl = decision
+        .map(|decision| decision.ttl)
+        .filter(|ttl| !ttl.is_zero());
+    if let Some(ttl) = ttl {
+        let ttl = ttl.max(policy.min_ttl()).min(policy.max_ttl());
+        config.ttl_seconds = ttl.as_secs_f64();
+    }
+}
+
+/// What is measured before anything was decided.
+const EVERYTHING: Watch = Watch {
+    key_share: 1.0,
+    check_share: 0.0,
+};
 
 fn default_config(service: &Service, endpoint: &Endpoint, version: u64) -> EndpointConfig {
     let (cache_enabled, reason) = if endpoint.method().is_safe() {
@@ -432,6 +472,7 @@ fn assemble(
         cache_enabled,
         mode: policy.mode(),
         ttl_seconds: policy.ttl().as_secs_f64(),
+        watch: None,
         jitter: policy.jitter(),
         stale_while_revalidate_seconds: policy.stale_while_revalidate().as_secs_f64(),
         stale_if_error_seconds: policy.stale_if_error().as_secs_f64(),
@@ -454,5 +495,5 @@ fn unsafe_reason(method: &Method) -> String {
 }
 
 fn undecided() -> String {
-    format!("auto: off until {MIN_SAMPLES} answers of the origin were measured")
+    format!("auto: off until {MIN_ANSWERS} answers of the origin were measured")
 }

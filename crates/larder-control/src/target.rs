@@ -20,6 +20,32 @@ struct MethodQuery {
     method: Option<String>,
 }
 
+/// The service, the endpoint, and a time in seconds since 1970: `/api/explain/{service}/{*endpoint}?at=1796000000`.
+pub(crate) struct OfPast(
+    pub(crate) Service,
+    pub(crate) Endpoint,
+    pub(crate) Option<u64>,
+);
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PastQuery {
+    method: Option<String>,
+    at: Option<u64>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for OfPast {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query: Query<PastQuery> = Query::from_request_parts(parts, state)
+            .await
+            .map_err(|error| bad(error.body_text()))?;
+        let (service, endpoint) = of_path(parts.uri.path(), query.method.as_deref())?;
+        Ok(Self(service, endpoint, query.at))
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for OfService {
     type Rejection = Problem;
 
@@ -36,14 +62,19 @@ impl<S: Send + Sync> FromRequestParts<S> for OfEndpoint {
         let query: Query<MethodQuery> = Query::from_request_parts(parts, state)
             .await
             .map_err(|error| bad(error.body_text()))?;
-        let method = match &query.method {
-            Some(name) => Method::new(name).map_err(bad)?,
-            None => Method::get(),
-        };
-        let (service, endpoint) = split(parts.uri.path());
-        let endpoint = Endpoint::new(method, &template(endpoint)).map_err(bad)?;
-        Ok(Self(read_service(service)?, endpoint))
+        let (service, endpoint) = of_path(parts.uri.path(), query.method.as_deref())?;
+        Ok(Self(service, endpoint))
     }
+}
+
+fn of_path(path: &str, method: Option<&str>) -> Result<(Service, Endpoint), Problem> {
+    let method = match method {
+        Some(name) => Method::new(name).map_err(bad)?,
+        None => Method::get(),
+    };
+    let (service, endpoint) = split(path);
+    let endpoint = Endpoint::new(method, &template(endpoint)).map_err(bad)?;
+    Ok((read_service(service)?, endpoint))
 }
 
 /// `/api/config/{service}/{rest}`, still percent-encoded: a `%2F` in an endpoint is no `/`.

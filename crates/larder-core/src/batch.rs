@@ -121,6 +121,9 @@ where
         let mut asked = Vec::with_capacity(keys.len());
         for key in unique(keys) {
             let gate = inner.governor.gate(key);
+            if gate.is_watched {
+                inner.governor.note_lookup(key);
+            }
             if gate.cache_enabled {
                 let key = key.clone();
                 asked.push(Asked { key, gate });

@@ -17,7 +17,7 @@ use crate::costs::LoadCosts;
 use crate::counters::{Count, Counters, Counts};
 use crate::flight::Flights;
 use crate::frame::Frames;
-use crate::governor::{Event, FixedGovernor, Governor};
+use crate::governor::{Check, Event, FixedGovernor, Governor, Named};
 use crate::in_process::InProcess;
 use crate::invalidate::Telling;
 use crate::json::Json;
@@ -253,6 +253,9 @@ impl Cache {
         if !is_off(mutants::Guard::SetEndsLease) {
             inner.flights.end(key);
         }
+        inner
+            .governor
+            .note_invalidated(Named::Keys(std::slice::from_ref(key)));
         let moment = inner.outbox.moment();
         let entry = match inner.new_entry(key, json.into_bytes(), ttl) {
             Ok(entry) => entry,
@@ -418,6 +421,13 @@ impl Inner {
     pub(crate) fn report(&self, key: &Key, event: Event) {
         if !RequestScope::note(key, event) {
             self.governor.record(key, event);
+        }
+    }
+
+    /// Tells of an answer of the origin, if somebody wants to know.
+    pub(crate) fn note_answer(&self, key: &Key, json: &Bytes, check: Option<Check>) {
+        if self.governor.gate(key).is_watched {
+            self.governor.note_answer(key, json, check);
         }
     }
 

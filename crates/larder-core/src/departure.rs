@@ -18,10 +18,12 @@ use crate::counters::Count;
 use crate::flight::{FillRight, Flight, Landing, Shared};
 use crate::form::Form;
 use crate::frame::{Content, EncodeError, Frame};
+use crate::governor::{Check, Gate};
 use crate::hold::{Clearance, Hold, LEASE};
 use crate::lease::{Acquired, Lease, Released};
 use crate::mutants::{self, is_off};
 use crate::random;
+use crate::raw::Raw;
 use crate::read::Found;
 use crate::store::{Guard, NewEntry, Skip, StoreError, Ttl, Written};
 use crate::version::Stamp;
@@ -72,6 +74,8 @@ pub(crate) struct Departure {
 pub(crate) struct Background {
     /// How long the entry was fresh yet that it loads anew: only one that is fresh for longer is another.
     pub(crate) left: Duration,
+    /// The entry that it is to be compared with, and how old that is.
+    pub(crate) checks: Option<(Bytes, Duration)>,
     /// Held until it has landed.
     pub(crate) _place: OwnedSemaphorePermit,
 }
@@ -88,6 +92,18 @@ impl Departure {
 
     pub(crate) fn in_background(mut self, background: Background) -> Self {
         self.background = Some(background);
+        self
+    }
+
+    /// To be compared with an entry that is fresh by this gate, as it was just read: one that is fresh for longer is another.
+    pub(crate) fn checking(mut self, gate: Gate, entry: Option<Found<Raw>>) -> Self {
+        let ttl = gate.ttl.map(Ttl::get).unwrap_or_default();
+        if let (Some(background), Some(entry)) = (&mut self.background, entry)
+            && let Some(left) = entry.left
+        {
+            background.left = left;
+            background.checks = Some((entry.value.bytes, ttl.saturating_sub(left)));
+        }
         self
     }
 
@@ -137,6 +153,14 @@ impl Departure {
     ) {
         if self.is_in_background() {
             self.inner.governor.record_refresh(&self.key, Some(load));
+        }
+        if let Some(json) = &json {
+            let checks = self.background.as_ref().and_then(|it| it.checks.as_ref());
+            let check = checks.map(|(entry, age)| Check {
+                age: *age,
+                has_changed: entry != json,
+            });
+            self.inner.note_answer(&self.key, json, check);
         }
         self.inner.load_costs.note(&self.key, load);
         // Who comes from now on begins anew. One who joined while the fill is on its way could have asked after an invalidation

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_model::{Key, Mode, Outcome, Policy};
+use bytes::Bytes;
+use larder_model::{Key, Mode, Outcome, Policy, Tag};
 
 use crate::store::Ttl;
 
@@ -24,6 +25,36 @@ pub trait Governor: Send + Sync + 'static {
 
     /// Takes note of a load in the background, which answered nobody: how long it took, if it succeeded.
     fn record_refresh(&self, key: &Key, load: Option<Duration>);
+
+    /// Takes note of a lookup, whatever comes of it. Only where [`Gate::is_watched`].
+    fn note_lookup(&self, _key: &Key) {}
+
+    /// Takes note of what the origin answered, where that was stored or could have been, as JSON; and of what a fresh entry
+    /// that it was to check was. Only where [`Gate::is_watched`].
+    fn note_answer(&self, _key: &Key, _json: &Bytes, _check: Option<Check>) {}
+
+    /// Takes note of an invalidation: what comes next under a key is no change that nobody told of.
+    fn note_invalidated(&self, _what: Named<'_>) {}
+}
+
+/// What an answer of the origin was compared with: an entry that was fresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Check {
+    /// How old it was.
+    pub age: Duration,
+    /// Whether the origin answers something else.
+    pub has_changed: bool,
+}
+
+/// What an invalidation names.
+#[derive(Debug, Clone, Copy)]
+pub enum Named<'a> {
+    /// These keys.
+    Keys(&'a [Key]),
+    /// Whatever depends on a tag.
+    Tag(&'a Tag),
+    /// The entries of a route template, or of all.
+    Endpoint(Option<&'a str>),
 }
 
 /// What a lookup needs to know before it reads: so little that it costs a copy, where a policy would cost a shared
@@ -40,6 +71,10 @@ pub struct Gate {
     pub stale_if_error: Duration,
     /// The longest that "there is none" may live; `None` if it is not stored.
     pub negative_ttl: Option<Ttl>,
+    /// Whether the governor wants to know of lookups and answers.
+    pub is_watched: bool,
+    /// The share of hits to be checked against the origin in the background, of 2³².
+    pub check_share: u32,
 }
 
 impl Gate {
@@ -65,6 +100,8 @@ impl From<&Policy> for Gate {
             stale_while_revalidate: policy.stale_while_revalidate(),
             stale_if_error: policy.stale_if_error(),
             negative_ttl: Ttl::new(policy.negative_ttl()),
+            is_watched: false,
+            check_share: 0,
         }
     }
 }
@@ -78,6 +115,8 @@ pub struct Event {
     pub latency: Option<Duration>,
     /// Whether the origin failed (5xx, a time-out, a loader's error).
     pub is_error: bool,
+    /// Whether the answer said that the request was wrong (4xx): no error of the origin, and no measure of how long it takes.
+    pub is_client_error: bool,
     /// The value's size in bytes.
     pub bytes: u64,
 }
@@ -90,6 +129,7 @@ impl Event {
             outcome,
             latency: None,
             is_error: false,
+            is_client_error: false,
             bytes,
         }
     }

@@ -7,6 +7,7 @@ use larder_model::{Endpoint, Key, Pattern, Service, Tag};
 use tokio::sync::oneshot;
 
 use crate::cache::{Cache, Inner};
+use crate::governor::Named;
 use crate::mutants::{Guard, is_off};
 use crate::outbox::{Apply, Invalidation, Kept};
 use crate::store::{ClearMode, Deleted, Store, StoreError, StoreFuture};
@@ -110,6 +111,7 @@ impl Cache {
             }
         };
         end();
+        inner.governor.note_invalidated(Named::Keys(keys));
         let deleted = inner.store.delete(keys).await;
         // What boarded in between may have found the old value: nobody joins it any more.
         end();
@@ -119,6 +121,7 @@ impl Cache {
     /// Deletes all entries that a pattern means, answers how many there were, and ends the leases of loads of them that are
     /// under way.
     pub async fn clear(&self, pattern: &Pattern) -> Invalidated {
+        self.inner.governor.note_invalidated(Named::Endpoint(None));
         self.inner.clear(pattern).await
     }
 
@@ -133,6 +136,7 @@ impl Cache {
     /// Invalidates all entries with a tag, however many they are, by one write.
     pub async fn invalidate_tag(&self, tag: &Tag) -> Invalidated {
         let inner = &self.inner;
+        inner.governor.note_invalidated(Named::Tag(tag));
         let has_tag = |key: &Key| inner.governor.policy(key).tags().contains(tag);
         inner
             .invalidate(VersionName::Tag(tag.clone()), has_tag, Vec::new())
@@ -142,6 +146,8 @@ impl Cache {
     /// Invalidates all entries of an endpoint: framed ones, however many they are, by one write; plain ones are removed behind it.
     pub async fn invalidate_endpoint(&self, endpoint: &Endpoint) -> Invalidated {
         let inner = &self.inner;
+        let named = Named::Endpoint(Some(endpoint.template()));
+        inner.governor.note_invalidated(named);
         let name = VersionName::of_endpoint(endpoint.template());
         let patterns = patterns_of(&inner.service, endpoint.template());
         let is_meant = |key: &Key| patterns.iter().any(|one| one.matches(key.as_str()));
@@ -152,6 +158,7 @@ impl Cache {
     /// behind it.
     pub async fn invalidate_service(&self) -> Invalidated {
         let inner = &self.inner;
+        inner.governor.note_invalidated(Named::Endpoint(None));
         let pattern = Pattern::of_service(&inner.service);
         let is_meant = |key: &Key| pattern.matches(key.as_str());
         inner

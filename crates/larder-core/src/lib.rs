@@ -69,7 +69,7 @@ pub use frame::{
     Content, EncodeError, Frame, FrameError, Frames, Freshness, MAX_STAMPS, SealingKeys,
     SealingKeysError, Wrapped, is_framed,
 };
-pub use governor::{Event, FixedGovernor, Gate, Governor};
+pub use governor::{Check, Event, FixedGovernor, Gate, Governor, Named};
 pub use in_process::InProcess;
 pub use invalidate::{Invalidated, Sweep};
 pub use json::{Json, NotJson};

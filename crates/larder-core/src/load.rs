@@ -9,16 +9,18 @@ use bytes::Bytes;
 use larder_model::{Key, Outcome};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
 
 use crate::answer::{Answer, LoadError};
 use crate::cache::{Cache, Inner};
 use crate::counters::Count;
 use crate::departure::{Background, Departure, call, load_one, spawn};
 use crate::flight::{Boarding, Flight, Landing};
-use crate::form::{Form, Optional, Text, Typed};
+use crate::form::{Form, Optional, Text, Typed, Undecoded};
 use crate::frame::Freshness;
-use crate::governor::Event;
+use crate::governor::{Event, Gate};
 use crate::json::Json;
+use crate::random;
 use crate::raw::Raw;
 use crate::read::{Found, Look};
 use crate::spans;
@@ -135,20 +137,27 @@ impl<'a, M: Form> Lookup<'a, M> {
     {
         let inner = self.inner;
         let gate = inner.governor.gate(self.key);
+        if gate.is_watched {
+            inner.governor.note_lookup(self.key);
+        }
         if !gate.cache_enabled {
             inner.counters.add(Count::Bypasses);
             return self.load_alone(Outcome::Bypass, loader).await;
         }
         if let Some(near) = inner.near::<M>(self.key, gate) {
             inner.counters.add(Count::HitsNear);
-            if near.is_due_early && self.refreshes {
+            if self.is_to_be_checked(gate) {
+                self.check(gate, near.left, loader);
+            } else if near.is_due_early && self.refreshes {
                 self.refresh(near.left, loader);
             }
             return Ok(self.hit(near.value, near.bytes));
         }
         match inner.look::<M>(self.key, gate).await {
             Look::Fresh(found) => {
-                if found.is_due_early && self.refreshes {
+                if self.is_to_be_checked(gate) {
+                    self.check(gate, found.left.unwrap_or_default(), loader);
+                } else if found.is_due_early && self.refreshes {
                     self.refresh(found.left.unwrap_or_default(), loader);
                 }
                 Ok(self.hit(found.value, found.bytes))
@@ -196,23 +205,59 @@ impl<'a, M: Form> Lookup<'a, M> {
         F: FnOnce() -> L + Send + 'static,
         L: Future<Output = Result<M::Made, E>> + Send + 'static,
     {
-        let inner = self.inner;
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        let Ok(place) = Arc::clone(&inner.background).try_acquire_owned() else {
-            inner.counters.add(Count::BackgroundFull);
-            return;
-        };
-        if let Boarding::Pilot(flight) = inner.flights.board(self.key) {
-            inner.counters.add(Count::BackgroundLoads);
-            let background = Background {
-                left,
-                _place: place,
-            };
-            let departure = Departure::new(inner, self.key, &flight).in_background(background);
+        if let Some((runtime, departure)) = self.depart_behind(left) {
             runtime.spawn(load_one::<M, E, _, _>(departure, loader));
         }
+    }
+
+    /// Whether chance wants this hit to be checked.
+    #[inline]
+    fn is_to_be_checked(&self, gate: Gate) -> bool {
+        gate.check_share > 0
+            && self.refreshes
+            && random::chance() * (f64::from(u32::MAX) + 1.0) < f64::from(gate.check_share)
+    }
+
+    /// [`Lookup::refresh`], comparing what comes with the entry as it is now.
+    #[cold]
+    fn check<E, F, L>(&self, gate: Gate, left: Duration, loader: F)
+    where
+        E: Send + Sync + 'static,
+        F: FnOnce() -> L + Send + 'static,
+        L: Future<Output = Result<M::Made, E>> + Send + 'static,
+    {
+        let Some((runtime, departure)) = self.depart_behind(left) else {
+            return;
+        };
+        runtime.spawn(async move {
+            let entry = departure
+                .inner
+                .look::<Undecoded>(&departure.key, gate)
+                .await;
+            let departure = departure.checking(gate, entry.fresh());
+            load_one::<M, E, _, _>(departure, loader).await;
+        });
+    }
+
+    /// A load in the background, and where it runs; `None` if one is under way, or too much is.
+    fn depart_behind(&self, left: Duration) -> Option<(Handle, Departure)> {
+        let inner = self.inner;
+        let runtime = Handle::try_current().ok()?;
+        let Ok(place) = Arc::clone(&inner.background).try_acquire_owned() else {
+            inner.counters.add(Count::BackgroundFull);
+            return None;
+        };
+        let Boarding::Pilot(flight) = inner.flights.board(self.key) else {
+            return None;
+        };
+        inner.counters.add(Count::BackgroundLoads);
+        let background = Background {
+            left,
+            checks: None,
+            _place: place,
+        };
+        let departure = Departure::new(inner, self.key, &flight).in_background(background);
+        Some((runtime, departure))
     }
 
     pub(crate) async fn board<E, F, L>(
@@ -349,6 +394,7 @@ impl<'a, M: Form> Lookup<'a, M> {
             outcome,
             latency: flight.report_load(),
             is_error: value.is_err(),
+            is_client_error: false,
             bytes: landing.bytes(),
         };
         self.inner.report(self.key, event);
@@ -377,13 +423,17 @@ impl<'a, M: Form> Lookup<'a, M> {
             inner.counters.add(Count::LoadErrors);
         }
         let bytes = match &value {
-            Ok((_, Some(json))) => json.len() as u64,
+            Ok((_, Some(json))) => {
+                inner.note_answer(self.key, json, None);
+                json.len() as u64
+            }
             _ => 0,
         };
         let event = Event {
             outcome,
             latency: Some(load),
             is_error: value.is_err(),
+            is_client_error: false,
             bytes,
         };
         inner.report(self.key, event);

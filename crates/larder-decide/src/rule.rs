@@ -1,144 +1,560 @@
-//! The plain rule: an endpoint is cached if its origin is slow.
-//!
-//! It looks at the origin's latency alone. A mean over all answers would fall as soon as caching helps, and switch
-//! caching off by its own success.
+//! The rule: what the figures of a tick make of what was decided so far. Pure: the same figures give the same decision, bit
+//! for bit.
 
-use std::time::Duration;
+use serde::{Deserialize, Serialize};
 
-use larder_model::{Method, Window};
+use crate::figures::{Before, Figures, LEAST_DWELL, Limits, Standing, THETA};
 
-/// With fewer measured answers of the origin nothing is decided.
-pub const MIN_SAMPLES: u64 = 30;
-/// From this mean latency of the origin on, in milliseconds, caching goes on.
-pub const ON_FROM_MS: f64 = 50.0;
-/// Below this mean latency, in milliseconds, it goes off; between the two it stays.
-pub const OFF_BELOW_MS: f64 = 25.0;
-/// A decision holds at least this long.
-const DWELL: Duration = Duration::from_secs(60);
+/// With fewer answers of the origin nothing is decided.
+pub const MIN_ANSWERS: f64 = 30.0;
+/// Caching goes on where it saves more milliseconds a request than this, or than this share of the origin's.
+const ON: (f64, f64) = (1.0, 0.05);
+/// It goes off where it saves less.
+const OFF: (f64, f64) = (0.5, 0.025);
+/// Ticks in a row that it takes to go on; off for want of a TTL; off for saving too little.
+const TICKS: [u8; 3] = [2, 3, 6];
+/// The least time that it stays on, and off, in seconds.
+const DWELL: [f64; 2] = [120.0, 300.0];
+const MOST_DWELL: f64 = 12.0;
+/// `dwell` is halved after so many seconds without a switch.
+const CALM: f64 = 3_600.0;
+/// How it was before caching counts for so long, in seconds: a day.
+const REMEMBERED: f64 = 86_400.0;
+/// From this share of failed calls on nothing is decided.
+const FAILING: f64 = 0.2;
+/// So few calls prove no failure.
+const FEW_CALLS: f64 = 5.0;
+/// Measured hits count from so many lookups on.
+const MEASURED: f64 = 200.0;
+/// Answers within a second prove that bodies vary from so many on.
+const VARIES: f64 = 100.0;
 
-/// What was decided for an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision {
-    /// Whether it is cached.
-    pub cache_enabled: bool,
-    /// When that was decided, on the clock that [`decide`] is given.
-    pub since: Duration,
-    /// Why: one sentence with its figures.
-    pub reason: String,
+/// Why it was decided so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// Too few answers of the origin were seen.
+    Learning,
+    /// Requests come without keys: whether they repeat can't be known.
+    NoKeys,
+    /// Keys hardly repeat.
+    NoReuse,
+    /// The origin is fast enough.
+    FastEnough,
+    /// There are too few requests.
+    TooLittle,
+    /// What is cached changes too often.
+    ChangesTooOften,
+    /// Answers differ at any age.
+    BodyVaries,
+    /// Most requests may not be answered from the cache.
+    Uncacheable,
+    /// Caching pays.
+    Pays,
+    /// A longer TTL has more hits.
+    TtlUp,
+    /// Changes are too frequent for the TTL.
+    TtlDownChanges,
+    /// A shorter TTL has as many hits.
+    TtlDownNoGain,
+    /// Too many hits were found to be stale.
+    StaleTrip,
+    /// Caching saves too little by now.
+    NoLongerPays,
+    /// The origin fails: nothing is decided meanwhile.
+    OriginFailing,
+    /// It would be switched, but was of late.
+    Dwell,
+    /// The origin has not answered for long.
+    EvidenceLost,
 }
 
-/// The decision that replaces `current`; `None` if that stays. The window holds the last minutes; methods that
-/// change something are never cached, whatever was measured.
+impl Code {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Learning => "learning",
+            Self::NoKeys => "no_keys",
+            Self::NoReuse => "no_reuse",
+            Self::FastEnough => "fast_enough",
+            Self::TooLittle => "too_little",
+            Self::ChangesTooOften => "changes_too_often",
+            Self::BodyVaries => "body_varies",
+            Self::Uncacheable => "uncacheable",
+            Self::Pays => "pays",
+            Self::TtlUp => "ttl_up",
+            Self::TtlDownChanges => "ttl_down_changes",
+            Self::TtlDownNoGain => "ttl_down_no_gain",
+            Self::StaleTrip => "stale_trip",
+            Self::NoLongerPays => "no_longer_pays",
+            Self::OriginFailing => "origin_failing",
+            Self::Dwell => "dwell",
+            Self::EvidenceLost => "evidence_lost",
+        }
+    }
+}
+
+/// The milliseconds that caching has to save a request before it goes on.
+pub(crate) fn bar_on(origin_ms: f64, lambda: f64) -> f64 {
+    (ON.0).max(ON.1 * origin_ms).max(1_000.0 * THETA / lambda)
+}
+
+/// What the figures of a tick make of what was decided so far, and why.
 #[must_use]
-pub fn decide(
-    method: &str,
-    window: &Window,
-    current: Option<&Decision>,
-    now: Duration,
-) -> Option<Decision> {
-    let is_on = current.is_some_and(|current| current.cache_enabled);
-    if !Method::is_safe_name(method) {
-        return is_on.then(|| Decision {
-            cache_enabled: false,
-            since: now,
-            reason: format!("auto: {method} is not a safe method, so its answers are never cached"),
+pub fn decide(figures: &Figures, before: &Standing, limits: &Limits) -> (Standing, Code) {
+    let mut now = calmed(figures, before);
+    if is_failing(figures) {
+        return (now, Code::OriginFailing);
+    }
+    let patience = (2.0 * now.ttl).max(CALM);
+    if now.is_on && figures.now - figures.answered_at > patience {
+        return (now, Code::EvidenceLost);
+    }
+    let code = match now.is_on {
+        true => stay_on(figures, &mut now, limits),
+        false => stay_off(figures, &mut now, limits),
+    };
+    (now, code)
+}
+
+pub(crate) fn is_failing(figures: &Figures) -> bool {
+    let [calls, errors] = figures.calls;
+    calls >= FEW_CALLS && errors > FAILING * calls
+}
+
+fn calmed(figures: &Figures, before: &Standing) -> Standing {
+    let mut now = *before;
+    while figures.now - now.calm_since >= CALM && now.dwell > LEAST_DWELL {
+        now.dwell = (now.dwell / 2.0).max(LEAST_DWELL);
+        now.calm_since += CALM;
+    }
+    now
+}
+
+/// Whether it was switched so lately that it has to wait.
+fn dwells(figures: &Figures, now: &Standing) -> bool {
+    now.flips > 0 && figures.now < dwell_ends(now)
+}
+
+/// When it may be switched again.
+pub(crate) fn dwell_ends(now: &Standing) -> f64 {
+    let least = if now.is_on { DWELL[0] } else { DWELL[1] };
+    now.changed_at + least * now.dwell
+}
+
+fn switch(figures: &Figures, now: &mut Standing, is_on: bool) {
+    now.is_on = is_on;
+    now.changed_at = figures.now;
+    now.calm_since = figures.now;
+    now.flips = now.flips.saturating_add(1);
+    now.dwell = (now.dwell * 2.0).min(MOST_DWELL);
+    now.ticks = [0; 3];
+}
+
+// === off ===
+
+fn stay_off(figures: &Figures, now: &mut Standing, limits: &Limits) -> Code {
+    let against = against(figures, limits);
+    if let Some(code) = against {
+        now.ticks[0] = 0;
+        return code;
+    }
+    if dwells(figures, now) {
+        return Code::Dwell;
+    }
+    now.ticks[0] = now.ticks[0].saturating_add(1);
+    let Some(ttl) = figures
+        .best_ttl(limits)
+        .filter(|_| now.ticks[0] >= TICKS[0])
+    else {
+        return Code::Learning;
+    };
+    switch(figures, now, true);
+    now.ttl = rounded(ttl);
+    now.ttl_at = figures.now;
+    now.before = Some(Before {
+        origin_ms: figures.origin.mean,
+        lambda: figures.lambda,
+        at: figures.now,
+    });
+    Code::Pays
+}
+
+/// What speaks against caching; `None`: nothing.
+fn against(figures: &Figures, limits: &Limits) -> Option<Code> {
+    let [requests, with_keys] = figures.requests;
+    if requests >= MIN_ANSWERS && with_keys == 0.0 {
+        return Some(Code::NoKeys);
+    }
+    if requests >= MIN_ANSWERS && with_keys < 0.05 * requests {
+        return Some(Code::Uncacheable);
+    }
+    if figures.origin.answers < MIN_ANSWERS || figures.lookups < MIN_ANSWERS {
+        return Some(Code::Learning);
+    }
+    if varies(figures, limits) {
+        return Some(Code::BodyVaries);
+    }
+    let origin_ms = figures.origin.low;
+    let bar = bar_on(origin_ms, figures.lambda);
+    // With every hit that there could be.
+    if figures.saving(1.0, origin_ms) <= bar {
+        let is_slow = figures.saving(1.0, origin_ms) > (ON.0).max(ON.1 * origin_ms);
+        return Some(if is_slow {
+            Code::TooLittle
+        } else {
+            Code::FastEnough
         });
     }
-    let dwells = current.is_some_and(|current| now.saturating_sub(current.since) < DWELL);
-    let mean = window.origin_ms_mean()?;
-    if dwells || window.origin_count < MIN_SAMPLES {
-        return None;
+    if figures.saving(figures.hit_ratio(limits.max_ttl), origin_ms) <= bar {
+        return Some(Code::NoReuse);
     }
-    let cache_enabled = if is_on {
-        mean >= OFF_BELOW_MS
-    } else {
-        mean >= ON_FROM_MS
+    let Some(ttl) = figures.best_ttl(limits) else {
+        let is_known = figures.change.rate.is_finite();
+        return Some(if is_known {
+            Code::ChangesTooOften
+        } else {
+            Code::Learning
+        });
     };
-    let is_news = current.is_none_or(|current| current.cache_enabled != cache_enabled);
-    is_news.then(|| Decision {
-        cache_enabled,
-        since: now,
-        reason: reason(cache_enabled, mean, window.origin_count),
-    })
+    let is_enough = figures.saving(figures.hit_ratio(ttl), origin_ms) > bar;
+    (!is_enough).then_some(Code::ChangesTooOften)
 }
 
-fn reason(cache_enabled: bool, mean: f64, samples: u64) -> String {
-    if cache_enabled {
-        format!(
-            "auto: on, the origin takes {mean:.1} ms on average (at least {ON_FROM_MS} ms over {samples} answers)"
-        )
+/// Whether more answers differ from one just before than the budget allows, beyond chance (Wilson's bound).
+fn varies(figures: &Figures, limits: &Limits) -> bool {
+    let [n, changed] = figures.change.at_once;
+    n >= VARIES && wilson_low(changed, n) > limits.budget
+}
+
+fn wilson_low(hits: f64, n: f64) -> f64 {
+    const Z: f64 = 2.58;
+    let p = hits / n;
+    let centre = p + Z * Z / (2.0 * n);
+    let spread = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    (centre - spread) / (1.0 + Z * Z / n)
+}
+
+// === on ===
+
+fn stay_on(figures: &Figures, now: &mut Standing, limits: &Limits) -> Code {
+    let shortest = limits.min_ttl.max(1.0);
+    if varies(figures, limits) {
+        switch(figures, now, false);
+        return Code::BodyVaries;
+    }
+    if figures.change.has_tripped {
+        return trip(figures, now, shortest, limits);
+    }
+    let Some(longest) = figures.longest_ttl(limits) else {
+        now.ticks[1] = now.ticks[1].saturating_add(1);
+        if now.ticks[1] >= TICKS[1] {
+            switch(figures, now, false);
+            return Code::ChangesTooOften;
+        }
+        return shorten(figures, now, shortest);
+    };
+    now.ticks[1] = 0;
+    if !still_pays(figures, now) {
+        now.ticks[2] = now.ticks[2].saturating_add(1);
+        if now.ticks[2] >= TICKS[2] {
+            if dwells(figures, now) {
+                return Code::Dwell;
+            }
+            switch(figures, now, false);
+            return Code::NoLongerPays;
+        }
     } else {
-        format!(
-            "auto: off, the origin takes {mean:.1} ms on average over {samples} answers (on from {ON_FROM_MS} ms, off below {OFF_BELOW_MS} ms)"
-        )
+        now.ticks[2] = 0;
+    }
+    match now.ttl > 1.25 * longest {
+        true => shorten(figures, now, longest),
+        false => move_ttl(figures, now, limits, longest),
+    }
+}
+
+/// Too many hits were stale: a quarter of the TTL, or none.
+fn trip(figures: &Figures, now: &mut Standing, shortest: f64, limits: &Limits) -> Code {
+    if now.ttl <= shortest {
+        switch(figures, now, false);
+        return Code::StaleTrip;
+    }
+    let longest = figures.longest_ttl(limits).unwrap_or(shortest);
+    set_ttl(figures, now, (now.ttl / 4.0).min(longest).max(shortest));
+    Code::StaleTrip
+}
+
+fn shorten(figures: &Figures, now: &mut Standing, ttl: f64) -> Code {
+    if ttl >= now.ttl {
+        return Code::Pays;
+    }
+    set_ttl(figures, now, ttl);
+    Code::TtlDownChanges
+}
+
+fn move_ttl(figures: &Figures, now: &mut Standing, limits: &Limits, longest: f64) -> Code {
+    let Some(best) = figures.best_ttl(limits) else {
+        return Code::Pays;
+    };
+    let (gained, had) = (figures.hit_ratio(best), figures.hit_ratio(now.ttl));
+    let since = figures.now - now.ttl_at;
+    // What changes bound is worth less distance: each step towards it has more hits. What the policy bounds does not move.
+    let is_far = match best >= longest {
+        true => best >= 1.25 * now.ttl && gained >= had + 0.01,
+        false => best >= 1.5 * now.ttl && gained >= had + 0.01,
+    };
+    let is_worth_it = is_far || best >= limits.max_ttl || since >= CALM;
+    if best > now.ttl && is_worth_it && since >= 60.0 {
+        set_ttl(figures, now, best.min(4.0 * now.ttl));
+        return Code::TtlUp;
+    }
+    if best <= now.ttl / 2.0 && (gained - had).abs() <= 0.005 && since >= 3_600.0 {
+        set_ttl(figures, now, best);
+        return Code::TtlDownNoGain;
+    }
+    Code::Pays
+}
+
+fn set_ttl(figures: &Figures, now: &mut Standing, ttl: f64) {
+    now.ttl = rounded(ttl);
+    now.ttl_at = figures.now;
+}
+
+/// Whether it still saves something, were the origin as slow as it was before caching helped: traffic alone never
+/// switches it off.
+fn still_pays(figures: &Figures, now: &Standing) -> bool {
+    if figures.origin.answers < MIN_ANSWERS {
+        return true;
+    }
+    let origin_ms = remembered_ms(figures, now);
+    figures.saving(best_hit_ratio(figures, now), origin_ms) >= bar_off(origin_ms)
+}
+
+pub(crate) fn bar_off(origin_ms: f64) -> f64 {
+    (OFF.0).max(OFF.1 * origin_ms)
+}
+
+/// The ghost's hit ratio, or the measured one where that is higher.
+pub(crate) fn best_hit_ratio(figures: &Figures, now: &Standing) -> f64 {
+    let [measured, lookups] = figures.measured;
+    let ghost = figures.hit_ratio(now.ttl);
+    if lookups >= MEASURED {
+        ghost.max(measured)
+    } else {
+        ghost
+    }
+}
+
+/// The origin's latency as it may be, or as it was before caching while as much is asked for.
+pub(crate) fn remembered_ms(figures: &Figures, now: &Standing) -> f64 {
+    let counts = |before: &Before| {
+        figures.lambda >= before.lambda / 2.0 && figures.now - before.at < REMEMBERED
+    };
+    let before = now
+        .before
+        .filter(counts)
+        .map_or(0.0, |before| before.origin_ms);
+    figures.origin.high.max(before)
+}
+
+/// Down to tenths of a second, or to seconds from ten on.
+fn rounded(ttl: f64) -> f64 {
+    if ttl < 10.0 {
+        (ttl * 10.0).floor() / 10.0
+    } else {
+        ttl.floor()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::change::ChangeFigures;
+    use crate::latency::Bounds;
 
-    const MINUTE: Duration = Duration::from_secs(60);
-
-    fn origin(count: u64, mean: f64) -> Window {
-        Window {
-            misses: count,
-            origin_count: count,
-            origin_ms_sum: mean * count as f64,
-            ..Window::default()
+    fn figures() -> Figures {
+        Figures {
+            now: 1_000.0,
+            lambda: 2.0,
+            lookups: 500.0,
+            ghost: [0.1, 0.2, 0.4, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97],
+            rho: 1.0,
+            key_share: 1.0,
+            requests: [500.0, 500.0],
+            origin: Bounds {
+                answers: 100.0,
+                low: 650.0,
+                mean: 700.0,
+                high: 750.0,
+            },
+            hit_ms: 0.5,
+            change: ChangeFigures {
+                observed: 100.0,
+                rate: 1.0 / 60_000.0,
+                kappa: 1.0,
+                ..ChangeFigures::default()
+            },
+            calls: [20.0, 0.0],
+            answered_at: 1_000.0,
+            ..Figures::default()
         }
     }
 
-    fn on() -> Decision {
-        decide("GET", &origin(30, 800.0), None, Duration::ZERO).unwrap()
-    }
-
-    #[test]
-    fn a_slow_origin_is_cached_and_the_reason_has_the_figures() {
-        let decision = on();
-        assert!(decision.cache_enabled);
-        assert!(decision.reason.contains("800.0 ms") && decision.reason.contains("30 answers"));
-    }
-
-    #[test]
-    fn too_few_samples_decide_nothing() {
-        assert_eq!(decide("GET", &origin(29, 800.0), None, MINUTE), None);
-        assert_eq!(decide("GET", &Window::default(), Some(&on()), MINUTE), None);
-    }
-
-    #[test]
-    fn hits_dont_count_however_fast_and_many() {
-        let window = Window {
-            hits: 1_000_000,
-            hit_ms_sum: 1_000.0,
-            ..origin(40, 700.0)
-        };
-        assert_eq!(decide("GET", &window, Some(&on()), 10 * MINUTE), None);
-    }
-
-    #[test]
-    fn between_the_two_thresholds_nothing_changes() {
-        assert_eq!(decide("GET", &origin(99, 30.0), Some(&on()), MINUTE), None);
-        let off = decide("GET", &origin(99, 10.0), Some(&on()), MINUTE).unwrap();
-        assert!(!off.cache_enabled);
+    fn on() -> Standing {
+        let limits = Limits::default();
+        let (once, code) = decide(&figures(), &Standing::default(), &limits);
         assert_eq!(
-            decide("GET", &origin(99, 49.0), Some(&off), 9 * MINUTE),
-            None
+            (once.is_on, code),
+            (false, Code::Learning),
+            "one tick decides nothing"
         );
+        let (twice, code) = decide(&figures(), &once, &limits);
+        assert_eq!((twice.is_on, code), (true, Code::Pays));
+        twice
+    }
+
+    /// What speaks against caching when something about the figures is different.
+    fn code(change: impl Fn(&mut Figures)) -> Code {
+        let mut different = figures();
+        change(&mut different);
+        let (now, code) = decide(&different, &Standing::default(), &Limits::default());
+        assert!(!now.is_on);
+        code
     }
 
     #[test]
-    fn a_decision_holds_for_a_minute() {
-        let fast = origin(99, 1.0);
-        let early = MINUTE - Duration::from_millis(1);
-        assert_eq!(decide("GET", &fast, Some(&on()), early), None);
-        assert!(decide("GET", &fast, Some(&on()), MINUTE).is_some());
+    fn what_pays_is_cached_for_the_shortest_time_that_has_nearly_all_hits() {
+        assert_eq!(on().ttl, 900.0);
+        assert_eq!(on().before.unwrap().origin_ms, 700.0);
     }
 
     #[test]
-    fn a_method_that_changes_something_is_never_cached() {
-        assert_eq!(decide("POST", &origin(99, 800.0), None, MINUTE), None);
-        let off = decide("POST", &origin(99, 800.0), Some(&on()), Duration::ZERO).unwrap();
-        assert!(!off.cache_enabled);
+    fn each_reason_against_it_is_told_apart() {
+        assert_eq!(code(|f| f.origin.answers = 29.0), Code::Learning);
+        assert_eq!(code(|f| f.requests[1] = 0.0), Code::NoKeys);
+        assert_eq!(code(|f| f.requests[1] = 20.0), Code::Uncacheable);
+        assert_eq!(code(|f| f.ghost = [0.0; 9]), Code::NoReuse);
+        assert_eq!(code(|f| f.origin.low = 1.4), Code::FastEnough);
+        assert_eq!(code(|f| f.lambda = 0.01), Code::TooLittle);
+        assert_eq!(code(|f| f.change.rate = 1.0), Code::ChangesTooOften);
+        assert_eq!(code(|f| f.change.rate = f64::INFINITY), Code::Learning);
+        assert_eq!(code(|f| f.change.at_once = [100.0, 20.0]), Code::BodyVaries);
+        assert_eq!(code(|f| f.calls = [20.0, 5.0]), Code::OriginFailing);
+    }
+
+    #[test]
+    fn traffic_alone_never_switches_it_off_and_a_fast_origin_does_after_six_ticks() {
+        let mut now = on();
+        for tick in 0..1_000 {
+            let mut night = figures();
+            night.now += 300.0 + 10.0 * f64::from(tick);
+            (night.lambda, night.answered_at) = (0.0001, night.now);
+            now = decide(&night, &now, &Limits::default()).0;
+        }
+        assert!(now.is_on);
+        let mut fast = figures();
+        fast.lambda = 0.5;
+        fast.origin = Bounds {
+            answers: 100.0,
+            low: 0.5,
+            mean: 0.6,
+            high: 0.7,
+        };
+        fast.now = 20_000.0;
+        fast.answered_at = fast.now;
+        for tick in 0..6 {
+            assert!(now.is_on, "{tick}");
+            now = decide(&fast, &now, &Limits::default()).0;
+        }
+        assert!(!now.is_on);
+    }
+
+    #[test]
+    fn what_caching_made_fast_is_not_taken_for_fast() {
+        let mut now = on();
+        let mut unloaded = figures();
+        unloaded.origin = Bounds {
+            answers: 100.0,
+            low: 0.5,
+            mean: 0.6,
+            high: 0.7,
+        };
+        for tick in 0..1_000 {
+            unloaded.now = 1_400.0 + 10.0 * f64::from(tick);
+            unloaded.answered_at = unloaded.now;
+            now = decide(&unloaded, &now, &Limits::default()).0;
+            assert!(now.is_on, "{tick}");
+        }
+    }
+
+    #[test]
+    fn changes_shorten_at_once_and_end_it_after_three_ticks() {
+        let mut volatile = figures();
+        volatile.change.rate = 0.018 / 5.0;
+        let (now, code) = decide(&volatile, &on(), &Limits::default());
+        assert_eq!((now.ttl, code), (5.0, Code::TtlDownChanges));
+        volatile.change.rate = 1.0;
+        let ticks = (0..3).fold(now, |now, _| decide(&volatile, &now, &Limits::default()).0);
+        assert!(!ticks.is_on);
+    }
+
+    #[test]
+    fn a_trip_takes_three_quarters_of_the_ttl_and_at_a_second_ends_it_however_lately_it_was_switched()
+     {
+        let mut stale = figures();
+        stale.change.has_tripped = true;
+        let (now, code) = decide(&stale, &on(), &Limits::default());
+        assert_eq!((now.ttl, code), (225.0, Code::StaleTrip));
+        let shortest = Standing { ttl: 1.0, ..now };
+        assert!(!decide(&stale, &shortest, &Limits::default()).0.is_on);
+    }
+
+    #[test]
+    fn a_switch_back_waits_longer_each_time_and_calm_hours_make_up_for_it() {
+        let mut now = on();
+        let mut at = 1_000.0;
+        for _ in 0..6 {
+            switch(
+                &Figures {
+                    now: at,
+                    ..figures()
+                },
+                &mut now,
+                true,
+            );
+            at += 1.0;
+        }
+        assert_eq!(now.dwell, MOST_DWELL);
+        let calm = Figures {
+            now: at + 10.0 * CALM,
+            ..figures()
+        };
+        assert_eq!(calmed(&calm, &now).dwell, LEAST_DWELL);
+        now.is_on = false;
+        let (still, code) = decide(
+            &Figures {
+                now: at,
+                answered_at: at,
+                ..figures()
+            },
+            &now,
+            &Limits::default(),
+        );
+        assert_eq!((still.is_on, code), (false, Code::Dwell));
+    }
+
+    #[test]
+    fn a_policy_s_bounds_hold() {
+        let limits = Limits {
+            max_ttl: 60.0,
+            ..Limits::default()
+        };
+        assert_eq!(figures().best_ttl(&limits), Some(60.0));
+        let limits = Limits {
+            min_ttl: 2_000.0,
+            ..Limits::default()
+        };
+        assert_eq!(figures().best_ttl(&limits), None);
     }
 }

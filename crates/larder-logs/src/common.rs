@@ -28,6 +28,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Request<'_>, Flaw> {
         target: target_text(unescape(target)),
         status,
         bytes,
+        latency_micros: None,
     })
 }
 
@@ -122,6 +123,7 @@ mod tests {
             target: "/a.gif".into(),
             status: 304,
             bytes: 2_326,
+            latency_micros: None,
         };
         assert_eq!(parse(line.as_bytes()), Ok(expected.clone()));
         let combined = format!("{line} \"http://ref/\" \"Mozilla/4.08 [en] (Win98; I ;Nav)\"");

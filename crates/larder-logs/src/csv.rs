@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memchr_iter};
 
-use crate::request::{Flaw, Method, Request, size, status, target_text};
+use crate::request::{Flaw, Method, Request, millis, size, status, target_text};
 use crate::time::from_millis;
 
 /// More columns than this are not looked for a name.
@@ -19,6 +19,7 @@ enum Column {
     Url,
     Status,
     Bytes,
+    Latency,
     Other,
 }
 
@@ -46,6 +47,7 @@ impl Columns {
                 b"url" => Column::Url,
                 b"status" => Column::Status,
                 b"bytes" => Column::Bytes,
+                b"latency_ms" => Column::Latency,
                 _ => Column::Other,
             };
             columns.push(column);
@@ -56,7 +58,7 @@ impl Columns {
 
     pub(crate) fn parse<'a>(&self, line: &'a [u8]) -> Result<Request<'a>, Flaw> {
         let (mut at_ms, mut method, mut url) = (None, None, None);
-        let (mut status_read, mut bytes) = (None, None);
+        let (mut status_read, mut bytes, mut latency_micros) = (None, None, None);
         let mut fields = Fields(Some(line));
         for column in &self.0 {
             let Some(field) = fields.next() else { break };
@@ -67,6 +69,8 @@ impl Columns {
                 Column::Url => url = Some(field),
                 Column::Status => status_read = Some(status(&field).ok_or(Flaw::Number)?),
                 Column::Bytes => bytes = Some(size(&field).ok_or(Flaw::Number)?),
+                // What is no number there is not needed.
+                Column::Latency => latency_micros = millis(&field),
                 Column::Other => {}
             }
         }
@@ -79,6 +83,7 @@ impl Columns {
                 .ok_or(Flaw::Request)?,
             status: status_read.ok_or(Flaw::Form)?,
             bytes: bytes.ok_or(Flaw::Form)?,
+            latency_micros,
         })
     }
 }
@@ -155,6 +160,7 @@ mod tests {
             (request.at_ms, &*request.target, request.bytes),
             (1_000, "/a", 5)
         );
+        assert_eq!(request.latency_micros, Some(1_500));
         assert!(Columns::of_header(b"ts_ms,client,method,url,status").is_none());
         assert!(Columns::of_header(b"1,2,GET,/,200,5").is_none());
     }

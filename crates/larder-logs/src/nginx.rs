@@ -46,6 +46,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Request<'_>, Flaw> {
         target,
         status: status.ok_or(Flaw::Number)?,
         bytes: bytes.ok_or(Flaw::Number)?,
+        latency_micros: None,
     })
 }
 

@@ -18,6 +18,8 @@ pub struct Request<'a> {
     pub status: u16,
     /// How many bytes the answer had; 0 where the log says `-`.
     pub bytes: u64,
+    /// How long the origin took, in microseconds; `None` where the log does not say.
+    pub latency_micros: Option<u64>,
 }
 
 /// A request's method, as far as it matters to a cache.
@@ -143,6 +145,15 @@ pub(crate) fn size(digits: &[u8]) -> Option<u64> {
         b"-" => Some(0),
         digits => number(digits),
     }
+}
+
+/// A decimal number of milliseconds, in microseconds.
+pub(crate) fn millis(digits: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(digits).ok()?;
+    let ms: f64 = text.parse().ok()?;
+    (0.0..=86_400_000.0)
+        .contains(&ms)
+        .then_some((ms * 1_000.0) as u64)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Mode, Outcome, Policy, PolicyError, PolicyPatch, QueryRule, Tag, Window};
+use crate::{Evidence, Mode, Outcome, Policy, PolicyError, PolicyPatch, QueryRule, Tag, Window};
 
 /// Where a policy in force came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -32,12 +32,15 @@ pub struct EndpointConfig {
     pub method: String,
     /// Whether answers are cached: what comes out of `mode`.
     pub cache_enabled: bool,
-    /// `on`, `off` or `auto`.
+    /// `on`, `off`, `auto` or `shadow`.
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "on"))]
     pub mode: Mode,
     /// How long an entry is fresh.
     #[serde(serialize_with = "seconds")]
     pub ttl_seconds: f64,
+    /// What `auto` decides by, and wants to be told; `null` where it decides nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watch>,
     /// The share of the TTL that chance may take away.
     pub jitter: f64,
     /// How long past the TTL an entry may be served while it is loaded anew.
@@ -85,6 +88,9 @@ impl EndpointConfig {
         let patch = PolicyPatch {
             mode: Some(self.mode),
             ttl_seconds: Some(self.ttl_seconds),
+            min_ttl_seconds: None,
+            max_ttl_seconds: None,
+            staleness_budget: None,
             jitter: Some(self.jitter),
             stale_while_revalidate_seconds: Some(self.stale_while_revalidate_seconds),
             stale_if_error_seconds: Some(self.stale_if_error_seconds),
@@ -100,6 +106,16 @@ impl EndpointConfig {
         let enabled = self.cache_enabled && self.mode != Mode::Off;
         Ok(policy.with_mode(if enabled { Mode::On } else { Mode::Off }))
     }
+}
+
+/// What a service is to measure of an endpoint that `auto` watches.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Watch {
+    /// Of the keys that are seldom asked for, the share that is reported.
+    pub key_share: f64,
+    /// The share of hits that is checked against the origin in the background.
+    pub check_share: f64,
 }
 
 /// All policies of a service.
@@ -182,6 +198,81 @@ pub struct MeasuredEndpoint {
     pub origin_ms_mean: Option<f64>,
 }
 
+/// What was decided for an endpoint, from what, and what would flip it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Explanation {
+    /// The service.
+    pub service_name: String,
+    /// The route template.
+    pub endpoint: String,
+    /// The method.
+    pub method: String,
+    /// `on`, `off`, `auto` or `shadow`: what its policy says.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "auto"))]
+    pub mode: Mode,
+    /// What it was last decided from.
+    pub decision: Option<DecisionRecord>,
+    /// What was decided before, newest first: each time that it, or its reason, became another.
+    pub history: Vec<PastDecision>,
+}
+
+/// A decision with its figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DecisionRecord {
+    /// When, in seconds since 1970.
+    pub at_seconds: u64,
+    /// Whether the endpoint is cached, or would be.
+    pub cache_enabled: bool,
+    /// For how long.
+    pub ttl_seconds: f64,
+    /// The reason's code.
+    pub code: String,
+    /// The reason, in one sentence with its figures.
+    pub reason: String,
+    /// What it was decided from, by name.
+    pub figures: std::collections::BTreeMap<String, f64>,
+    /// What would make it another.
+    pub flips: Vec<FlipOf>,
+    /// The engine's version.
+    pub engine_version: u32,
+    /// Whether deciding anew from the record gives the same, bit for bit.
+    pub replays: bool,
+    /// The record itself, in base64.
+    pub record: String,
+}
+
+/// What would have to be different for another decision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct FlipOf {
+    /// Which figure.
+    pub figure: String,
+    /// What it is.
+    pub is: f64,
+    /// What it would have to be.
+    pub needed: f64,
+    /// The same in a sentence.
+    pub sentence: String,
+}
+
+/// A decision of the past.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PastDecision {
+    /// When, in seconds since 1970.
+    pub at_seconds: u64,
+    /// Whether the endpoint was cached, or would have been.
+    pub cache_enabled: bool,
+    /// For how long.
+    pub ttl_seconds: f64,
+    /// The reason's code.
+    pub code: String,
+    /// The reason, in one sentence with its figures.
+    pub reason: String,
+}
+
 /// What was measured lately.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -236,6 +327,18 @@ pub struct WindowReport {
     pub endpoint: String,
     /// What was measured.
     pub window: Window,
+    /// Its keys, where the endpoint is watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
+    /// How long it was measured, in milliseconds.
+    #[serde(default)]
+    pub length_ms: u64,
+    /// How long ago that ended when it was sent, in milliseconds.
+    #[serde(default)]
+    pub ended_ago_ms: u64,
+    /// Which store the instance has: those with the same number share one.
+    #[serde(default)]
+    pub store_id: u32,
     /// Who measured: a random name, 1 to 64 of `A-Z a-z 0-9 . _ -`.
     pub instance: String,
     /// Which run of the instance: grows from one to the next.

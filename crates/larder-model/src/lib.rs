@@ -14,6 +14,7 @@ pub mod api;
 mod cut;
 mod endpoint;
 mod escape;
+mod evidence;
 mod key;
 mod names;
 mod outcome;
@@ -28,6 +29,7 @@ mod window;
 
 pub use endpoint::{Endpoint, EndpointError, Method, Templates};
 pub use escape::escape;
+pub use evidence::{Checked, Evidence, KeyUse, MAX_RECORDS, OriginAnswer, PER_SECOND};
 pub use key::{Key, KeyError, MAX_ENDPOINT_BYTES, MAX_KEY_BYTES, Parts};
 pub use outcome::{Outcome, Reason};
 pub use pattern::{MAX_PATTERN_BYTES, Pattern, PatternError};

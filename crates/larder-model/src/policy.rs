@@ -24,6 +24,8 @@ pub enum Mode {
     Off,
     /// The control plane decides, from what it measures.
     Auto,
+    /// It isn't, but what `auto` would decide is shown.
+    Shadow,
 }
 
 /// Which parameters of a query are part of the key. The others are withheld from whatever makes the answer.
@@ -76,6 +78,12 @@ pub enum PolicyError {
         /// What was given.
         value: f64,
     },
+    /// `staleness_budget` is not a share.
+    #[error("staleness_budget is {0}: use a share above 0 and at most 1, such as 0.01")]
+    StalenessBudget(f64),
+    /// `min_ttl_seconds` is longer than `max_ttl_seconds`.
+    #[error("min_ttl_seconds is {0}, longer than max_ttl_seconds, {1}")]
+    TtlBounds(f64, f64),
     /// `jitter` is not a share.
     #[error("jitter is {0}: use a share from 0 to 1, such as 0.05")]
     Jitter(f64),
@@ -100,6 +108,9 @@ pub enum PolicyError {
 pub struct Policy {
     mode: Mode,
     ttl: Duration,
+    min_ttl: Duration,
+    max_ttl: Duration,
+    staleness_budget: f64,
     jitter: f64,
     stale_while_revalidate: Duration,
     stale_if_error: Duration,
@@ -117,6 +128,9 @@ impl Default for Policy {
         Self {
             mode: Mode::On,
             ttl: Duration::from_secs(300),
+            min_ttl: Duration::from_secs(1),
+            max_ttl: Duration::from_secs(3_600),
+            staleness_budget: 0.01,
             jitter: 0.05,
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
@@ -142,6 +156,24 @@ impl Policy {
     #[must_use]
     pub fn ttl(&self) -> Duration {
         self.ttl
+    }
+
+    /// The shortest TTL that `auto` may choose.
+    #[must_use]
+    pub fn min_ttl(&self) -> Duration {
+        self.min_ttl
+    }
+
+    /// The longest TTL that `auto` may choose.
+    #[must_use]
+    pub fn max_ttl(&self) -> Duration {
+        self.max_ttl
+    }
+
+    /// The share of hits that may be stale where `auto` decides, above 0 and at most 1.
+    #[must_use]
+    pub fn staleness_budget(&self) -> f64 {
+        self.staleness_budget
     }
 
     /// The share of `ttl` that chance may take away, so that entries stored together don't end together; 0 to 1.
@@ -212,6 +244,13 @@ impl Policy {
             && self.tags.is_empty())
     }
 
+    /// This policy, with another TTL: what an automatic decision sets.
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl.min(MAX_DURATION);
+        self
+    }
+
     /// This policy, but off or on: what an automatic decision sets.
     #[must_use]
     pub fn with_mode(mut self, mode: Mode) -> Self {
@@ -225,7 +264,7 @@ impl Policy {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PolicyPatch {
-    /// `on`, `off` or `auto`.
+    /// `on`, `off`, `auto` or `shadow`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "on"))]
     pub mode: Option<Mode>,
@@ -236,6 +275,23 @@ pub struct PolicyPatch {
         serialize_with = "crate::api::optional_seconds"
     )]
     pub ttl_seconds: Option<f64>,
+    /// The shortest TTL that `auto` may choose.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "crate::api::optional_seconds"
+    )]
+    pub min_ttl_seconds: Option<f64>,
+    /// The longest TTL that `auto` may choose; left out: `ttl_seconds`, or an hour.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "crate::api::optional_seconds"
+    )]
+    pub max_ttl_seconds: Option<f64>,
+    /// The share of hits that may be stale where `auto` decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staleness_budget: Option<f64>,
     /// The share of the TTL that chance may take away, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<f64>,
@@ -302,6 +358,25 @@ impl PolicyPatch {
         }
         if let Some(ttl) = self.ttl_seconds {
             policy.ttl = duration("ttl_seconds", ttl)?;
+            policy.max_ttl = policy.ttl;
+        }
+        if let Some(ttl) = self.min_ttl_seconds {
+            policy.min_ttl = duration("min_ttl_seconds", ttl)?;
+        }
+        if let Some(ttl) = self.max_ttl_seconds {
+            policy.max_ttl = duration("max_ttl_seconds", ttl)?;
+        }
+        if let Some(least) = self.min_ttl_seconds
+            && matches!(policy.mode, Mode::Auto | Mode::Shadow)
+            && policy.min_ttl > policy.max_ttl
+        {
+            return Err(PolicyError::TtlBounds(least, policy.max_ttl.as_secs_f64()));
+        }
+        if let Some(budget) = self.staleness_budget {
+            if !(budget > 0.0 && budget <= 1.0) {
+                return Err(PolicyError::StalenessBudget(budget));
+            }
+            policy.staleness_budget = budget;
         }
         if let Some(jitter) = self.jitter {
             if !(0.0..=1.0).contains(&jitter) {
@@ -355,6 +430,9 @@ impl From<&Policy> for PolicyPatch {
         Self {
             mode: Some(policy.mode),
             ttl_seconds: Some(policy.ttl.as_secs_f64()),
+            min_ttl_seconds: Some(policy.min_ttl.as_secs_f64()),
+            max_ttl_seconds: Some(policy.max_ttl.as_secs_f64()),
+            staleness_budget: Some(policy.staleness_budget),
             jitter: Some(policy.jitter),
             stale_while_revalidate_seconds: Some(policy.stale_while_revalidate.as_secs_f64()),
             stale_if_error_seconds: Some(policy.stale_if_error.as_secs_f64()),

@@ -8,6 +8,8 @@ use crate::Outcome;
 
 /// No window counts more than this of anything.
 const MAX_COUNT: u64 = 1_000_000_000;
+/// The logarithm of a shorter latency is that of this one, in milliseconds.
+const SHORTEST_MS: f64 = 0.001;
 
 /// What was measured of an endpoint in a stretch of time. Merging is commutative and associative.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -26,10 +28,18 @@ pub struct Window {
     pub refreshes: u64,
     /// Answers that were errors of the origin (5xx, time-outs).
     pub errors: u64,
+    /// Answers that said that the request was wrong (4xx): no errors of the origin, and no measure of its latency.
+    pub client_errors: u64,
     /// Successful answers of the origin whose latency is in the sum.
     pub origin_count: u64,
     /// The sum of the origin's latencies, in milliseconds.
     pub origin_ms_sum: f64,
+    /// The sum of their squares.
+    pub origin_ms_sq_sum: f64,
+    /// The sum of their natural logarithms.
+    pub origin_ln_sum: f64,
+    /// The sum of the squares of those.
+    pub origin_ln_sq_sum: f64,
     /// The longest of the origin's latencies, in milliseconds.
     pub origin_ms_max: f64,
     /// The sum of the latencies of hits, in milliseconds.
@@ -70,6 +80,12 @@ impl Window {
         }
     }
 
+    /// Counts an answer that said that the request was wrong (4xx), which [`Window::count`] is not told of.
+    pub fn count_client_error(&mut self, outcome: Outcome, bytes: u64) {
+        self.count(outcome, None, false, bytes);
+        self.client_errors = self.client_errors.saturating_add(1);
+    }
+
     /// Counts a load in the background; `latency` is the origin's, if it succeeded.
     pub fn count_refresh(&mut self, latency: Option<Duration>) {
         self.refreshes = self.refreshes.saturating_add(1);
@@ -81,7 +97,11 @@ impl Window {
 
     fn count_origin(&mut self, ms: f64) {
         self.origin_count = self.origin_count.saturating_add(1);
+        let ln = ms.max(SHORTEST_MS).ln();
         self.origin_ms_sum += ms;
+        self.origin_ms_sq_sum += ms * ms;
+        self.origin_ln_sum += ln;
+        self.origin_ln_sq_sum += ln * ln;
         self.origin_ms_max = self.origin_ms_max.max(ms);
     }
 
@@ -93,8 +113,12 @@ impl Window {
         self.bypasses = self.bypasses.saturating_add(other.bypasses);
         self.refreshes = self.refreshes.saturating_add(other.refreshes);
         self.errors = self.errors.saturating_add(other.errors);
+        self.client_errors = self.client_errors.saturating_add(other.client_errors);
         self.origin_count = self.origin_count.saturating_add(other.origin_count);
         self.origin_ms_sum += other.origin_ms_sum;
+        self.origin_ms_sq_sum += other.origin_ms_sq_sum;
+        self.origin_ln_sum += other.origin_ln_sum;
+        self.origin_ln_sq_sum += other.origin_ln_sq_sum;
         self.origin_ms_max = self.origin_ms_max.max(other.origin_ms_max);
         self.hit_ms_sum += other.hit_ms_sum;
         self.bytes = self.bytes.saturating_add(other.bytes);
@@ -131,14 +155,23 @@ impl Window {
             self.bypasses,
             self.refreshes,
             self.errors,
+            self.client_errors,
             self.origin_count,
         ];
-        let sums = [self.origin_ms_sum, self.origin_ms_max, self.hit_ms_sum];
+        let sums = [
+            self.origin_ms_sum,
+            self.origin_ms_sq_sum,
+            self.origin_ln_sq_sum,
+            self.origin_ms_max,
+            self.hit_ms_sum,
+        ];
         let loads = self.requests().saturating_add(self.refreshes);
         counts.iter().all(|count| *count <= MAX_COUNT)
             && sums.iter().all(|sum| sum.is_finite() && *sum >= 0.0)
+            && self.origin_ln_sum.is_finite()
             && self.stales <= self.hits
             && self.origin_count <= loads
             && self.errors <= loads
+            && self.client_errors <= loads
     }
 }

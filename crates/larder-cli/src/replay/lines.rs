@@ -4,7 +4,6 @@ use larder_core::Key;
 use larder_logs::{Flaw, Method, Request};
 use serde::Serialize;
 
-use crate::replay::Plan;
 use crate::replay::endpoints::EndpointId;
 use crate::replay::targets::{Meaning, Targets};
 
@@ -53,7 +52,7 @@ impl LinesRead {
     /// The lookup that a request is, if it is to be replayed; else it is counted why not.
     pub(crate) fn lookup<'a>(
         &mut self,
-        plan: &Plan,
+        statuses: &[u16],
         targets: &'a mut Targets,
         request: &Request<'_>,
     ) -> Option<(&'a Key, EndpointId)> {
@@ -61,7 +60,7 @@ impl LinesRead {
             self.other_methods += 1;
             return None;
         }
-        if !plan.statuses.is_empty() && !plan.statuses.contains(&request.status) {
+        if !statuses.is_empty() && !statuses.contains(&request.status) {
             self.other_statuses += 1;
             return None;
         }

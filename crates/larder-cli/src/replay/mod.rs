@@ -8,6 +8,7 @@ mod include;
 mod input;
 mod lines;
 mod lookups;
+pub(crate) mod picture;
 mod progress;
 mod recorder;
 mod report;
@@ -25,13 +26,17 @@ use anyhow::Context as _;
 
 use crate::args::Replay;
 use crate::output::{Done, Output};
-use crate::replay::input::Input;
 use crate::serving;
 
-pub(crate) use crate::replay::include::Include;
+pub(crate) use crate::replay::include::{Include, Included};
+pub(crate) use crate::replay::input::Input;
+pub(crate) use crate::replay::lines::LinesRead;
+pub(crate) use crate::replay::progress::Progress;
+pub(crate) use crate::replay::run::{LINES_PER_LOOK, ends_badly, shown};
+pub(crate) use crate::replay::targets::Targets;
 
 /// The service that the keys of a replay are of.
-const SERVICE: &str = "replay";
+pub(crate) const SERVICE: &str = "replay";
 /// What a process that Ctrl-C ended exits with.
 const INTERRUPTED: i32 = 130;
 
@@ -90,7 +95,7 @@ fn write_picture(path: &Path, svg: &str) -> anyhow::Result<()> {
 }
 
 /// The log's name without its folders.
-fn name_of(log: &Path) -> String {
+pub(crate) fn name_of(log: &Path) -> String {
     let name = log.file_name().unwrap_or(log.as_os_str());
     match name.to_string_lossy() {
         name if name == "-" => "standard input".to_owned(),

@@ -21,7 +21,7 @@ use crate::replay::{Plan, SERVICE};
 /// A value may take an eighth of the store.
 const VALUE_PARTS: u64 = 8;
 /// Every so many lines the progress is shown.
-const LINES_PER_LOOK: u64 = 8_192;
+pub(crate) const LINES_PER_LOOK: u64 = 8_192;
 /// So many characters of a line that is none are shown.
 const SHOWN_CHARACTERS: usize = 200;
 
@@ -100,7 +100,9 @@ impl Replay {
                     continue;
                 }
             };
-            let lookup = self.lines.lookup(&self.plan, &mut self.targets, &request);
+            let lookup = self
+                .lines
+                .lookup(&self.plan.statuses, &mut self.targets, &request);
             let Some((key, endpoint)) = lookup else {
                 continue;
             };
@@ -128,11 +130,13 @@ impl Replay {
     }
 }
 
-fn ends_badly(lines: u64) -> String {
+/// Why a log that ends badly can't be used.
+pub(crate) fn ends_badly(lines: u64) -> String {
     format!("the log can't be read behind its line {lines}: is it whole?")
 }
 
-fn shown(line: &[u8]) -> String {
+/// The beginning of a line that is none.
+pub(crate) fn shown(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     text.chars().take(SHOWN_CHARACTERS).collect()
 }

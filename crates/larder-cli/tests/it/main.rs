@@ -4,6 +4,7 @@
 mod bad_input;
 mod doctor;
 mod entries;
+mod explained;
 mod faults;
 mod framed;
 mod orderly_end;
@@ -12,3 +13,4 @@ mod replay;
 mod running;
 mod sample_case;
 mod shown_safely;
+mod simulate;

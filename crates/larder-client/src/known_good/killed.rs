@@ -22,6 +22,7 @@ fn kept(version: u64) -> Kept {
         cache_enabled: true,
         mode: larder_core::Mode::On,
         ttl_seconds: 60.0,
+        watch: None,
         jitter: 0.05,
         stale_while_revalidate_seconds: 0.0,
         stale_if_error_seconds: 0.0,

@@ -34,6 +34,7 @@ fn client(port: u16, state_dir: Option<&Path>) -> Arc<Client> {
         url: format!("http://127.0.0.1:{port}"),
         service: Service::new("svc").unwrap(),
         state_dir: state_dir.map(Path::to_owned),
+        store_id: 0,
         defaults: defaults.apply(&Policy::default()).unwrap(),
     })
     .unwrap()
@@ -77,7 +78,9 @@ impl Drop for Control {
 impl Control {
     /// On this port, or on one of its own for 0.
     async fn start(database: &Path, port: u16) -> Self {
-        let control = ControlPlane::open(Settings::new(database)).await.unwrap();
+        let mut settings = Settings::new(database);
+        settings.tick = Duration::from_millis(200);
+        let control = ControlPlane::open(settings).await.unwrap();
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use larder_decide::collapse;
 use larder_model::api::{Signal, SignalStatus, WindowReport};
-use larder_model::{Endpoint, EndpointError, KeyError, Method, Outcome, Service, Window};
+use larder_model::{Endpoint, EndpointError, Evidence, KeyError, Method, Outcome, Service, Window};
 
 /// What endpoints past the bound are called, by clients too.
 pub(super) const OTHER: &str = "other";
 /// No latency is longer, in milliseconds: a day.
 const MAX_LATENCY_MS: f64 = 86_400_000.0;
+/// No latency's logarithm is further from 0.
+const MAX_LN: f64 = 19.0;
 /// No answer counts more bytes: 1 TiB.
 const MAX_BYTES: u64 = 1 << 40;
 
@@ -28,6 +30,10 @@ pub(crate) enum SignalError {
         "a window of {0} has figures that can't be: counts are at most 1000000000 and fit each other, sums are finite and not negative"
     )]
     Window(String),
+    #[error(
+        "a window of {0} has keys that can't be: at most 256 of each kind, the first time not after the last, a share from 0 to 1"
+    )]
+    Keys(String),
     #[error("the instance's name {0:?} is not valid: use 1 to 64 of A-Z a-z 0-9 . _ -")]
     Instance(String),
 }
@@ -39,6 +45,10 @@ pub(super) struct Checked {
     pub(super) endpoint: Option<Endpoint>,
     pub(super) window: Window,
     pub(super) identity: Option<Identity>,
+    pub(super) evidence: Option<Evidence>,
+    /// How long it was measured, and how long ago that ended, in milliseconds.
+    pub(super) times_ms: (u64, u64),
+    pub(super) store_id: u32,
 }
 
 pub(super) struct Identity {
@@ -67,6 +77,9 @@ pub(super) fn check_signal(signal: Signal) -> Result<Checked, SignalError> {
         endpoint: Some(read_endpoint(&signal.endpoint)?),
         window,
         identity: None,
+        evidence: None,
+        times_ms: (0, 0),
+        store_id: 0,
     })
 }
 
@@ -74,6 +87,15 @@ pub(super) fn check_window(report: WindowReport) -> Result<Checked, SignalError>
     let window = report.window;
     if !window.is_plausible() || !fits_itself(&window) {
         return Err(SignalError::Window(
+            report.endpoint.chars().take(80).collect(),
+        ));
+    }
+    if report
+        .evidence
+        .as_ref()
+        .is_some_and(|evidence| !evidence.is_plausible())
+    {
+        return Err(SignalError::Keys(
             report.endpoint.chars().take(80).collect(),
         ));
     }
@@ -89,6 +111,9 @@ pub(super) fn check_window(report: WindowReport) -> Result<Checked, SignalError>
             endpoint => Some(read_endpoint(endpoint)?),
         },
         window,
+        evidence: report.evidence,
+        times_ms: (report.length_ms, report.ended_ago_ms),
+        store_id: report.store_id,
         identity: Some(Identity {
             instance: report.instance,
             boot: report.boot,
@@ -101,6 +126,9 @@ pub(super) fn check_window(report: WindowReport) -> Result<Checked, SignalError>
 fn fits_itself(window: &Window) -> bool {
     let most = |count: u64| count as f64 * MAX_LATENCY_MS;
     window.origin_ms_max <= MAX_LATENCY_MS
+        && window.origin_ms_sq_sum <= most(window.origin_count) * MAX_LATENCY_MS
+        && window.origin_ln_sum.abs() <= window.origin_count as f64 * MAX_LN
+        && window.origin_ln_sq_sum <= window.origin_count as f64 * MAX_LN * MAX_LN
         && window.origin_ms_max <= window.origin_ms_sum * 1.000_001
         && window.origin_ms_sum <= most(window.origin_count)
         && window.hit_ms_sum <= most(window.hits)

@@ -1,6 +1,7 @@
 //! What the control plane answers.
 
 mod config;
+mod explain;
 mod overview;
 mod policies;
 mod signals;
@@ -31,6 +32,7 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
         .routes(routes!(config::of_service))
         .routes(routes!(policies::get, policies::put, policies::delete))
         .routes(routes!(policies::list))
+        .routes(routes!(explain::explain))
         .routes(routes!(overview::services))
         .routes(routes!(overview::endpoints))
         .routes(routes!(signals::one))
@@ -43,6 +45,7 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
     router
         // The endpoint `/` is an empty rest, which `{*endpoint}` does not take.
         .route("/api/config/{service}/", get(config::of_endpoint))
+        .route("/api/explain/{service}/", get(explain::explain))
         .route(
             "/api/policies/{service}/",
             put(policies::put)

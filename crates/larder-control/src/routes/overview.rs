@@ -22,6 +22,7 @@ GET    /api/policies/{service}                  its policies
 PUT    /api/policies/{service}/{endpoint}       set one, such as {\"mode\":\"on\",\"ttl_seconds\":60}
 DELETE /api/policies/{service}/{endpoint}       remove one
 GET    /api/config/{service}/{endpoint}         what is in force, and why
+GET    /api/explain/{service}/{endpoint}        what was decided, from what, and what would flip it
 GET    /api/endpoints                           what was measured in the last minutes
 POST   /api/signals                             report a request
 GET    /healthz, /readyz, /metrics              is it well

@@ -74,7 +74,9 @@ impl Running {
     }
 
     async fn start_on(database: &Path) -> Self {
-        let control = ControlPlane::open(Settings::new(database)).await.unwrap();
+        let mut settings = Settings::new(database);
+        settings.tick = Duration::from_millis(100);
+        let control = ControlPlane::open(settings).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -21,6 +21,7 @@ mod single_flight;
 mod slow;
 mod stale;
 mod two_processes;
+mod watched;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

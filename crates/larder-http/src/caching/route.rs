@@ -238,11 +238,13 @@ fn with_query(uri: &Uri, kept: &str) -> Option<Uri> {
 /// What is reported of a request: what its lookup noted, if there was one.
 fn event(noted: Option<Event>, response: &Response, whole: Duration) -> Event {
     let is_error = response.status().is_server_error();
+    let is_client_error = response.status().is_client_error();
     let Some(noted) = noted else {
         return Event {
             outcome: Outcome::Bypass,
             latency: Some(whole),
             is_error,
+            is_client_error,
             bytes: response.body().size_hint().exact().unwrap_or(0),
         };
     };
@@ -256,6 +258,7 @@ fn event(noted: Option<Event>, response: &Response, whole: Duration) -> Event {
         },
         // A load that failed with "there is none" is no error of the origin: the answer's status tells.
         is_error,
+        is_client_error,
         ..noted
     }
 }

@@ -1,0 +1,120 @@
+//! What a governor that watches is told: every lookup, every answer of the origin, and what checks of fresh entries find.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use larder_core::{Cache, Check, Event, Gate, Governor, Key, Named, Policy, Service};
+
+use crate::{Calls, key};
+
+#[derive(Default)]
+struct Watching {
+    is_watched: bool,
+    check_share: u32,
+    lookups: Mutex<Vec<Key>>,
+    answers: Mutex<Vec<(Bytes, Option<Check>)>>,
+    invalidated: Mutex<Vec<String>>,
+}
+
+impl Governor for Watching {
+    fn gate(&self, key: &Key) -> Gate {
+        Gate {
+            is_watched: self.is_watched,
+            check_share: self.check_share,
+            ..Gate::from(&*self.policy(key))
+        }
+    }
+
+    fn policy(&self, _key: &Key) -> Arc<Policy> {
+        Arc::default()
+    }
+
+    fn template(&self, _key: &Key) -> Option<Box<str>> {
+        None
+    }
+
+    fn record(&self, _key: &Key, _event: Event) {}
+
+    fn record_refresh(&self, _key: &Key, _load: Option<Duration>) {}
+
+    fn note_lookup(&self, key: &Key) {
+        self.lookups.lock().unwrap().push(key.clone());
+    }
+
+    fn note_answer(&self, _key: &Key, json: &Bytes, check: Option<Check>) {
+        self.answers.lock().unwrap().push((json.clone(), check));
+    }
+
+    fn note_invalidated(&self, what: Named<'_>) {
+        self.invalidated.lock().unwrap().push(format!("{what:?}"));
+    }
+}
+
+fn cache(governor: Watching) -> (Cache, Arc<Watching>) {
+    let governor = Arc::new(governor);
+    let cache = Cache::builder(Service::new("svc").unwrap())
+        .governor(Arc::clone(&governor) as Arc<dyn Governor>)
+        .build();
+    (cache, governor)
+}
+
+async fn load(cache: &Cache, calls: &Calls) -> usize {
+    let calls = calls.clone();
+    let key = key("/a");
+    let loaded = cache.get_or_load(&key, move || async move { Ok::<_, ()>(calls.add()) });
+    loaded.await.unwrap().value
+}
+
+#[tokio::test]
+async fn a_hit_that_is_checked_tells_what_changed_and_is_answered_at_once() {
+    let (cache, governor) = cache(Watching {
+        is_watched: true,
+        check_share: u32::MAX,
+        ..Watching::default()
+    });
+    let calls = Calls::default();
+    assert_eq!(load(&cache, &calls).await, 1);
+    assert_eq!(
+        load(&cache, &calls).await,
+        1,
+        "the entry answers, not the check"
+    );
+    while governor.answers.lock().unwrap().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let answers = governor.answers.lock().unwrap().clone();
+    assert_eq!((&answers[0].0[..], answers[0].1), (&b"1"[..], None));
+    let check = answers[1].1.unwrap();
+    assert!(
+        check.has_changed && check.age < Duration::from_secs(60),
+        "{check:?}"
+    );
+    assert_eq!(governor.lookups.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn who_does_not_watch_is_told_nothing_and_nothing_is_checked() {
+    let (cache, governor) = cache(Watching::default());
+    let calls = Calls::default();
+    for _ in 0..100 {
+        load(&cache, &calls).await;
+    }
+    assert_eq!(calls.count(), 1);
+    assert!(governor.lookups.lock().unwrap().is_empty());
+    assert!(governor.answers.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn invalidations_are_told() {
+    let (cache, governor) = cache(Watching::default());
+    let _ = cache.delete(&key("/a")).await;
+    let _ = cache
+        .invalidate_tag(&larder_core::Tag::new("t").unwrap())
+        .await;
+    let _ = cache.invalidate_service().await;
+    let told = governor.invalidated.lock().unwrap().join(" ");
+    for word in ["Keys", "Tag", "Endpoint(None)"] {
+        assert!(told.contains(word), "{told}");
+    }
+}
