@@ -25,16 +25,15 @@
 //! Not in it: the L1 (see `orders`), plain entries after a failover, which may come back, a store that nobody can ask, and the lag of pushes.
 
 mod guards;
+mod state;
 
 use stateright::{Model, Property};
 
 pub(crate) use guards::Guard;
 use guards::Guards;
-
-/// A random number; nobody else has it.
-type Token = u8;
-/// How many invalidations and sets had been called when something was so: the only clock that there is.
-type Calls = u8;
+use state::{
+    Broken, Calls, Entry, Flight, Load, Process, Right, Server, Slot, State, Token, Version,
+};
 
 /// How far the checker goes.
 #[derive(Clone, Copy, Debug)]
@@ -48,123 +47,6 @@ struct Bounds {
 struct Fills {
     guards: Guards,
     bounds: Bounds,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Version {
-    value: u8,
-    /// Of the server that told it.
-    life: u8,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Entry {
-    /// By a load.
-    Filled {
-        id: Token,
-        /// When its load began.
-        made: Calls,
-        life: u8,
-        stamp: Version,
-    },
-    /// By a bare `set`, of Larder or of another program.
-    Set { id: Token, at: Calls },
-}
-
-impl Entry {
-    fn id(self) -> Token {
-        match self {
-            Self::Filled { id, .. } | Self::Set { id, .. } => id,
-        }
-    }
-}
-
-/// What the entry's server has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Slot {
-    entry: Option<Entry>,
-    lease: Option<Token>,
-}
-
-/// A master, and what its replica has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Server<T> {
-    now: T,
-    replica: T,
-    life: u8,
-}
-
-impl<T: Copy> Server<T> {
-    fn fail_over(&mut self) {
-        self.now = self.replica;
-        self.life += 1;
-    }
-}
-
-/// A lease that was granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Right {
-    token: Token,
-    life: u8,
-    /// The entry that was there.
-    expected: Option<Token>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Load {
-    token: Token,
-    made: Calls,
-    right: Option<Right>,
-    stamp: Version,
-    /// Of those who joined after it began: the last invalidation that had returned when one of them asked.
-    late: Option<Calls>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Flight {
-    #[default]
-    None,
-    Asking(Token),
-    Loading(Load),
-    /// Its fill is on its way.
-    Filling(Load),
-    /// What it made may be shared with those who joined, or not.
-    Landing(Load, bool),
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Process {
-    flight: Flight,
-    /// An `Ask` that nobody waits for any more, and that the server has not got yet.
-    late_ask: Option<Token>,
-    late_fill: Option<Load>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Broken {
-    /// One who joined a load got what an invalidation that he had to heed had ended.
-    C1,
-    /// A load filled after something ended its right.
-    C2,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct State {
-    calls: Calls,
-    /// The last one that returned `Done`.
-    done: Calls,
-    /// The last one that ended the leases of its key.
-    ended: Calls,
-    entry: Server<Slot>,
-    version: Server<Option<u8>>,
-    /// A clear between its two steps.
-    clear: Option<Calls>,
-    processes: [Process; 2],
-    /// The next random number.
-    chance: u8,
-    loads: u8,
-    evicted_versions: u8,
-    broken: Option<Broken>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -478,95 +360,6 @@ impl Fills {
         match leases {
             true => state.entry.now.lease = None,
             false => state.entry.now.entry = None,
-        }
-    }
-}
-
-impl Flight {
-    fn joined(self, heeds: Calls) -> Self {
-        let with = |load: Load| Load {
-            late: Some(heeds),
-            ..load
-        };
-        match self {
-            Self::Loading(load) => Self::Loading(with(load)),
-            Self::Filling(load) => Self::Filling(with(load)),
-            Self::Landing(load, is_shared) => Self::Landing(with(load), is_shared),
-            other => other,
-        }
-    }
-}
-
-impl Load {
-    fn each_name(&mut self, each: &mut impl FnMut(&mut u8, bool)) {
-        each(&mut self.token, false);
-        if let Some(right) = &mut self.right {
-            each(&mut right.token, false);
-            right.expected.iter_mut().for_each(|id| each(id, false));
-        }
-        each(&mut self.stamp.value, true);
-    }
-}
-
-impl State {
-    fn random(&mut self) -> u8 {
-        self.chance += 1;
-        self.chance
-    }
-
-    /// Gives random numbers those names that they would have had if they were drawn in the order in which they stand, and the two
-    /// processes, which are alike, their order: so that states which differ by chance alone are one.
-    fn rename(&mut self, has_random_versions: bool) {
-        self.processes.sort_unstable();
-        let mut seen = Vec::new();
-        self.each_name(|name, is_version| {
-            if is_version && !has_random_versions {
-                return;
-            }
-            let place = seen.iter().position(|one| one == name).unwrap_or_else(|| {
-                seen.push(*name);
-                seen.len() - 1
-            });
-            *name = place as u8 + 1;
-        });
-        self.chance = seen.len() as u8;
-    }
-
-    fn each_name(&mut self, mut each: impl FnMut(&mut u8, bool)) {
-        for version in [&mut self.version.now, &mut self.version.replica] {
-            version.iter_mut().for_each(|version| each(version, true));
-        }
-        for slot in [&mut self.entry.now, &mut self.entry.replica] {
-            slot.lease.iter_mut().for_each(|lease| each(lease, false));
-            match &mut slot.entry {
-                Some(Entry::Filled { id, stamp, .. }) => {
-                    each(id, false);
-                    each(&mut stamp.value, true);
-                }
-                Some(Entry::Set { id, .. }) => each(id, false),
-                None => {}
-            }
-        }
-        for process in &mut self.processes {
-            match &mut process.flight {
-                Flight::Asking(token) => each(token, false),
-                Flight::Loading(load) | Flight::Filling(load) | Flight::Landing(load, _) => {
-                    load.each_name(&mut each);
-                }
-                Flight::None => {}
-            }
-            process.late_ask.iter_mut().for_each(|ask| each(ask, false));
-            let late_fill = process.late_fill.iter_mut();
-            late_fill.for_each(|load| load.each_name(&mut each));
-        }
-    }
-
-    /// What was sent to a server does not reach the next one.
-    fn cut(&mut self) {
-        self.clear = None;
-        for process in &mut self.processes {
-            process.late_ask = None;
-            process.late_fill = None;
         }
     }
 }
