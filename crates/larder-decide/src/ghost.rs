@@ -237,16 +237,18 @@ fn misses(fill: &mut Option<u32>, ttl: u32, asked: &Use) -> f64 {
     };
     let span = u64::from(asked.last.saturating_sub(asked.first));
     let steps = u64::from(asked.requests.saturating_sub(1));
-    while steps > 0 && span > 0 {
-        let due = u64::from(filled.saturating_add(ttl).saturating_sub(asked.first));
-        let step = (due * steps).div_ceil(span);
-        if step > steps {
-            break;
+    if steps > 0 && span > 0 {
+        loop {
+            let due = u64::from(filled.saturating_add(ttl).saturating_sub(asked.first));
+            let step = (due * steps).div_ceil(span);
+            if step > steps {
+                break;
+            }
+            misses += 1.0;
+            let at = asked.first + u32::try_from(step * span / steps).unwrap_or(u32::MAX);
+            // A step forward, however it is rounded.
+            filled = at.max(filled.saturating_add(1));
         }
-        misses += 1.0;
-        let at = asked.first + u32::try_from(step * span / steps).unwrap_or(u32::MAX);
-        // A step forward, however it is rounded.
-        filled = at.max(filled.saturating_add(1));
     }
     *fill = Some(filled);
     misses.min(f64::from(asked.requests))
