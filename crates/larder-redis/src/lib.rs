@@ -34,6 +34,7 @@ mod lives;
 mod look;
 mod node;
 mod note;
+mod options;
 mod probe;
 mod read;
 mod resp;
@@ -51,7 +52,7 @@ mod version;
 mod walk;
 mod write;
 
-pub use node::{AfterFailover, Options};
+pub use options::{AfterFailover, Options};
 pub use store::RedisStore;
 pub use survey::{Access, Product, Sample, Survey};
 pub use tls::{Tls, TlsError, read_certificates, read_key};

@@ -10,7 +10,8 @@ use larder_core::{
 
 use crate::changes::Changes;
 use crate::lives::Lives;
-use crate::node::{AfterFailover, Options, seed};
+use crate::node::seed;
+use crate::options::{AfterFailover, Options};
 use crate::resp::Reader;
 use crate::scripts::{self, Script};
 use crate::servers::Servers;
