@@ -72,8 +72,7 @@ impl Resident {
     /// How long it is fresh yet, if it can be used now.
     #[inline]
     pub(crate) fn left(&self, now: Duration, store: &dyn Store) -> Option<Duration> {
-        let is_proven =
-            || store.holds(&self.proof) && self.versions.iter().all(|proof| store.holds(proof));
+        let is_proven = || store.hold(&self.proof, &self.versions);
         let holds = now < self.leaves_at && (is_off(Guard::NearNeedsProof) || is_proven());
         holds.then(|| self.fresh_until - now)
     }

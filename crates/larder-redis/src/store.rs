@@ -192,6 +192,10 @@ impl Store for RedisStore {
         self.changes.holds(proof)
     }
 
+    fn hold(&self, proof: &Proof, others: &[Proof]) -> bool {
+        self.changes.hold(proof, others)
+    }
+
     fn changed(&self, proof: Proof, most: Duration) -> StoreFuture<'_, ()> {
         StoreFuture::pending(async move {
             self.changes.changed(proof, most).await;

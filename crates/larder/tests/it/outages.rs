@@ -42,6 +42,8 @@ impl Scene {
             load_ms: 0,
             redis_url: Some(redis.url()),
             is_patient: false,
+            // So that nothing but what is pending keeps the old value away.
+            is_keeping: true,
             in_foreground: false,
         };
         let origin = Origin::in_folder(folder.path());

@@ -28,6 +28,8 @@ pub(crate) struct Setup {
     pub(crate) redis_url: Option<String>,
     /// Whether the store is waited for, however busy the machine is: what is shown is not about its deadlines.
     pub(crate) is_patient: bool,
+    /// Whether entries of another life of the server are kept.
+    pub(crate) is_keeping: bool,
     /// Whether nothing is loaded before its end.
     pub(crate) in_foreground: bool,
 }
@@ -178,6 +180,7 @@ fn work() {
 fn cache(folder: &Path, setup: &Setup) -> Cache {
     let environment = |name: &str| match name {
         "REDIS_URL" => setup.redis_url.clone(),
+        "LARDER_AFTER_FAILOVER" if setup.is_keeping => Some("keep".to_owned()),
         "LARDER_DIR" => Some(folder.join("larder").display().to_string()),
         _ => None,
     };
