@@ -26,6 +26,7 @@ fn setup(redis: Option<&RedisServer>, load_ms: u64, policy: PolicyPatch) -> Setu
         load_ms,
         redis_url: redis.map(RedisServer::url),
         is_patient: true,
+        is_keeping: false,
         in_foreground: policy.stale_while_revalidate_seconds.is_none(),
         policy: PolicyPatch {
             ttl_seconds: Some(TTL.as_secs_f64()),

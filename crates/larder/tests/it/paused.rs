@@ -51,6 +51,7 @@ fn no_request_fails_or_waits_and_nothing_piles_up() {
         load_ms: 50,
         redis_url: Some(redis.url()),
         is_patient: false,
+        is_keeping: false,
         in_foreground: false,
     };
     let mut worker = Worker::start(folder.path(), &setup);
