@@ -61,7 +61,8 @@ fn the_process_that_is_killed() {
     for version in 1.. {
         if std::env::var_os(IN_PLACE).is_some() {
             let file = Path::new(&folder).join("policies/svc.json");
-            std::fs::write(file, serde_json::to_vec(&kept(version)).unwrap()).unwrap();
+            // As it is written, so that a kill finds it in the midst of that, however fast the machine is.
+            serde_json::to_writer(std::fs::File::create(file).unwrap(), &kept(version)).unwrap();
         } else {
             known_good.write(&kept(version)).unwrap();
         }
