@@ -4,11 +4,10 @@
 use std::time::{Duration, Instant};
 
 use larder_core::{Key, Store as _, StoreError, Ttl};
-use larder_redis::RedisStore;
 use larder_testing::redis::{RedisCluster, wait_until};
 
 use crate::traffic::{Back, Traffic};
-use crate::{connect, connect_patiently, entry, key};
+use crate::{connect, connect_patiently, entry, key, until_kept};
 
 /// The mark is 1 s.
 const BACK: Duration = Duration::from_secs(10);
@@ -31,27 +30,12 @@ fn key_of(cluster: &RedisCluster, master: usize) -> Key {
     keys[of_master.unwrap()].clone()
 }
 
-/// Waits until what is stored under a key is found; how long that took.
-async fn until_stored(store: &RedisStore, key: &Key) -> Duration {
-    let begin = Instant::now();
-    loop {
-        let written = store.set(entry(key, "1")).await;
-        if written.is_ok_and(|written| written.is_stored())
-            && matches!(store.get(key, Ttl::MAX).await, Ok(Some(_)))
-        {
-            return begin.elapsed();
-        }
-        assert!(begin.elapsed() < Duration::from_secs(20), "never stored");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_that_is_killed_has_a_successor_and_no_request_fails() {
     let mut cluster = RedisCluster::start();
     let probe = key_of(&cluster, 0);
     let store = connect(&cluster.url());
-    until_stored(&store, &probe).await;
+    until_kept(&store, &probe).await;
     let traffic = Traffic::start(store.clone(), keys(100), Vec::new());
     traffic.more(500).await;
     let killed = Instant::now();
@@ -63,7 +47,7 @@ async fn a_master_that_is_killed_has_a_successor_and_no_request_fails() {
         wait_until("the replica takes over", || cluster.is_master(3));
     });
     let elected = killed.elapsed();
-    let back = until_stored(&store, &probe).await;
+    let back = until_kept(&store, &probe).await;
     traffic.more(500).await;
     let outcome = traffic.end().await;
     println!("killed -9: elected after {elected:?}, in use {back:?} later; {outcome}");
@@ -82,7 +66,7 @@ async fn an_orderly_failover_loses_nothing_and_no_request_fails() {
     let cluster = RedisCluster::start();
     let probe = key_of(&cluster, 1);
     let store = connect(&cluster.url());
-    until_stored(&store, &probe).await;
+    until_kept(&store, &probe).await;
     let traffic = Traffic::start(store.clone(), keys(100), Vec::new());
     traffic.more(500).await;
     // There, and back again.
@@ -93,7 +77,7 @@ async fn an_orderly_failover_loses_nothing_and_no_request_fails() {
                 cluster.is_master(replica) && !cluster.is_master(master)
             });
         });
-        let back = until_stored(&store, &probe).await;
+        let back = until_kept(&store, &probe).await;
         println!("CLUSTER FAILOVER: in use {back:?} later");
         assert!(back < BACK, "{back:?}");
         traffic.more(500).await;
@@ -112,7 +96,7 @@ async fn what_another_master_has_is_read_while_one_is_away() {
     let store = connect_patiently(&cluster.url());
     let of = [0, 1, 2].map(|master| key_of(&cluster, master));
     for key in &of {
-        until_stored(&store, key).await;
+        until_kept(&store, key).await;
     }
     // Without its replica nobody takes over.
     cluster.nodes[3].kill();
@@ -169,7 +153,7 @@ async fn every_key_goes_straight_to_its_master() {
 async fn a_clear_does_not_wait_for_a_cluster_that_is_gone() {
     let mut cluster = RedisCluster::start_with(1, &[]);
     let (store, key) = (connect(&cluster.url()), key("/a"));
-    until_stored(&store, &key).await;
+    until_kept(&store, &key).await;
     for node in &mut cluster.nodes {
         node.kill();
     }

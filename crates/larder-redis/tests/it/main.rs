@@ -65,6 +65,21 @@ fn connect_patiently(url: &str) -> Arc<RedisStore> {
     connect_with(url, options)
 }
 
+/// Stores until what is stored is found: what is stored while a server is swept may go with the rest. Answers how long that took.
+async fn until_kept(store: &RedisStore, key: &Key) -> Duration {
+    let begin = Instant::now();
+    loop {
+        let written = store.set(entry(key, "1")).await;
+        if written.is_ok_and(|written| written.is_stored())
+            && matches!(store.get(key, Ttl::MAX).await, Ok(Some(_)))
+        {
+            return begin.elapsed();
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "never stored");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Waits until a read finds the value; answers how long that took.
 async fn until_found(store: &RedisStore, key: &Key) -> Duration {
     let begin = Instant::now();

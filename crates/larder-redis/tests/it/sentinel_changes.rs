@@ -7,7 +7,7 @@ use larder_redis::RedisStore;
 use larder_testing::redis::{RedisSentinels, RedisServer, wait_until};
 
 use crate::traffic::{Back, Traffic};
-use crate::{connect, connect_patiently, entry, key, until_found};
+use crate::{connect, connect_patiently, entry, key, until_kept};
 
 /// The mark is 1 s.
 const BACK: Duration = Duration::from_secs(10);
@@ -232,8 +232,7 @@ async fn a_demoted_master_is_not_read() {
     );
     // Nobody knows what it missed meanwhile.
     server.cli(&["REPLICAOF", "NO", "ONE"]);
-    until_stored(&store, &key).await;
-    until_found(&store, &key).await;
+    until_kept(&store, &key).await;
     // A write is refused, and says so.
     server.cli(&["REPLICAOF", "127.0.0.1", &port]);
     let written = store.set(entry(&key, "2")).await;
