@@ -213,7 +213,7 @@ impl<'a, M: Form> Lookup<'a, M> {
     /// Whether chance wants this hit to be checked.
     #[inline]
     fn is_to_be_checked(&self, gate: Gate) -> bool {
-        gate.check_share > 0
+        gate.is_watched
             && self.refreshes
             && random::chance() * (f64::from(u32::MAX) + 1.0) < f64::from(gate.check_share)
     }

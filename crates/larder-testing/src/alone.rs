@@ -1,4 +1,4 @@
-//! Tests that count what their process takes.
+//! Tests that look at what a process takes.
 
 #![allow(clippy::expect_used)]
 
@@ -29,24 +29,52 @@ pub fn is_alone(test: &str) -> bool {
     false
 }
 
+/// What a process has of the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    /// Threads.
+    pub threads: u64,
+    /// Open descriptors.
+    pub descriptors: u64,
+    /// Resident memory, in bytes.
+    pub resident: u64,
+}
+
+impl Usage {
+    /// That of a process, by its number.
+    ///
+    /// # Panics
+    /// If there is no such process.
+    #[must_use]
+    pub fn of(process: u32) -> Self {
+        let descriptors = std::fs::read_dir(format!("/proc/{process}/fd"));
+        Self {
+            threads: status(process, "Threads:"),
+            descriptors: descriptors.expect("Linux tells it").count() as u64,
+            resident: status(process, "VmRSS:") * 1_024,
+        }
+    }
+}
+
 /// What this process has in memory, in bytes.
 #[must_use]
 pub fn resident() -> u64 {
-    status("VmRSS:")
+    status(std::process::id(), "VmRSS:") * 1_024
 }
 
 /// The most that this process ever had in memory, in bytes.
 #[must_use]
 pub fn most_resident() -> u64 {
-    status("VmHWM:")
+    status(std::process::id(), "VmHWM:") * 1_024
 }
 
-fn status(line: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells it");
-    let kib = status
+fn status(process: u32, line: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"));
+    let status = status.expect("Linux tells it");
+    let value = status
         .lines()
         .find_map(|said| said.strip_prefix(line))
         .and_then(|value| value.split_whitespace().next())
-        .and_then(|number| number.parse::<u64>().ok());
-    kib.expect("Linux tells it in KiB") * 1_024
+        .and_then(|number| number.parse().ok());
+    value.expect("Linux tells it, as a number")
 }

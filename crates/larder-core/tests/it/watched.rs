@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use larder_core::{Cache, Check, Event, Gate, Governor, Key, Named, Policy, Service};
 
-use crate::{Calls, key};
+use crate::{Calls, key, until};
 
 #[derive(Default)]
 struct Watching {
@@ -80,9 +80,10 @@ async fn a_hit_that_is_checked_tells_what_changed_and_is_answered_at_once() {
         1,
         "the entry answers, not the check"
     );
-    while governor.answers.lock().unwrap().len() < 2 {
-        tokio::task::yield_now().await;
-    }
+    until("it is checked", || {
+        governor.answers.lock().unwrap().len() == 2
+    })
+    .await;
     let answers = governor.answers.lock().unwrap().clone();
     assert_eq!((&answers[0].0[..], answers[0].1), (&b"1"[..], None));
     let check = answers[1].1.unwrap();
@@ -95,7 +96,10 @@ async fn a_hit_that_is_checked_tells_what_changed_and_is_answered_at_once() {
 
 #[tokio::test]
 async fn who_does_not_watch_is_told_nothing_and_nothing_is_checked() {
-    let (cache, governor) = cache(Watching::default());
+    let (cache, governor) = cache(Watching {
+        check_share: u32::MAX,
+        ..Watching::default()
+    });
     let calls = Calls::default();
     for _ in 0..100 {
         load(&cache, &calls).await;

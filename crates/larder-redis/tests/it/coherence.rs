@@ -261,6 +261,8 @@ async fn another_stores_delete_ends_the_proof_soon() {
         "from the call of delete to the end of another store's proof: p50 {p50:?}, p99 {p99:?}"
     );
     assert!(p50 < Duration::from_millis(100), "{p50:?}");
+    // The mark is 5 ms.
+    assert!(p99 < Duration::from_millis(50), "{p99:?}");
 }
 
 /// Readers keep what they read while its proof holds, and a writer sets without end: soon after its last word nobody has

@@ -65,6 +65,20 @@ fn connect_patiently(url: &str) -> Arc<RedisStore> {
     connect_with(url, options)
 }
 
+/// Stores a value, as soon as that can be; answers how long that took.
+async fn store_in(store: &RedisStore, key: &Key, value: &str) -> Duration {
+    let begin = Instant::now();
+    while !store
+        .set(entry(key, value))
+        .await
+        .is_ok_and(|written| written.is_stored())
+    {
+        assert!(begin.elapsed() < Duration::from_secs(20), "never stored");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    begin.elapsed()
+}
+
 /// Stores until what is stored is found: what is stored while a server is swept may go with the rest. Answers how long that took.
 async fn until_kept(store: &RedisStore, key: &Key) -> Duration {
     let begin = Instant::now();

@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant};
 
 use larder_core::{Key, Store as _, StoreError, Ttl};
-use larder_redis::RedisStore;
 use larder_testing::redis::{RedisSentinels, RedisServer, wait_until};
 
 use crate::traffic::{Back, Traffic};
-use crate::{connect, connect_patiently, entry, key, until_kept};
+use crate::{connect, connect_patiently, entry, key, store_in, until_kept};
 
 /// The mark is 1 s.
 const BACK: Duration = Duration::from_secs(10);
@@ -16,18 +15,6 @@ const LOST: Duration = Duration::from_secs(1);
 
 fn keys(count: usize) -> Vec<Key> {
     (0..count).map(|index| key(&format!("/{index}"))).collect()
-}
-
-async fn until_stored(store: &RedisStore, key: &Key) -> Duration {
-    let begin = Instant::now();
-    loop {
-        let written = store.set(entry(key, "1")).await;
-        if written.is_ok_and(|written| written.is_stored()) {
-            return begin.elapsed();
-        }
-        assert!(begin.elapsed() < Duration::from_secs(20), "never stored");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// Waits until most Sentinels name the server as the master.
@@ -48,14 +35,14 @@ fn wait_until_named(sentinels: &RedisSentinels, index: usize) {
 async fn a_master_that_is_killed_has_a_successor_and_no_request_fails() {
     let mut sentinels = RedisSentinels::start();
     let (store, probe) = (connect(&sentinels.url()), key("/probe"));
-    until_stored(&store, &probe).await;
+    store_in(&store, &probe, "1").await;
     let traffic = Traffic::start(store.clone(), keys(100), Vec::new());
     traffic.more(500).await;
     let killed = Instant::now();
     sentinels.servers[0].kill();
     tokio::task::block_in_place(|| wait_until_named(&sentinels, 1));
     let elected = killed.elapsed();
-    let back = until_stored(&store, &probe).await;
+    let back = store_in(&store, &probe, "1").await;
     traffic.more(500).await;
     let outcome = traffic.end().await;
     println!("killed -9: named after {elected:?}, in use {back:?} later; {outcome}");
@@ -69,7 +56,7 @@ async fn a_master_that_is_killed_has_a_successor_and_no_request_fails() {
 async fn an_orderly_failover_is_followed_and_no_request_fails() {
     let sentinels = RedisSentinels::start();
     let (store, probe) = (connect(&sentinels.url()), key("/probe"));
-    until_stored(&store, &probe).await;
+    store_in(&store, &probe, "1").await;
     let traffic = Traffic::start(store.clone(), keys(100), Vec::new());
     traffic.more(500).await;
     let begun = Instant::now();
@@ -78,7 +65,7 @@ async fn an_orderly_failover_is_followed_and_no_request_fails() {
     let named = Instant::now();
     let new = &sentinels.servers[1];
     let back = loop {
-        until_stored(&store, &probe).await;
+        store_in(&store, &probe, "1").await;
         if new.cli(&["EXISTS", probe.as_str()]) == "1" {
             break named.elapsed();
         }
@@ -99,7 +86,7 @@ async fn an_orderly_failover_is_followed_and_no_request_fails() {
 async fn a_master_that_no_majority_names_is_not_trusted() {
     let mut sentinels = RedisSentinels::start();
     let (store, key) = (connect_patiently(&sentinels.url()), key("/a"));
-    until_stored(&store, &key).await;
+    store_in(&store, &key, "1").await;
     sentinels.kill_sentinel(0);
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(3) {
@@ -142,7 +129,7 @@ async fn a_master_that_no_majority_names_is_not_trusted() {
 async fn an_invalidation_that_no_majority_confirms_is_not_done() {
     let mut sentinels = RedisSentinels::start();
     let (store, keys) = (connect_patiently(&sentinels.url()), keys(100));
-    until_stored(&store, &keys[0]).await;
+    store_in(&store, &keys[0], "1").await;
     let begin = Instant::now();
     for key in &keys {
         assert!(store.set(entry(key, "1")).await.unwrap().is_stored());
@@ -180,7 +167,7 @@ async fn an_invalidation_that_no_majority_confirms_is_not_done() {
 async fn a_sentinel_that_hangs_is_not_waited_for() {
     let sentinels = RedisSentinels::start();
     let (store, key) = (connect_patiently(&sentinels.url()), key("/a"));
-    until_stored(&store, &key).await;
+    store_in(&store, &key, "1").await;
     sentinels.pause_sentinel(1);
     let begin = Instant::now();
     for _ in 0..10 {
@@ -211,7 +198,7 @@ async fn a_name_that_the_sentinels_do_not_know_is_said() {
 async fn a_demoted_master_is_not_read() {
     let (server, other) = (RedisServer::start(), RedisServer::start());
     let (store, key) = (connect_patiently(&server.url()), key("/a"));
-    until_stored(&store, &key).await;
+    store_in(&store, &key, "1").await;
     // A replica of one that never lets it in keeps its old data.
     other.pause();
     let port = other.port().to_string();

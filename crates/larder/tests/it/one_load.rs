@@ -86,7 +86,7 @@ fn one_per_expiry(redis: Option<&RedisServer>) {
         for worker in &mut workers {
             seen.add(worker.hear());
         }
-        late += usize::from(is_late(&origin.loads()[before..]));
+        late += lives_over(&origin.loads()[before..]);
         let asked = (workers.len() * TASKS) as u64;
         assert_eq!(seen.values, [(truth, asked)].into(), "round {round}");
         if is_kill {
@@ -98,10 +98,11 @@ fn one_per_expiry(redis: Option<&RedisServer>) {
     judge(&origin.loads(), late);
 }
 
-/// Whether the value of a round's load was over before all had it: then who asked last was right to load anew.
-fn is_late(loads: &[Load]) -> bool {
+/// How many lives were over before all had the value of a round's load: after each, who asked last was right to load anew.
+fn lives_over(loads: &[Load]) -> usize {
     let end = loads.iter().find_map(|load| load.end).unwrap();
-    now() >= end + (TTL - TICK).as_nanos() as Nanos
+    let lives = (now() - end) / (TTL - TICK).as_nanos() as Nanos;
+    usize::try_from(lives).unwrap()
 }
 
 /// One load for each expiry and for each that was killed; none began while another one ran, or while its value was fresh.
