@@ -26,6 +26,7 @@ mod secrets;
 mod sentinel_changes;
 mod shifted_replies;
 mod survey;
+mod sweeps;
 mod tls;
 mod traffic;
 
