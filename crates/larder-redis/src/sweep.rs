@@ -313,14 +313,17 @@ async fn remove_plain(node: &Node, over: Option<u64>, keys: &[Bytes]) -> Result<
         .collect();
     let commands = firsts.iter().map(|words| Command::new(words, Expect::Text));
     let firsts = ask_all(node, over, commands.collect()).await?;
-    let is_plain = |first: &Value| match first {
-        Value::Text(first) => !larder_core::is_framed(first),
-        // No text is read from it.
-        Value::Error(error) => !error.starts_with(b"WRONGTYPE"),
-        _ => true,
-    };
-    let unlinks = std::iter::zip(keys, &firsts).filter(|(_, first)| is_plain(first));
-    let unlinks: Vec<[&[u8]; 2]> = unlinks.map(|(key, _)| [&b"UNLINK"[..], key]).collect();
+    let mut unlinks: Vec<[&[u8]; 2]> = Vec::with_capacity(keys.len());
+    for (key, first) in std::iter::zip(keys, &firsts) {
+        match first {
+            Value::Text(first) if larder_core::is_framed(first) => {}
+            // It is on its way to another server, or there; or no text is read from it.
+            Value::Error(error) if is_moved(error) || error.starts_with(b"WRONGTYPE") => {}
+            // What it is can't be told: it may be a framed one.
+            Value::Error(error) => return Err(StoreError::Refused(shown_bytes(error))),
+            _ => unlinks.push([b"UNLINK", key]),
+        }
+    }
     let commands = unlinks
         .iter()
         .map(|words| Command::new(words, Expect::Integer));
@@ -328,13 +331,17 @@ async fn remove_plain(node: &Node, over: Option<u64>, keys: &[Bytes]) -> Result<
     for answer in ask_all(node, over, commands.collect()).await? {
         match answer {
             Value::Integer(count) => removed += u64::try_from(count).unwrap_or(0),
-            // It is on its way to another server, or there: what moved is looked for.
-            Value::Error(error) if error.starts_with(b"MOVED") || error.starts_with(b"ASK") => {}
+            Value::Error(error) if is_moved(&error) => {}
             Value::Error(error) => return Err(StoreError::Refused(shown_bytes(&error))),
             _ => {}
         }
     }
     Ok(removed)
+}
+
+/// Whether a key is on its way to another server, or there: what moved is looked for.
+fn is_moved(error: &[u8]) -> bool {
+    error.starts_with(b"MOVED") || error.starts_with(b"ASK")
 }
 
 async fn ask_all(

@@ -3,7 +3,29 @@
 use larder_core::{Store as _, Ttl};
 use larder_testing::redis::{RedisServer, wait_until};
 
+use crate::rights::LEAST;
 use crate::{connect_patiently, key};
+
+/// A plain entry, as another program writes it, and the text of a framed one, which no such program writes.
+const PLAIN: &str = "cache:svc:/plain";
+const FRAMED: &str = "cache:svc:/framed";
+/// What the one who sweeps holds.
+const LEASE: &str = "larder:lease:{cache:svc:sweep}";
+
+/// A server that has a plain and a framed entry from the life before.
+fn restarted(arguments: &[&str]) -> RedisServer {
+    let mut server = RedisServer::start_with(arguments);
+    let fill = "redis.call('SET', KEYS[1], '1') redis.call('SET', KEYS[2], '\\193\\1\\0\\0')";
+    server.cli(&["EVAL", fill, "2", PLAIN, FRAMED]);
+    assert_eq!(server.cli(&["SAVE"]), "OK");
+    server.kill();
+    server.restart();
+    server
+}
+
+fn wait_for(what: &str, is_so: impl FnMut() -> bool) {
+    tokio::task::block_in_place(|| wait_until(what, is_so));
+}
 
 /// What a replica took from its master may have been deleted there since; also where it does not know any more that it was
 /// one: it was told of all keys one by one, was promoted, and had no replica for a time.
@@ -27,9 +49,28 @@ async fn a_replica_that_has_forgotten_its_master_is_swept() {
     });
     let store = connect_patiently(&server.url());
     assert_eq!(store.get(&taken, Ttl::MAX).await, Ok(None));
-    tokio::task::block_in_place(|| {
-        wait_until("it is swept", || {
-            server.cli(&["EXISTS", taken.as_str()]) == "0"
-        });
+    wait_for("it is swept", || {
+        server.cli(&["EXISTS", taken.as_str()]) == "0"
     });
+}
+
+/// A server that does not let anybody look whether an entry is framed is not swept at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_be_framed_is_not_removed() {
+    let rules = LEAST.replace("+getrange ", "");
+    let mut arguments = vec!["--user", "app", "on", ">pass"];
+    arguments.extend(rules.split(' '));
+    let server = restarted(&arguments);
+    let store = connect_patiently(&format!("redis://app:pass@127.0.0.1:{}", server.port()));
+    assert_eq!(store.get(&key("/plain"), Ttl::MAX).await, Ok(None));
+    wait_for("it was tried to look", || {
+        let stats = server.cli(&["INFO", "commandstats"]);
+        let line = stats.lines().find(|line| line.contains("getrange"));
+        line.is_some_and(|line| !line.contains("rejected_calls=0"))
+    });
+    wait_for("the sweep is over", || {
+        server.cli(&["EXISTS", LEASE]) == "0"
+    });
+    assert_eq!(server.cli(&["EXISTS", PLAIN, FRAMED]), "2");
+    assert_eq!(store.get(&key("/plain"), Ttl::MAX).await, Ok(None));
 }
