@@ -25,6 +25,9 @@ pub struct Options {
     /// What becomes of entries that a server took before it was restarted, or before another one was promoted. Default:
     /// [`AfterFailover::Strict`].
     pub after_failover: AfterFailover,
+    /// Whether what [`AfterFailover::Strict`] has no use for is removed. Who only looks leaves that to the services: then it
+    /// is not read until one of them has done it. Default: `true`.
+    pub sweeps: bool,
 }
 
 /// What becomes of entries of another life of their server: from before a restart, or from before a failover. Some of them
@@ -55,6 +58,7 @@ impl Default for Options {
             max_value_bytes: 1 << 20,
             tls: Tls::default(),
             after_failover: AfterFailover::default(),
+            sweeps: true,
         }
     }
 }

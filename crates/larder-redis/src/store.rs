@@ -45,11 +45,11 @@ impl RedisStore {
     pub fn connect(url: RedisUrl, options: Options) -> Self {
         let lives = Lives::new(keeps_all(&options));
         let changes = Changes::new(matches!(url.behind, Behind::Cluster(_)), seed(), lives);
-        let deadline = options.deadline;
+        let (deadline, sweeps) = (options.deadline, options.sweeps);
         let (max_value_bytes, max_string) = (options.max_value_bytes, options.max_string());
         let servers = Arc::new(Servers::start(url, options, &changes));
         Self {
-            _sweeping: Sweeping::start(&servers, &changes),
+            _sweeping: Sweeping::start(&servers, &changes, sweeps),
             deadline,
             max_value_bytes,
             values_per_reply: Reader::strings_per_reply(max_string),

@@ -41,8 +41,8 @@ const ROUNDS: usize = 4;
 pub(crate) struct Sweeping(Option<AbortHandle>);
 
 impl Sweeping {
-    /// Begins to sweep what is to be swept, unless entries of other lives are kept.
-    pub(crate) fn start(servers: &Arc<Servers>, changes: &Arc<Changes>) -> Self {
+    /// Begins to sweep what is to be swept, or only to look for what is, unless entries of other lives are kept.
+    pub(crate) fn start(servers: &Arc<Servers>, changes: &Arc<Changes>, sweeps: bool) -> Self {
         let runtime = tokio::runtime::Handle::try_current();
         let (false, Ok(runtime)) = (changes.lives.is_kept(), runtime) else {
             return Self(None);
@@ -50,6 +50,7 @@ impl Sweeping {
         let sweeper = Sweeper {
             servers: Arc::clone(servers),
             changes: Arc::clone(changes),
+            sweeps,
         };
         Self(Some(runtime.spawn(sweeper.keep_up()).abort_handle()))
     }
@@ -66,6 +67,8 @@ impl Drop for Sweeping {
 struct Sweeper {
     servers: Arc<Servers>,
     changes: Arc<Changes>,
+    /// Whether it changes anything.
+    sweeps: bool,
 }
 
 /// A server that may have plain entries of another life of a service.
@@ -102,6 +105,7 @@ impl Sweeper {
     async fn keep_up(self) {
         let lives = &self.changes.lives;
         let mut failures = 0;
+        let mut is_said = false;
         loop {
             let asked = lives.asked();
             match self.pass().await {
@@ -110,7 +114,15 @@ impl Sweeper {
                     lives.serve(asked);
                     lives.woken().await;
                 }
-                Ok(false) => tokio::time::sleep(PAUSE).await,
+                Ok(false) if self.sweeps => tokio::time::sleep(PAUSE).await,
+                Ok(false) => {
+                    if !std::mem::replace(&mut is_said, true) {
+                        tracing::warn!("plain entries may be of another life of the server: they are not read until a service has removed those; where the services keep them, set LARDER_AFTER_FAILOVER=keep here, too");
+                    }
+                    // Nobody need wait for others.
+                    lives.serve(asked);
+                    let _ = tokio::time::timeout(PAUSE_AFTER_FAILURE, lives.woken()).await;
+                }
                 Err(error) => {
                     if failures == 0 {
                         tracing::warn!(%error, "plain entries of another life of the server could not all be removed yet: until then those of their service are not read");
@@ -133,11 +145,17 @@ impl Sweeper {
         for unswept in self.unswept() {
             match unswept.is_noted().await {
                 Ok(true) => self.mark(&unswept),
-                Ok(false) if unswept.connection.life().is_first => self.note(&unswept).await,
+                Ok(false) if unswept.connection.life().is_first => match self.sweeps {
+                    true => self.note(&unswept).await,
+                    false => self.mark(&unswept),
+                },
                 Ok(false) | Err(_) => {}
             }
         }
         let left = self.unswept();
+        if !self.sweeps {
+            return Ok(left.is_empty());
+        }
         let mut services: Vec<&str> = left.iter().map(|unswept| &*unswept.service).collect();
         services.dedup();
         let mut failure = None;

@@ -1,10 +1,13 @@
 //! What a sweep removes, when, and what it leaves: plain entries of another life of their server, and nothing else.
 
+use std::time::Duration;
+
 use larder_core::{Store as _, Ttl};
+use larder_redis::Options;
 use larder_testing::redis::{RedisServer, wait_until};
 
 use crate::rights::LEAST;
-use crate::{connect_patiently, key};
+use crate::{connect_patiently, connect_with, key, until_found, until_kept};
 
 /// A plain entry, as another program writes it, and the text of a framed one, which no such program writes.
 const PLAIN: &str = "cache:svc:/plain";
@@ -73,4 +76,28 @@ async fn what_may_be_framed_is_not_removed() {
     });
     assert_eq!(server.cli(&["EXISTS", PLAIN, FRAMED]), "2");
     assert_eq!(store.get(&key("/plain"), Ttl::MAX).await, Ok(None));
+}
+
+/// Else an operator's look would empty the cache of services that keep theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_only_looks_removes_nothing() {
+    let server = restarted(&[]);
+    let looking = Options {
+        deadline: Duration::from_secs(5),
+        sweeps: false,
+        ..Options::default()
+    };
+    let looking = connect_with(&server.url(), looking);
+    assert_eq!(looking.get(&key("/plain"), Ttl::MAX).await, Ok(None));
+    assert!(looking.get(&key("/framed"), Ttl::MAX).await.unwrap().is_some());
+    assert_eq!(server.cli(&["EXISTS", PLAIN, FRAMED]), "2");
+    let stats = server.cli(&["INFO", "commandstats"]);
+    for word in ["cmdstat_unlink", "cmdstat_del:", "cmdstat_script", "cmdstat_set:"] {
+        assert!(!stats.contains(word), "{stats}");
+    }
+    // What a service then stores is seen.
+    let service = connect_patiently(&server.url());
+    until_kept(&service, &key("/new")).await;
+    until_found(&looking, &key("/new")).await;
+    assert_eq!(server.cli(&["EXISTS", PLAIN, FRAMED]), "1");
 }
