@@ -229,6 +229,21 @@ impl Sweeper {
         if let Some(Value::Null) = granted.into_iter().next().transpose()?.flatten() {
             return Ok(());
         }
+        let swept = self.sweep_rest(service, unswept, &lease).await;
+        let unlink: [&[u8]; 2] = [b"UNLINK", lease.as_bytes()];
+        self.servers
+            .ask(&[Command::new(&unlink, Expect::Integer)])
+            .await;
+        swept
+    }
+
+    /// Sweeps what no other process has swept before this one had the lease.
+    async fn sweep_rest(
+        &self,
+        service: &str,
+        unswept: &[&Unswept],
+        lease: &str,
+    ) -> Result<(), StoreError> {
         let mut left = Vec::new();
         for unswept in unswept {
             match unswept.is_noted().await? {
@@ -236,18 +251,16 @@ impl Sweeper {
                 false => left.push(*unswept),
             }
         }
+        if left.is_empty() {
+            return Ok(());
+        }
         let keep: [&[u8]; 3] = [b"PEXPIRE", lease.as_bytes(), LEASE_MILLIS];
         let keep = || {
             self.servers.tell(lease.as_bytes(), |node| {
                 node.tell(Command::new(&keep, Expect::Integer));
             });
         };
-        let swept = self.sweep(service, &left, keep).await;
-        let unlink: [&[u8]; 2] = [b"UNLINK", lease.as_bytes()];
-        self.servers
-            .ask(&[Command::new(&unlink, Expect::Integer)])
-            .await;
-        swept
+        self.sweep(service, &left, keep).await
     }
 
     /// Sweeps servers. Where slots moved meanwhile, all of them: an entry may have gone to where it was not looked for.
@@ -283,13 +296,11 @@ impl Sweeper {
                     for unswept in unswept.iter().filter(is_met) {
                         self.note(unswept).await;
                     }
-                    if !unswept.is_empty() {
-                        tracing::info!(
-                            service,
-                            removed,
-                            "plain entries of another life of the server were removed"
-                        );
-                    }
+                    tracing::info!(
+                        service,
+                        removed,
+                        "plain entries of another life of the server were removed"
+                    );
                     return Ok(());
                 }
             }

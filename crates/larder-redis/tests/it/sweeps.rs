@@ -1,5 +1,8 @@
 //! What a sweep removes, when, and what it leaves: plain entries of another life of their server, and nothing else.
 
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use larder_core::{Store as _, Ttl};
@@ -7,6 +10,7 @@ use larder_redis::Options;
 use larder_testing::redis::{RedisServer, wait_until};
 
 use crate::rights::LEAST;
+use crate::scripted::{bulk, only_node};
 use crate::{connect_patiently, connect_with, key, until_found, until_kept};
 
 /// A plain entry, as another program writes it, and the text of a framed one, which no such program writes.
@@ -100,4 +104,28 @@ async fn who_only_looks_removes_nothing() {
     until_kept(&service, &key("/new")).await;
     until_found(&looking, &key("/new")).await;
     assert_eq!(server.cli(&["EXISTS", PLAIN, FRAMED]), "1");
+}
+
+/// Another process was through between the look for its note and the lease; also where slots move.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_process_has_swept_is_not_swept_again() {
+    let scans = Arc::new(AtomicU32::new(0));
+    let (is_granted, scanned) = (AtomicBool::new(false), Arc::clone(&scans));
+    let host = only_node("[7->-other]", move |command, stream| match &command[0][..] {
+        b"EVALSHA" if !is_granted.load(Ordering::SeqCst) => stream.write_all(b"-NOSCRIPT\r\n"),
+        b"EVALSHA" => stream.write_all(b"+noted\r\n"),
+        b"SET" => {
+            is_granted.store(true, Ordering::SeqCst);
+            stream.write_all(b"+OK\r\n")
+        }
+        b"SCAN" => {
+            scanned.fetch_add(1, Ordering::SeqCst);
+            stream.write_all(b"*2\r\n$1\r\n0\r\n*0\r\n")
+        }
+        b"GET" => stream.write_all(&bulk(b"1")),
+        _ => stream.write_all(b":60000\r\n"),
+    });
+    let store = connect_patiently(&format!("redis+cluster://{host}"));
+    until_found(&store, &key("/a")).await;
+    assert_eq!(scans.load(Ordering::SeqCst), 0);
 }
