@@ -21,6 +21,7 @@ use crate::node::Node;
 use crate::note::Note;
 use crate::probe::shown_bytes;
 use crate::resp::Value;
+use crate::scripts::{self, Call, Script};
 use crate::servers::{Outcome, Servers};
 use crate::store::random_hex;
 use crate::walk::{scan_step, steps_of_a_scan};
@@ -229,10 +230,23 @@ impl Sweeper {
         if let Some(Value::Null) = granted.into_iter().next().transpose()?.flatten() {
             return Ok(());
         }
-        let swept = self.sweep_rest(service, unswept, &lease).await;
-        let unlink: [&[u8]; 2] = [b"UNLINK", lease.as_bytes()];
-        self.servers
-            .ask(&[Command::new(&unlink, Expect::Integer)])
+        let extend: [&[u8]; 4] = [b"1", lease.as_bytes(), token.as_bytes(), LEASE_MILLIS];
+        // The server may have forgotten the script.
+        let extend = Script::new(scripts::EXTEND).by_text(&extend);
+        let keep = || {
+            self.servers.tell(lease.as_bytes(), |node| {
+                node.tell(Command::script(&extend, Expect::Integer));
+            });
+        };
+        let swept = self.sweep_rest(service, unswept, keep).await;
+        // By its token: it may be another one's by now.
+        let release = Call {
+            words: vec![b"1", lease.as_bytes(), token.as_bytes(), b""],
+            guard: None,
+            over: None,
+        };
+        Script::new(scripts::RELEASE)
+            .call(&self.servers, &[release])
             .await;
         swept
     }
@@ -242,7 +256,7 @@ impl Sweeper {
         &self,
         service: &str,
         unswept: &[&Unswept],
-        lease: &str,
+        keep: impl Fn(),
     ) -> Result<(), StoreError> {
         let mut left = Vec::new();
         for unswept in unswept {
@@ -254,12 +268,6 @@ impl Sweeper {
         if left.is_empty() {
             return Ok(());
         }
-        let keep: [&[u8]; 3] = [b"PEXPIRE", lease.as_bytes(), LEASE_MILLIS];
-        let keep = || {
-            self.servers.tell(lease.as_bytes(), |node| {
-                node.tell(Command::new(&keep, Expect::Integer));
-            });
-        };
         self.sweep(service, &left, keep).await
     }
 
@@ -322,6 +330,7 @@ async fn sweep_node(
     let mut cursor = Bytes::from_static(b"0");
     let mut removed = 0;
     for _ in 0..steps_of_a_scan(node).await? {
+        keep();
         let (keys, next) = scan_step(node, &cursor, pattern.as_bytes(), over).await?;
         for keys in keys.chunks(TOGETHER) {
             keep();

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use larder_core::{Store as _, Ttl};
 use larder_redis::Options;
@@ -112,6 +112,7 @@ async fn what_another_process_has_swept_is_not_swept_again() {
     let scans = Arc::new(AtomicU32::new(0));
     let (is_granted, scanned) = (AtomicBool::new(false), Arc::clone(&scans));
     let host = only_node("[7->-other]", move |command, stream| match &command[0][..] {
+        b"EVALSHA" if command[2] == b"1" => stream.write_all(b":1\r\n"),
         b"EVALSHA" if !is_granted.load(Ordering::SeqCst) => stream.write_all(b"-NOSCRIPT\r\n"),
         b"EVALSHA" => stream.write_all(b"+noted\r\n"),
         b"SET" => {
@@ -128,4 +129,38 @@ async fn what_another_process_has_swept_is_not_swept_again() {
     let store = connect_patiently(&format!("redis+cluster://{host}"));
     until_found(&store, &key("/a")).await;
     assert_eq!(scans.load(Ordering::SeqCst), 0);
+}
+
+/// It takes long where other programs have many keys; and what is another one's by then is left to that one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sweeps_keeps_its_lease_while_it_meets_nothing_and_ends_no_other() {
+    let mut server = RedisServer::start();
+    let fill = "for i = 1, 200000 do redis.call('SET', 'other:' .. i, '1') end";
+    server.cli(&["EVAL", fill, "0"]);
+    assert_eq!(server.cli(&["SAVE"]), "OK");
+    let begin = Instant::now();
+    loop {
+        server.kill();
+        server.restart();
+        wait_for("all is loaded", || server.cli(&["DBSIZE"]) == "200000");
+        let monitor = server.monitor();
+        let store = connect_patiently(&server.url());
+        let read = tokio::spawn({
+            let store = Arc::clone(&store);
+            async move { store.get(&key("/a"), Ttl::MAX).await }
+        });
+        tokio::task::block_in_place(|| monitor.until("\"scan\""));
+        let taken = server.cli(&["SET", LEASE, "another's", "PX", "60000", "XX"]);
+        let seen = tokio::task::block_in_place(|| monitor.until("\"script\" \"load\""));
+        assert_eq!(read.await.unwrap(), Ok(None));
+        let count = |word: &str| seen.to_lowercase().matches(word).count();
+        let (steps, kept) = (count("\"scan\""), count("\"eval\""));
+        assert!(kept >= steps && steps > 10, "{kept} times in {steps} steps");
+        // It may have been through before another one could come. The read waited until all was done.
+        if taken == "OK" {
+            assert_eq!(server.cli(&["GET", LEASE]), "another's");
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "always too late");
+    }
 }
