@@ -34,7 +34,7 @@ pub struct RedisStore {
     pub(crate) extend: Script,
     pub(crate) release: Script,
     began: Instant,
-    deadline: Duration,
+    pub(crate) deadline: Duration,
     _sweeping: Sweeping,
 }
 

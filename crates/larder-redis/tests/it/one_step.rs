@@ -3,6 +3,7 @@
 use larder_core::{Store as _, Ttl};
 use larder_testing::redis::{RedisCluster, RedisServer};
 
+use crate::rights::LEAST;
 use crate::{connect_patiently, entry, key};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -56,4 +57,31 @@ async fn a_slot_that_is_on_its_way_is_written_to() {
         let moved = ["MIGRATE", "127.0.0.1", &port, key.as_str(), "0", "5000"];
         cluster.nodes[owner].cli(&moved);
     }
+}
+
+/// Where no entry of many can be stored in one step, all are together, and not one after the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_that_need_two_steps_take_them_together() {
+    let rules = LEAST.replace("+multi +exec ", "");
+    let mut arguments = vec!["--user", "app", "on", ">pass"];
+    arguments.extend(rules.split(' '));
+    let server = RedisServer::start_with(&arguments);
+    let store = connect_patiently(&format!("redis://app:pass@127.0.0.1:{}", server.port()));
+    assert!(store.set(entry(&key("/a"), "1")).await.unwrap().is_stored());
+    // Each batch of commands ends with one.
+    let pings = || {
+        let stats = server.cli(&["INFO", "commandstats"]);
+        let calls = stats.split("cmdstat_ping:calls=").nth(1);
+        let calls = calls.and_then(|rest| rest.split(',').next()?.parse::<u32>().ok());
+        calls.unwrap()
+    };
+    let before = pings();
+    let keys: Vec<_> = (0..500).map(|index| key(&format!("/{index}"))).collect();
+    let entries = keys.iter().map(|key| entry(key, "2")).collect();
+    let written = store.set_many(entries).await.unwrap();
+    assert!(written.iter().all(|written| written.is_stored()));
+    let batches = pings() - before;
+    assert!(batches < 100, "{batches}");
+    let found = store.get_many(&keys, Ttl::MAX).await.unwrap();
+    assert!(found.iter().all(Option::is_some));
 }
