@@ -169,7 +169,11 @@ impl Servers {
     pub(crate) async fn confirm(&self, named: Option<Arc<Node>>) -> Result<(), StoreError> {
         match (self, named) {
             (Self::Watched(watched), Some(named)) => watched.confirm(&named).await,
-            _ => Ok(()),
+            // One may have been named since, and may be another one by now.
+            (Self::Watched(_), None) => Err(StoreError::Broken(
+                "no master was named before it".to_owned(),
+            )),
+            (Self::One(_) | Self::Cluster(_), _) => Ok(()),
         }
     }
 
@@ -324,5 +328,25 @@ fn heed(node: &Node, outcome: &Outcome) {
         && error.starts_with(b"READONLY")
     {
         node.greet_again("it is a replica now");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lives::Lives;
+
+    #[tokio::test]
+    async fn what_no_named_master_acknowledged_is_not_confirmed() {
+        let confirmed = async |url: &str| {
+            let changes = Changes::new(false, 1, Lives::new(true));
+            let url = RedisUrl::parse(url).unwrap();
+            let servers = Servers::start(url, Options::default(), &changes);
+            servers.confirm(None).await
+        };
+        assert_eq!(confirmed("redis://127.0.0.1:1").await, Ok(()));
+        assert_eq!(confirmed("redis+cluster://127.0.0.1:1").await, Ok(()));
+        let watched = confirmed("redis+sentinel://127.0.0.1:1/mymaster").await;
+        assert!(watched.is_err_and(|error| error.may_have_happened()));
     }
 }
