@@ -12,6 +12,7 @@ mod held_back;
 mod hostile_server;
 mod late_fills;
 mod learned_addresses;
+mod life_untold;
 mod log;
 mod machine;
 mod moving_slots;
