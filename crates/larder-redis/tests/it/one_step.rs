@@ -1,10 +1,13 @@
 //! A `set` stores the entry and ends its lease in one step; where the slot is on its way to another server, in two.
 
-use larder_core::{Store as _, Ttl};
+use std::time::Duration;
+
+use larder_core::{Skip, Store as _, StoreError, Ttl, Written};
+use larder_redis::Options;
 use larder_testing::redis::{RedisCluster, RedisServer};
 
 use crate::rights::LEAST;
-use crate::{connect_patiently, entry, key};
+use crate::{connect_patiently, connect_with, entry, key, until_kept};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_comes_between_the_end_of_a_lease_and_the_entry() {
@@ -84,4 +87,28 @@ async fn many_that_need_two_steps_take_them_together() {
     assert!(batches < 100, "{batches}");
     let found = store.get_many(&keys, Ttl::MAX).await.unwrap();
     assert!(found.iter().all(Option::is_some));
+}
+
+/// What is sent around the two counts, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_is_as_many_commands_as_are_sent() {
+    let server = RedisServer::start();
+    let options = Options {
+        deadline: Duration::from_secs(5),
+        max_in_flight: 15,
+        ..Options::default()
+    };
+    let store = connect_with(&server.url(), options);
+    until_kept(&store, &key("/a")).await;
+    let of = |count: usize| (0..count).map(|index| entry(&key(&format!("/{index}")), "1"));
+    let written = store.set_many(of(4).collect()).await.unwrap();
+    let busy = Written::Skipped(Skip::Store(StoreError::Busy));
+    assert!(
+        written.iter().all(|written| *written == busy),
+        "{written:?}"
+    );
+    // Three have room, once nothing else is under way.
+    while !store.set_many(of(3).collect()).await.unwrap()[0].is_stored() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
