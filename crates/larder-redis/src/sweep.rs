@@ -199,7 +199,12 @@ impl Sweeper {
     }
 
     fn mark(&self, unswept: &Unswept) {
-        self.changes.lives.mark(&unswept.service, unswept.link());
+        let lives = &self.changes.lives;
+        lives.mark(&unswept.service, unswept.link());
+        // It may have been forgotten before; when it is later, it has ended by then.
+        if unswept.connection.has_ended() {
+            lives.forget(unswept.link());
+        }
     }
 
     /// Tells all other processes, too.
