@@ -25,6 +25,7 @@ mod said_once;
 mod scripted;
 mod secrets;
 mod sentinel_changes;
+mod sentinel_load;
 mod shifted_replies;
 mod survey;
 mod sweeps;
