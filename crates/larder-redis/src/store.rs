@@ -70,11 +70,22 @@ impl RedisStore {
     /// Waits, once for each service, until its server was reached, and until it is known which of its plain entries can be
     /// believed.
     pub(crate) async fn prepare(&self, key: &Key) -> Result<(), StoreError> {
-        let (lives, service) = (&self.changes.lives, key.service());
-        if lives.is_settled(service) || !lives.add(service) {
+        if self.changes.lives.is_settled(key.service()) {
             return Ok(());
         }
-        let deadline = tokio::time::Instant::now() + self.deadline;
+        self.prepare_by(key, tokio::time::Instant::now() + self.deadline)
+            .await
+    }
+
+    async fn prepare_by(
+        &self,
+        key: &Key,
+        deadline: tokio::time::Instant,
+    ) -> Result<(), StoreError> {
+        let (lives, service) = (&self.changes.lives, key.service());
+        if !lives.add(service) {
+            return Ok(());
+        }
         self.servers
             .reach(key.as_str().as_bytes(), deadline)
             .await?;
@@ -82,11 +93,12 @@ impl RedisStore {
         Ok(())
     }
 
-    /// [`RedisStore::prepare`] for keys of which each is dealt with on its own.
+    /// [`RedisStore::prepare`] for keys of which each is dealt with on its own; within one deadline for all of them.
     pub(crate) async fn prepare_all(&self, keys: impl Iterator<Item = &Key>) {
+        let deadline = tokio::time::Instant::now() + self.deadline;
         let is_unsettled = |key: &&Key| !self.changes.lives.is_settled(key.service());
         for key in keys.filter(is_unsettled) {
-            if self.prepare(key).await.is_err() {
+            if self.prepare_by(key, deadline).await.is_err() {
                 return;
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use larder_core::{Store as _, Ttl};
+use larder_core::{Key, Store as _, Ttl};
 use larder_redis::Options;
 use larder_testing::redis::{RedisServer, wait_until};
 
@@ -93,10 +93,21 @@ async fn who_only_looks_removes_nothing() {
     };
     let looking = connect_with(&server.url(), looking);
     assert_eq!(looking.get(&key("/plain"), Ttl::MAX).await, Ok(None));
-    assert!(looking.get(&key("/framed"), Ttl::MAX).await.unwrap().is_some());
+    assert!(
+        looking
+            .get(&key("/framed"), Ttl::MAX)
+            .await
+            .unwrap()
+            .is_some()
+    );
     assert_eq!(server.cli(&["EXISTS", PLAIN, FRAMED]), "2");
     let stats = server.cli(&["INFO", "commandstats"]);
-    for word in ["cmdstat_unlink", "cmdstat_del:", "cmdstat_script", "cmdstat_set:"] {
+    for word in [
+        "cmdstat_unlink",
+        "cmdstat_del:",
+        "cmdstat_script",
+        "cmdstat_set:",
+    ] {
         assert!(!stats.contains(word), "{stats}");
     }
     // What a service then stores is seen.
@@ -111,21 +122,24 @@ async fn who_only_looks_removes_nothing() {
 async fn what_another_process_has_swept_is_not_swept_again() {
     let scans = Arc::new(AtomicU32::new(0));
     let (is_granted, scanned) = (AtomicBool::new(false), Arc::clone(&scans));
-    let host = only_node("[7->-other]", move |command, stream| match &command[0][..] {
-        b"EVALSHA" if command[2] == b"1" => stream.write_all(b":1\r\n"),
-        b"EVALSHA" if !is_granted.load(Ordering::SeqCst) => stream.write_all(b"-NOSCRIPT\r\n"),
-        b"EVALSHA" => stream.write_all(b"+noted\r\n"),
-        b"SET" => {
-            is_granted.store(true, Ordering::SeqCst);
-            stream.write_all(b"+OK\r\n")
-        }
-        b"SCAN" => {
-            scanned.fetch_add(1, Ordering::SeqCst);
-            stream.write_all(b"*2\r\n$1\r\n0\r\n*0\r\n")
-        }
-        b"GET" => stream.write_all(&bulk(b"1")),
-        _ => stream.write_all(b":60000\r\n"),
-    });
+    let host = only_node(
+        "[7->-other]",
+        move |command, stream| match &command[0][..] {
+            b"EVALSHA" if command[2] == b"1" => stream.write_all(b":1\r\n"),
+            b"EVALSHA" if !is_granted.load(Ordering::SeqCst) => stream.write_all(b"-NOSCRIPT\r\n"),
+            b"EVALSHA" => stream.write_all(b"+noted\r\n"),
+            b"SET" => {
+                is_granted.store(true, Ordering::SeqCst);
+                stream.write_all(b"+OK\r\n")
+            }
+            b"SCAN" => {
+                scanned.fetch_add(1, Ordering::SeqCst);
+                stream.write_all(b"*2\r\n$1\r\n0\r\n*0\r\n")
+            }
+            b"GET" => stream.write_all(&bulk(b"1")),
+            _ => stream.write_all(b":60000\r\n"),
+        },
+    );
     let store = connect_patiently(&format!("redis+cluster://{host}"));
     until_found(&store, &key("/a")).await;
     assert_eq!(scans.load(Ordering::SeqCst), 0);
@@ -163,4 +177,27 @@ async fn who_sweeps_keeps_its_lease_while_it_meets_nothing_and_ends_no_other() {
         }
         assert!(begin.elapsed() < Duration::from_secs(20), "always too late");
     }
+}
+
+/// However many services are waited for the first time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_that_are_not_swept_cost_one_deadline_together() {
+    const DEADLINE: Duration = Duration::from_secs(1);
+    let rules = LEAST.replace("+scan ", "");
+    let mut arguments = vec!["--user", "app", "on", ">pass"];
+    arguments.extend(rules.split(' '));
+    let server = restarted(&arguments);
+    let options = Options {
+        deadline: DEADLINE,
+        ..Options::default()
+    };
+    let url = format!("redis://app:pass@127.0.0.1:{}", server.port());
+    let store = connect_with(&url, options);
+    let keys = (0..8).map(|index| Key::new(&format!("svc-{index}"), "/a").unwrap());
+    let keys: Vec<Key> = keys.collect();
+    let begin = Instant::now();
+    let found = store.get_many(&keys, Ttl::MAX).await.unwrap();
+    let took = begin.elapsed();
+    assert!(found.iter().all(Option::is_none));
+    assert!((DEADLINE..4 * DEADLINE).contains(&took), "{took:?}");
 }
