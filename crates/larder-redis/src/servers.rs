@@ -283,10 +283,18 @@ impl Servers {
         })
     }
 
-    /// From where to where keys may have gone during a walk.
-    pub(crate) async fn moved_during(&self, walk: &Walk) -> Result<Moves, StoreError> {
-        match (self, &walk.begun) {
-            (Self::Cluster(cluster), Some((before, _))) => {
+    /// What is known of a Cluster by now.
+    pub(crate) fn map(&self) -> Option<Arc<Map>> {
+        match self {
+            Self::One(_) | Self::Watched(_) => None,
+            Self::Cluster(cluster) => cluster.surveyor().map(),
+        }
+    }
+
+    /// From where to where keys may have gone since what was known, up to the end of a walk.
+    pub(crate) async fn moved_since(&self, before: Option<&Map>) -> Result<Moves, StoreError> {
+        match (self, before) {
+            (Self::Cluster(cluster), Some(before)) => {
                 let after = cluster.surveyor().survey_all().await?;
                 Ok(after.topology.moves_since(&before.topology))
             }

@@ -5,6 +5,7 @@
 //! What is filled meanwhile may be removed with them, which is a miss; framed entries stay, since they say of which life
 //! they are.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use larder_core::StoreError;
 use tokio::task::AbortHandle;
 
 use crate::changes::Changes;
+use crate::cluster::map::Map;
 use crate::cluster::topology::Moves;
 use crate::command::{Command, Expect};
 use crate::connection::Connection;
@@ -52,6 +54,7 @@ impl Sweeping {
             servers: Arc::clone(servers),
             changes: Arc::clone(changes),
             sweeps,
+            met: BTreeMap::new(),
         };
         Self(Some(runtime.spawn(sweeper.keep_up()).abort_handle()))
     }
@@ -70,6 +73,8 @@ struct Sweeper {
     changes: Arc<Changes>,
     /// Whether it changes anything.
     sweeps: bool,
+    /// What was known of the Cluster when a service was first found unswept: its entries may have moved since.
+    met: BTreeMap<Box<str>, Option<Arc<Map>>>,
 }
 
 /// A server that may have plain entries of another life of a service.
@@ -103,8 +108,9 @@ impl Unswept {
 }
 
 impl Sweeper {
-    async fn keep_up(self) {
-        let lives = &self.changes.lives;
+    async fn keep_up(mut self) {
+        let changes = Arc::clone(&self.changes);
+        let lives = &changes.lives;
         let mut failures = 0;
         let mut is_said = false;
         loop {
@@ -118,7 +124,9 @@ impl Sweeper {
                 Ok(false) if self.sweeps => tokio::time::sleep(PAUSE).await,
                 Ok(false) => {
                     if !std::mem::replace(&mut is_said, true) {
-                        tracing::warn!("plain entries may be of another life of the server: they are not read until a service has removed those; where the services keep them, set LARDER_AFTER_FAILOVER=keep here, too");
+                        tracing::warn!(
+                            "plain entries may be of another life of the server: they are not read until a service has removed those; where the services keep them, set LARDER_AFTER_FAILOVER=keep here, too"
+                        );
                     }
                     // Nobody need wait for others.
                     lives.serve(asked);
@@ -142,7 +150,7 @@ impl Sweeper {
     }
 
     /// Sweeps what it can; whether nothing is left.
-    async fn pass(&self) -> Result<bool, StoreError> {
+    async fn pass(&mut self) -> Result<bool, StoreError> {
         for unswept in self.unswept() {
             match unswept.is_noted().await {
                 Ok(true) => self.mark(&unswept),
@@ -159,6 +167,11 @@ impl Sweeper {
         }
         let mut services: Vec<&str> = left.iter().map(|unswept| &*unswept.service).collect();
         services.dedup();
+        self.met.retain(|service, _| services.contains(&&**service));
+        for service in &services {
+            let met = self.met.entry((*service).into());
+            met.or_insert_with(|| self.servers.map());
+        }
         let mut failure = None;
         for service in services {
             let of_service = left.iter().filter(|unswept| *unswept.service == *service);
@@ -276,7 +289,8 @@ impl Sweeper {
         self.sweep(service, &left, keep).await
     }
 
-    /// Sweeps servers. Where slots moved meanwhile, all of them: an entry may have gone to where it was not looked for.
+    /// Sweeps servers. Where slots moved since they were found unswept, all of them: an entry may have gone to where it was not
+    /// looked for.
     async fn sweep(
         &self,
         service: &str,
@@ -296,7 +310,8 @@ impl Sweeper {
             }
             let moved = match round {
                 0 => {
-                    Some(self.servers.moved_during(&walk).await?).filter(|moved| !moved.is_empty())
+                    let met = self.met.get(service).and_then(Option::as_deref);
+                    Some(self.servers.moved_since(met).await?).filter(|moved| !moved.is_empty())
                 }
                 _ => self.servers.missed_by(&walk).await?,
             };

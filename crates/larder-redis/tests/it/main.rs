@@ -28,6 +28,7 @@ mod sentinel_changes;
 mod sentinel_load;
 mod shifted_replies;
 mod survey;
+mod swept_slots;
 mod sweeps;
 mod tls;
 mod traffic;
