@@ -18,9 +18,9 @@ const PAGE: usize = 1_000;
 /// How long a command waits for a store to come.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The store; waited for, since a command has nothing better to do.
+/// The store, to be looked at; waited for, since a command has nothing better to do.
 pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
-    let store = larder::open_store(settings)?;
+    let store = larder::look_at_store(settings)?;
     wait_for(&*store).await?;
     Ok(store)
 }
@@ -141,7 +141,8 @@ pub(crate) async fn ttl(key: &Key, settings: &Settings, output: &Output) -> anyh
 pub(crate) async fn set(entry: Set, settings: &Settings, output: &Output) -> anyhow::Result<Done> {
     let json = Json::parse(read_value(&entry.value)?).context("the value")?;
     let life = Duration::try_from_secs_f64(entry.ttl)?;
-    let store = open(settings).await?;
+    let store = larder::open_store(settings)?;
+    wait_for(&*store).await?;
     // Through a cache: sealed, where the settings say so.
     let cache = invalidate::cache(&Service::from(&entry.key), store, settings)?;
     let written = cache.set_json(&entry.key, json, life).await;

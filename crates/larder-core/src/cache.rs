@@ -249,13 +249,7 @@ impl Cache {
     /// [`Cache::set`], with JSON text.
     pub async fn set_json(&self, key: &Key, json: Json, ttl: Duration) -> Written {
         let inner = &*self.inner;
-        // Whatever becomes of it: what a load that began before makes is older.
-        if !is_off(mutants::Guard::SetEndsLease) {
-            inner.flights.end(key);
-        }
-        inner
-            .governor
-            .note_invalidated(Named::Keys(std::slice::from_ref(key)));
+        inner.begin_set(std::slice::from_ref(key));
         let moment = inner.outbox.moment();
         let entry = match inner.new_entry(key, json.into_bytes(), ttl) {
             Ok(entry) => entry,
@@ -268,10 +262,11 @@ impl Cache {
     /// Stores values, each for the same time: one outcome for each, in their order.
     pub async fn set_many<T: Serialize>(&self, values: &[(Key, T)], ttl: Duration) -> Vec<Written> {
         let inner = &*self.inner;
+        let keys: Vec<Key> = values.iter().map(|(key, _)| key.clone()).collect();
+        inner.begin_set(&keys);
         let mut outcomes = Vec::with_capacity(values.len());
         let mut entries = Vec::with_capacity(values.len());
         for (key, value) in values {
-            inner.flights.end(key);
             let entry = Json::of(value)
                 .map_err(|_| Skip::NotSerialisable)
                 .and_then(|json| inner.new_entry(key, json.into_bytes(), ttl));
@@ -344,6 +339,14 @@ impl Inner {
         } else {
             Some(Json::trusted(raw.bytes))
         }
+    }
+
+    /// Entries are about to be stored. Whatever becomes of that: what a load that began before makes is older.
+    fn begin_set(&self, keys: &[Key]) {
+        if !is_off(mutants::Guard::SetEndsLease) {
+            keys.iter().for_each(|key| self.flights.end(key));
+        }
+        self.governor.note_invalidated(Named::Keys(keys));
     }
 
     pub(crate) fn new_entry(

@@ -67,15 +67,15 @@ impl<'a> Command<'a> {
         self.first.is_some()
     }
 
-    /// What is sent, and what is answered; the last answer is the command's.
-    pub(crate) fn parts(self) -> impl Iterator<Item = (&'a [&'a [u8]], Expect)> {
-        let own = (self.arguments, self.expect);
+    /// What is sent, what is answered, and whether that is the command's answer: that of the last part is.
+    pub(crate) fn parts(self) -> impl Iterator<Item = (&'a [&'a [u8]], Expect, bool)> {
+        let own = (self.arguments, self.expect, true);
         let step = self.first.map(|first| {
             [
-                (MULTI, Expect::Ok),
-                (first, Expect::Queued),
-                (self.arguments, Expect::Queued),
-                (EXEC, self.expect),
+                (MULTI, Expect::Ok, false),
+                (first, Expect::Queued, false),
+                (self.arguments, Expect::Queued, false),
+                (EXEC, self.expect, true),
             ]
         });
         let alone = step.is_none().then_some(own);
@@ -157,7 +157,7 @@ mod tests {
     fn what_is_done_in_one_step_stands_between_its_beginning_and_its_end() {
         let (first, then): ([&[u8]; 2], [&[u8]; 2]) = ([b"DEL", b"a"], [b"GET", b"b"]);
         let sent = |command: Command<'_>| -> Vec<String> {
-            let words = command.parts().map(|(words, _)| words.join(&b' '));
+            let words = command.parts().map(|(words, ..)| words.join(&b' '));
             words
                 .map(|words| String::from_utf8(words).unwrap())
                 .collect()

@@ -126,12 +126,11 @@ impl Waiting {
         }
         let (caller, reply) = oneshot::channel();
         let mut caller = Caller::One(caller);
-        let last = if command.is_one_step() { 3 } else { 0 };
-        for (place, (arguments, expect)) in command.parts().enumerate() {
+        for (arguments, expect, is_last) in command.parts() {
             command::write(&mut self.commands, arguments);
-            let caller = match place < last {
-                true => Caller::OfStep,
-                false => std::mem::replace(&mut caller, Caller::Nobody),
+            let caller = match is_last {
+                true => std::mem::replace(&mut caller, Caller::Nobody),
+                false => Caller::OfStep,
             };
             self.slots.push_back(Slot { expect, caller });
         }
@@ -237,7 +236,8 @@ impl Connection {
     /// Sends commands, and hands back what to wait for: `None` for each that may not go.
     pub(crate) fn send(&self, commands: &[Command<'_>]) -> Result<Vec<Option<Reply>>, StoreError> {
         let mut waiting = self.lock();
-        waiting.check(commands.len(), self.max_in_flight)?;
+        let parts = commands.iter().map(|command| command.parts().count());
+        waiting.check(parts.sum(), self.max_in_flight)?;
         let is_idle = waiting.slots.is_empty();
         let replies = commands
             .iter()
@@ -250,7 +250,7 @@ impl Connection {
     /// [`Connection::send`] for one command.
     pub(crate) fn send_one(&self, command: Command<'_>) -> Result<Option<Reply>, StoreError> {
         let mut waiting = self.lock();
-        waiting.check(1, self.max_in_flight)?;
+        waiting.check(command.parts().count(), self.max_in_flight)?;
         let is_idle = waiting.slots.is_empty();
         let reply = waiting.push(command, self.link);
         self.dispatch(waiting, is_idle);

@@ -18,7 +18,10 @@
 //! - After a restart or a failover nothing that was taken before is read, unless [`Options::after_failover`] says so: the server
 //!   may have lost deletes. Framed entries say in which life of the server they were taken; plain ones are swept.
 //! - Reads come with proofs, which end with what the server tells of changes, and with its silence.
-//! - Every operation ends within [`Options::deadline`]. After [`Options::failures`] in a row, operations fail in microseconds,
+//! - What is sent together is answered, or given up, within [`Options::deadline`]. So is an operation, but for these: a service's
+//!   first waits up to one more until it is known what is swept; many keys go in parts with a deadline each (500 keys, 8 MiB), of
+//!   which none is begun behind one that failed; over Sentinels, an invalidation waits up to one more until most of them have
+//!   confirmed the master. A clear or a scan has a deadline for each of its steps. After [`Options::failures`] in a row, operations fail in microseconds,
 //!   while probes look for the server; it is used again as soon as one gets an answer.
 //! - What the server may send is bounded, whatever it says; a reply that nobody asked for ends the connection.
 

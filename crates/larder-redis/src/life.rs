@@ -20,7 +20,9 @@ pub(crate) struct Life {
     pub(crate) id: u64,
     /// `None`: it does not tell.
     history: Option<String>,
-    /// Whether all that it has was written in this life: it loaded nothing, and took nothing over from a master.
+    /// Whether all that it has was written in this life: it loaded nothing, and took nothing over from a master. One that
+    /// was a replica forgets its master an hour after it lost its own last replica; how much it was told it goes on counting.
+    /// That one loaded an AOF can't be told any more once `appendonly` was switched off.
     pub(crate) is_first: bool,
 }
 
@@ -42,7 +44,8 @@ impl Life {
             history: Some(history),
             is_first: is(persistence, "rdb_last_load_keys_loaded:", "0")
                 && is(persistence, "aof_enabled:", "0")
-                && is(replication, "master_replid2:", NO_HISTORY),
+                && is(replication, "master_replid2:", NO_HISTORY)
+                && is(replication, "master_repl_offset:", "0"),
         }
     }
 
@@ -70,7 +73,9 @@ mod tests {
     const FRESH: &str = "rdb_last_load_keys_loaded:0\r\naof_enabled:0\r\n";
 
     fn replication(history: &str, before: &str) -> String {
-        format!("role:master\r\nmaster_replid:{history}\r\nmaster_replid2:{before}\r\n")
+        format!(
+            "role:master\r\nmaster_replid:{history}\r\nmaster_replid2:{before}\r\nmaster_repl_offset:0\r\n"
+        )
     }
 
     #[test]
@@ -86,6 +91,8 @@ mod tests {
         assert!(promoted.id != life.id && !promoted.is_first);
         let restarted = Life::read("run_id:dddd\r\n", &first, FRESH);
         assert!(restarted.id != life.id);
+        let forgotten = first.replace("offset:0", "offset:50");
+        assert!(!Life::read(SERVER, &forgotten, FRESH).is_first);
         for loaded in [
             "rdb_last_load_keys_loaded:1\r\naof_enabled:0\r\n",
             "rdb_last_load_keys_loaded:0\r\naof_enabled:1\r\n",

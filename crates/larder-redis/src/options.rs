@@ -16,7 +16,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// So many operations without an answer in a row, and no more are sent until a probe was answered. Default: 3.
     pub failures: u32,
-    /// More commands than this do not wait for an answer at once: further operations are refused. Default: 8,192.
+    /// More commands than this do not wait for an answer at once: further operations are refused. A `set` is four. Default:
+    /// 8,192.
     pub max_in_flight: usize,
     /// Longer values are taken as absent, in bytes. Default: 1 MiB.
     pub max_value_bytes: usize,
@@ -25,6 +26,9 @@ pub struct Options {
     /// What becomes of entries that a server took before it was restarted, or before another one was promoted. Default:
     /// [`AfterFailover::Strict`].
     pub after_failover: AfterFailover,
+    /// Whether what [`AfterFailover::Strict`] has no use for is removed. Who only looks leaves that to the services: then it
+    /// is not read until one of them has done it. Default: `true`.
+    pub sweeps: bool,
 }
 
 /// What becomes of entries of another life of their server: from before a restart, or from before a failover. Some of them
@@ -55,6 +59,7 @@ impl Default for Options {
             max_value_bytes: 1 << 20,
             tls: Tls::default(),
             after_failover: AfterFailover::default(),
+            sweeps: true,
         }
     }
 }

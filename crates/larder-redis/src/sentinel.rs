@@ -32,8 +32,9 @@ const PERIOD: Duration = Duration::from_millis(500);
 /// So often while there is no master to be used.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// So long after one question the next one is asked for who needs to know, with all who came meanwhile.
-const TOGETHER: Duration = Duration::from_millis(1);
+/// So long after one question the next one is asked for who needs to know, with all who came meanwhile: each costs every
+/// Sentinel two commands, and who invalidates one thing after another waits that long.
+const TOGETHER: Duration = Duration::from_millis(5);
 
 /// What Sentinels watch over.
 pub(crate) struct Watched {

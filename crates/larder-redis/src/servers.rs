@@ -169,7 +169,11 @@ impl Servers {
     pub(crate) async fn confirm(&self, named: Option<Arc<Node>>) -> Result<(), StoreError> {
         match (self, named) {
             (Self::Watched(watched), Some(named)) => watched.confirm(&named).await,
-            _ => Ok(()),
+            // One may have been named since, and may be another one by now.
+            (Self::Watched(_), None) => Err(StoreError::Broken(
+                "no master was named before it".to_owned(),
+            )),
+            (Self::One(_) | Self::Cluster(_), _) => Ok(()),
         }
     }
 
@@ -279,10 +283,18 @@ impl Servers {
         })
     }
 
-    /// From where to where keys may have gone during a walk.
-    pub(crate) async fn moved_during(&self, walk: &Walk) -> Result<Moves, StoreError> {
-        match (self, &walk.begun) {
-            (Self::Cluster(cluster), Some((before, _))) => {
+    /// What is known of a Cluster by now.
+    pub(crate) fn map(&self) -> Option<Arc<Map>> {
+        match self {
+            Self::One(_) | Self::Watched(_) => None,
+            Self::Cluster(cluster) => cluster.surveyor().map(),
+        }
+    }
+
+    /// From where to where keys may have gone since what was known, up to the end of a walk.
+    pub(crate) async fn moved_since(&self, before: Option<&Map>) -> Result<Moves, StoreError> {
+        match (self, before) {
+            (Self::Cluster(cluster), Some(before)) => {
                 let after = cluster.surveyor().survey_all().await?;
                 Ok(after.topology.moves_since(&before.topology))
             }
@@ -324,5 +336,25 @@ fn heed(node: &Node, outcome: &Outcome) {
         && error.starts_with(b"READONLY")
     {
         node.greet_again("it is a replica now");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lives::Lives;
+
+    #[tokio::test]
+    async fn what_no_named_master_acknowledged_is_not_confirmed() {
+        let confirmed = async |url: &str| {
+            let changes = Changes::new(false, 1, Lives::new(true));
+            let url = RedisUrl::parse(url).unwrap();
+            let servers = Servers::start(url, Options::default(), &changes);
+            servers.confirm(None).await
+        };
+        assert_eq!(confirmed("redis://127.0.0.1:1").await, Ok(()));
+        assert_eq!(confirmed("redis+cluster://127.0.0.1:1").await, Ok(()));
+        let watched = confirmed("redis+sentinel://127.0.0.1:1/mymaster").await;
+        assert!(watched.is_err_and(|error| error.may_have_happened()));
     }
 }

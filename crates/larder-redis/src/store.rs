@@ -34,7 +34,7 @@ pub struct RedisStore {
     pub(crate) extend: Script,
     pub(crate) release: Script,
     began: Instant,
-    deadline: Duration,
+    pub(crate) deadline: Duration,
     _sweeping: Sweeping,
 }
 
@@ -45,11 +45,11 @@ impl RedisStore {
     pub fn connect(url: RedisUrl, options: Options) -> Self {
         let lives = Lives::new(keeps_all(&options));
         let changes = Changes::new(matches!(url.behind, Behind::Cluster(_)), seed(), lives);
-        let deadline = options.deadline;
+        let (deadline, sweeps) = (options.deadline, options.sweeps);
         let (max_value_bytes, max_string) = (options.max_value_bytes, options.max_string());
         let servers = Arc::new(Servers::start(url, options, &changes));
         Self {
-            _sweeping: Sweeping::start(&servers, &changes),
+            _sweeping: Sweeping::start(&servers, &changes, sweeps),
             deadline,
             max_value_bytes,
             values_per_reply: Reader::strings_per_reply(max_string),
@@ -70,11 +70,22 @@ impl RedisStore {
     /// Waits, once for each service, until its server was reached, and until it is known which of its plain entries can be
     /// believed.
     pub(crate) async fn prepare(&self, key: &Key) -> Result<(), StoreError> {
-        let (lives, service) = (&self.changes.lives, key.service());
-        if lives.is_settled(service) || !lives.add(service) {
+        if self.changes.lives.is_settled(key.service()) {
             return Ok(());
         }
-        let deadline = tokio::time::Instant::now() + self.deadline;
+        self.prepare_by(key, tokio::time::Instant::now() + self.deadline)
+            .await
+    }
+
+    async fn prepare_by(
+        &self,
+        key: &Key,
+        deadline: tokio::time::Instant,
+    ) -> Result<(), StoreError> {
+        let (lives, service) = (&self.changes.lives, key.service());
+        if !lives.add(service) {
+            return Ok(());
+        }
         self.servers
             .reach(key.as_str().as_bytes(), deadline)
             .await?;
@@ -82,11 +93,12 @@ impl RedisStore {
         Ok(())
     }
 
-    /// [`RedisStore::prepare`] for keys of which each is dealt with on its own.
+    /// [`RedisStore::prepare`] for keys of which each is dealt with on its own; within one deadline for all of them.
     pub(crate) async fn prepare_all(&self, keys: impl Iterator<Item = &Key>) {
+        let deadline = tokio::time::Instant::now() + self.deadline;
         let is_unsettled = |key: &&Key| !self.changes.lives.is_settled(key.service());
         for key in keys.filter(is_unsettled) {
-            if self.prepare(key).await.is_err() {
+            if self.prepare_by(key, deadline).await.is_err() {
                 return;
             }
         }

@@ -5,6 +5,7 @@
 //! What is filled meanwhile may be removed with them, which is a miss; framed entries stay, since they say of which life
 //! they are.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use larder_core::StoreError;
 use tokio::task::AbortHandle;
 
 use crate::changes::Changes;
+use crate::cluster::map::Map;
 use crate::cluster::topology::Moves;
 use crate::command::{Command, Expect};
 use crate::connection::Connection;
@@ -21,6 +23,7 @@ use crate::node::Node;
 use crate::note::Note;
 use crate::probe::shown_bytes;
 use crate::resp::Value;
+use crate::scripts::{self, Call, Script};
 use crate::servers::{Outcome, Servers};
 use crate::store::random_hex;
 use crate::walk::{scan_step, steps_of_a_scan};
@@ -41,8 +44,8 @@ const ROUNDS: usize = 4;
 pub(crate) struct Sweeping(Option<AbortHandle>);
 
 impl Sweeping {
-    /// Begins to sweep what is to be swept, unless entries of other lives are kept.
-    pub(crate) fn start(servers: &Arc<Servers>, changes: &Arc<Changes>) -> Self {
+    /// Begins to sweep what is to be swept, or only to look for what is, unless entries of other lives are kept.
+    pub(crate) fn start(servers: &Arc<Servers>, changes: &Arc<Changes>, sweeps: bool) -> Self {
         let runtime = tokio::runtime::Handle::try_current();
         let (false, Ok(runtime)) = (changes.lives.is_kept(), runtime) else {
             return Self(None);
@@ -50,6 +53,8 @@ impl Sweeping {
         let sweeper = Sweeper {
             servers: Arc::clone(servers),
             changes: Arc::clone(changes),
+            sweeps,
+            met: BTreeMap::new(),
         };
         Self(Some(runtime.spawn(sweeper.keep_up()).abort_handle()))
     }
@@ -66,6 +71,10 @@ impl Drop for Sweeping {
 struct Sweeper {
     servers: Arc<Servers>,
     changes: Arc<Changes>,
+    /// Whether it changes anything.
+    sweeps: bool,
+    /// What was known of the Cluster when a service was first found unswept: its entries may have moved since.
+    met: BTreeMap<Box<str>, Option<Arc<Map>>>,
 }
 
 /// A server that may have plain entries of another life of a service.
@@ -99,9 +108,11 @@ impl Unswept {
 }
 
 impl Sweeper {
-    async fn keep_up(self) {
-        let lives = &self.changes.lives;
+    async fn keep_up(mut self) {
+        let changes = Arc::clone(&self.changes);
+        let lives = &changes.lives;
         let mut failures = 0;
+        let mut is_said = false;
         loop {
             let asked = lives.asked();
             match self.pass().await {
@@ -110,7 +121,17 @@ impl Sweeper {
                     lives.serve(asked);
                     lives.woken().await;
                 }
-                Ok(false) => tokio::time::sleep(PAUSE).await,
+                Ok(false) if self.sweeps => tokio::time::sleep(PAUSE).await,
+                Ok(false) => {
+                    if !std::mem::replace(&mut is_said, true) {
+                        tracing::warn!(
+                            "plain entries may be of another life of the server: they are not read until a service has removed those; where the services keep them, set LARDER_AFTER_FAILOVER=keep here, too"
+                        );
+                    }
+                    // Nobody need wait for others.
+                    lives.serve(asked);
+                    let _ = tokio::time::timeout(PAUSE_AFTER_FAILURE, lives.woken()).await;
+                }
                 Err(error) => {
                     if failures == 0 {
                         tracing::warn!(%error, "plain entries of another life of the server could not all be removed yet: until then those of their service are not read");
@@ -129,17 +150,28 @@ impl Sweeper {
     }
 
     /// Sweeps what it can; whether nothing is left.
-    async fn pass(&self) -> Result<bool, StoreError> {
+    async fn pass(&mut self) -> Result<bool, StoreError> {
         for unswept in self.unswept() {
             match unswept.is_noted().await {
                 Ok(true) => self.mark(&unswept),
-                Ok(false) if unswept.connection.life().is_first => self.note(&unswept).await,
+                Ok(false) if unswept.connection.life().is_first => match self.sweeps {
+                    true => self.note(&unswept).await,
+                    false => self.mark(&unswept),
+                },
                 Ok(false) | Err(_) => {}
             }
         }
         let left = self.unswept();
+        if !self.sweeps {
+            return Ok(left.is_empty());
+        }
         let mut services: Vec<&str> = left.iter().map(|unswept| &*unswept.service).collect();
         services.dedup();
+        self.met.retain(|service, _| services.contains(&&**service));
+        for service in &services {
+            let met = self.met.entry((*service).into());
+            met.or_insert_with(|| self.servers.map());
+        }
         let mut failure = None;
         for service in services {
             let of_service = left.iter().filter(|unswept| *unswept.service == *service);
@@ -180,7 +212,12 @@ impl Sweeper {
     }
 
     fn mark(&self, unswept: &Unswept) {
-        self.changes.lives.mark(&unswept.service, unswept.link());
+        let lives = &self.changes.lives;
+        lives.mark(&unswept.service, unswept.link());
+        // It may have been forgotten before; when it is later, it has ended by then.
+        if unswept.connection.has_ended() {
+            lives.forget(unswept.link());
+        }
     }
 
     /// Tells all other processes, too.
@@ -211,6 +248,34 @@ impl Sweeper {
         if let Some(Value::Null) = granted.into_iter().next().transpose()?.flatten() {
             return Ok(());
         }
+        let extend: [&[u8]; 4] = [b"1", lease.as_bytes(), token.as_bytes(), LEASE_MILLIS];
+        // The server may have forgotten the script.
+        let extend = Script::new(scripts::EXTEND).by_text(&extend);
+        let keep = || {
+            self.servers.tell(lease.as_bytes(), |node| {
+                node.tell(Command::script(&extend, Expect::Integer));
+            });
+        };
+        let swept = self.sweep_rest(service, unswept, keep).await;
+        // By its token: it may be another one's by now.
+        let release = Call {
+            words: vec![b"1", lease.as_bytes(), token.as_bytes(), b""],
+            guard: None,
+            over: None,
+        };
+        Script::new(scripts::RELEASE)
+            .call(&self.servers, &[release])
+            .await;
+        swept
+    }
+
+    /// Sweeps what no other process has swept before this one had the lease.
+    async fn sweep_rest(
+        &self,
+        service: &str,
+        unswept: &[&Unswept],
+        keep: impl Fn(),
+    ) -> Result<(), StoreError> {
         let mut left = Vec::new();
         for unswept in unswept {
             match unswept.is_noted().await? {
@@ -218,21 +283,14 @@ impl Sweeper {
                 false => left.push(*unswept),
             }
         }
-        let keep: [&[u8]; 3] = [b"PEXPIRE", lease.as_bytes(), LEASE_MILLIS];
-        let keep = || {
-            self.servers.tell(lease.as_bytes(), |node| {
-                node.tell(Command::new(&keep, Expect::Integer));
-            });
-        };
-        let swept = self.sweep(service, &left, keep).await;
-        let unlink: [&[u8]; 2] = [b"UNLINK", lease.as_bytes()];
-        self.servers
-            .ask(&[Command::new(&unlink, Expect::Integer)])
-            .await;
-        swept
+        if left.is_empty() {
+            return Ok(());
+        }
+        self.sweep(service, &left, keep).await
     }
 
-    /// Sweeps servers. Where slots moved meanwhile, all of them: an entry may have gone to where it was not looked for.
+    /// Sweeps servers. Where slots moved since they were found unswept, all of them: an entry may have gone to where it was not
+    /// looked for.
     async fn sweep(
         &self,
         service: &str,
@@ -252,7 +310,8 @@ impl Sweeper {
             }
             let moved = match round {
                 0 => {
-                    Some(self.servers.moved_during(&walk).await?).filter(|moved| !moved.is_empty())
+                    let met = self.met.get(service).and_then(Option::as_deref);
+                    Some(self.servers.moved_since(met).await?).filter(|moved| !moved.is_empty())
                 }
                 _ => self.servers.missed_by(&walk).await?,
             };
@@ -265,13 +324,11 @@ impl Sweeper {
                     for unswept in unswept.iter().filter(is_met) {
                         self.note(unswept).await;
                     }
-                    if !unswept.is_empty() {
-                        tracing::info!(
-                            service,
-                            removed,
-                            "plain entries of another life of the server were removed"
-                        );
-                    }
+                    tracing::info!(
+                        service,
+                        removed,
+                        "plain entries of another life of the server were removed"
+                    );
                     return Ok(());
                 }
             }
@@ -293,6 +350,7 @@ async fn sweep_node(
     let mut cursor = Bytes::from_static(b"0");
     let mut removed = 0;
     for _ in 0..steps_of_a_scan(node).await? {
+        keep();
         let (keys, next) = scan_step(node, &cursor, pattern.as_bytes(), over).await?;
         for keys in keys.chunks(TOGETHER) {
             keep();
@@ -313,14 +371,17 @@ async fn remove_plain(node: &Node, over: Option<u64>, keys: &[Bytes]) -> Result<
         .collect();
     let commands = firsts.iter().map(|words| Command::new(words, Expect::Text));
     let firsts = ask_all(node, over, commands.collect()).await?;
-    let is_plain = |first: &Value| match first {
-        Value::Text(first) => !larder_core::is_framed(first),
-        // No text is read from it.
-        Value::Error(error) => !error.starts_with(b"WRONGTYPE"),
-        _ => true,
-    };
-    let unlinks = std::iter::zip(keys, &firsts).filter(|(_, first)| is_plain(first));
-    let unlinks: Vec<[&[u8]; 2]> = unlinks.map(|(key, _)| [&b"UNLINK"[..], key]).collect();
+    let mut unlinks: Vec<[&[u8]; 2]> = Vec::with_capacity(keys.len());
+    for (key, first) in std::iter::zip(keys, &firsts) {
+        match first {
+            Value::Text(first) if larder_core::is_framed(first) => {}
+            // It is on its way to another server, or there; or no text is read from it.
+            Value::Error(error) if is_moved(error) || error.starts_with(b"WRONGTYPE") => {}
+            // What it is can't be told: it may be a framed one.
+            Value::Error(error) => return Err(StoreError::Refused(shown_bytes(error))),
+            _ => unlinks.push([b"UNLINK", key]),
+        }
+    }
     let commands = unlinks
         .iter()
         .map(|words| Command::new(words, Expect::Integer));
@@ -328,13 +389,17 @@ async fn remove_plain(node: &Node, over: Option<u64>, keys: &[Bytes]) -> Result<
     for answer in ask_all(node, over, commands.collect()).await? {
         match answer {
             Value::Integer(count) => removed += u64::try_from(count).unwrap_or(0),
-            // It is on its way to another server, or there: what moved is looked for.
-            Value::Error(error) if error.starts_with(b"MOVED") || error.starts_with(b"ASK") => {}
+            Value::Error(error) if is_moved(&error) => {}
             Value::Error(error) => return Err(StoreError::Refused(shown_bytes(&error))),
             _ => {}
         }
     }
     Ok(removed)
+}
+
+/// Whether a key is on its way to another server, or there: what moved is looked for.
+fn is_moved(error: &[u8]) -> bool {
+    error.starts_with(b"MOVED") || error.starts_with(b"ASK")
 }
 
 async fn ask_all(

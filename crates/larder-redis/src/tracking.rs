@@ -205,13 +205,12 @@ fn read_role(role: &Value) -> Word {
     }
 }
 
-/// One that was demoted and promoted again in between has another history.
+/// One that was demoted and promoted again in between has another history; and so may one that does not tell it any more.
 fn read_replication(life: &Life, replication: &Value) -> Word {
     match replication {
-        Value::Text(_) if life.is_over(&text(replication)) => {
-            Word::Over("its replication began anew: it may have lost something")
-        }
-        _ => Word::Good,
+        Value::Text(_) if !life.is_over(&text(replication)) => Word::Good,
+        Value::Text(_) => Word::Over("its replication began anew: it may have lost something"),
+        _ => Word::Over("it does not tell which life it is in any more"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Writes: entries are stored, filled and deleted; each ends the lease of its key.
 
 use larder_core::{Key, Lease, NewEntry, Skip, StoreError, Written};
+use tokio::time::{Instant, timeout_at};
 
 use crate::command::{Command, Expect};
 use crate::lease::{Expected, lease_key, token_text};
@@ -152,11 +153,18 @@ impl RedisStore {
             Command::in_one_step(unlink, set).guarded(Some(&entry.guard))
         });
         let one_step: Vec<Command<'_>> = one_step.collect();
+        let deadline = Instant::now() + self.deadline;
         self.count_all(entries.iter().map(|entry| &entry.key));
         let mut answers = self.servers.ask_over(&one_step).await;
-        for (index, answer) in answers.iter_mut().enumerate() {
-            if is_for_two_steps(answer) {
-                *answer = self.store_in_two(entries[index], &words[index]).await;
+        let left = (0..answers.len()).filter(|index| is_for_two_steps(&answers[*index]));
+        let left: Vec<usize> = left.collect();
+        if !left.is_empty() {
+            let steps = left.iter().map(|index| (entries[*index], &words[*index]));
+            let stored = timeout_at(deadline, self.store_in_two(steps)).await;
+            let stored = stored
+                .unwrap_or_else(|_late| vec![Answer::failed(StoreError::TimedOut); left.len()]);
+            for (index, answer) in std::iter::zip(left, stored) {
+                answers[index] = answer;
             }
         }
         self.count_all(entries.iter().map(|entry| &entry.key));
@@ -165,14 +173,18 @@ impl RedisStore {
 
     /// The same where that can't be: where a slot is on its way, say, its keys may lie in two servers. A load whose lease is
     /// granted between the steps finds that its entry has changed.
-    async fn store_in_two(&self, entry: &NewEntry, (unlink, set): &StoreWords<'_>) -> Answer {
-        let guard = Some(&entry.guard);
-        let commands = [
-            Command::new(unlink, Expect::Integer).guarded(guard),
-            Command::new(set, Expect::Ok).guarded(guard),
-        ];
-        let answer = self.servers.ask_over(&commands).await.pop();
-        answer.unwrap_or(Answer::failed(StoreError::NotBegun))
+    async fn store_in_two<'a>(
+        &self,
+        entries: impl Iterator<Item = (&'a NewEntry, &'a StoreWords<'a>)>,
+    ) -> Vec<Answer> {
+        let mut commands = Vec::new();
+        for (entry, (unlink, set)) in entries {
+            let guard = Some(&entry.guard);
+            commands.push(Command::new(unlink, Expect::Integer).guarded(guard));
+            commands.push(Command::new(set, Expect::Ok).guarded(guard));
+        }
+        let answers = self.servers.ask_over(&commands).await;
+        answers.into_iter().skip(1).step_by(2).collect()
     }
 
     /// Fills: stores entries for who holds their leases.

@@ -244,7 +244,20 @@ pub fn look_at_outbox(settings: &Settings, store: &dyn Store, service: &Service)
 /// # Errors
 /// As [`open_redis`].
 pub fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, SettingsError> {
-    if let Some(store) = open_redis(settings)? {
+    open(settings, true)
+}
+
+/// [`open_store`], for one who looks, and changes nothing that was not asked for: what a Redis has of another life is not read,
+/// and not removed.
+///
+/// # Errors
+/// As [`open_redis`].
+pub fn look_at_store(settings: &Settings) -> Result<Arc<dyn Store>, SettingsError> {
+    open(settings, false)
+}
+
+fn open(settings: &Settings, sweeps: bool) -> Result<Arc<dyn Store>, SettingsError> {
+    if let Some(store) = connect(settings, sweeps)? {
         return Ok(Arc::new(store));
     }
     Ok(match open_embedded(settings) {
@@ -261,6 +274,10 @@ pub fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, SettingsError> 
 /// # Errors
 /// A [`SettingsError`] that names the variable: `REDIS_URL` is not one, or a file of `REDIS_TLS_…` can't be used.
 pub fn open_redis(settings: &Settings) -> Result<Option<RedisStore>, SettingsError> {
+    connect(settings, true)
+}
+
+fn connect(settings: &Settings, sweeps: bool) -> Result<Option<RedisStore>, SettingsError> {
     let Some(url) = &settings.redis_url else {
         return Ok(None);
     };
@@ -273,6 +290,7 @@ pub fn open_redis(settings: &Settings) -> Result<Option<RedisStore>, SettingsErr
     let options = larder_redis::Options {
         tls,
         after_failover: settings.after_failover,
+        sweeps,
         ..larder_redis::Options::default()
     };
     Ok(Some(RedisStore::connect(url, options)))

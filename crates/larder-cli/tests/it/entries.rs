@@ -40,6 +40,36 @@ fn an_entry_is_set_read_and_deleted() {
     });
 }
 
+/// Nothing of what a Redis had before a restart is removed by a look: the services may keep it.
+#[test]
+fn who_only_looks_removes_nothing() {
+    let mut redis = RedisServer::start();
+    let key = "cache:svc:/products";
+    redis.cli(&["SET", key, "[1]", "EX", "600"]);
+    assert_eq!(redis.cli(&["SAVE"]), "OK");
+    redis.kill();
+    redis.restart();
+    let folder = tempfile::tempdir().unwrap();
+    let url = redis.url();
+    for command in ["get", "ttl", "why"] {
+        let seen = run(folder.path(), &[command, key, "--store", &url]);
+        assert_eq!(redis.cli(&["GET", key]), "[1]", "{command}: {}", seen.err);
+    }
+    let get = larder(folder.path())
+        .args(["get", key, "--store", &url])
+        .env("LARDER_AFTER_FAILOVER", "keep")
+        .output();
+    let get: Answer = get.unwrap().into();
+    assert_eq!(json(&get), serde_json::json!([1]), "{}", get.err);
+    let get = run(folder.path(), &["get", key, "--store", &url]);
+    assert_eq!(get.code, 1);
+    assert!(
+        get.err.contains("LARDER_AFTER_FAILOVER=keep"),
+        "{}",
+        get.err
+    );
+}
+
 #[test]
 fn numbers_are_shown_as_they_are_stored() {
     over_both(|larder| {

@@ -122,3 +122,18 @@ async fn invalidations_are_told() {
         assert!(told.contains(word), "{told}");
     }
 }
+
+/// What is set replaces what a load would have found, one value or many.
+#[tokio::test]
+async fn what_is_set_is_told() {
+    let (cache, governor) = cache(Watching::default());
+    let life = Duration::from_secs(60);
+    assert!(cache.set(&key("/a"), &1, life).await.is_stored());
+    let many = [(key("/b"), 2), (key("/c"), 3)];
+    let written = cache.set_many(&many, life).await;
+    assert!(written.iter().all(|written| written.is_stored()));
+    let told = governor.invalidated.lock().unwrap().join(" ");
+    for path in ["/a", "/b", "/c"] {
+        assert!(told.contains(path), "{told}");
+    }
+}

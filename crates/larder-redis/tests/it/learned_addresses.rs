@@ -4,13 +4,13 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use larder_core::{Store as _, StoreError, Ttl};
 
-use crate::scripted::{INFO, bulk, scripted};
+use crate::scripted::only_node;
 use crate::{connect, connect_patiently, key};
 
 const PASSWORD: &str = "canary-hunter2";
@@ -53,37 +53,17 @@ impl Trap {
 /// The only node of a Cluster, which answers each `GET` with this; `{me}` in it is the node's own port. Its URL, and how
 /// often it was asked.
 fn node(refusal: &str) -> (String, Arc<AtomicU32>) {
-    let me = Arc::new(AtomicU16::new(0));
     let asked = Arc::new(AtomicU32::new(0));
-    let (refusal, port, gets) = (refusal.to_owned(), Arc::clone(&me), Arc::clone(&asked));
-    let url = scripted(move |command, stream| {
-        let port = port.load(Ordering::SeqCst);
-        match &command[0].to_ascii_uppercase()[..] {
-            b"HELLO" => stream.write_all(b"%2\r\n+mode\r\n+cluster\r\n+role\r\n+master\r\n"),
-            b"INFO" => stream.write_all(&bulk(INFO)),
-            b"PING" => stream.write_all(&bulk(command.get(1).map_or(b"PONG", |nonce| nonce))),
-            b"CLIENT" => stream.write_all(b"-ERR unknown subcommand\r\n"),
-            b"ROLE" => stream.write_all(b"*1\r\n+master\r\n"),
-            b"PTTL" => stream.write_all(b":-2\r\n"),
-            b"CLUSTER" if command[1] == b"NODES" => {
-                let line = format!("me 127.0.0.1:{port}@1 myself,master - 0 0 1 connected 0-16383");
-                stream.write_all(&bulk(line.as_bytes()))
-            }
-            b"CLUSTER" => stream.write_all(b"*0\r\n"),
-            b"GET" => {
-                gets.fetch_add(1, Ordering::SeqCst);
-                write!(
-                    stream,
-                    "-{}\r\n",
-                    refusal.replace("{me}", &port.to_string())
-                )
-            }
-            _ => stream.write_all(b"+OK\r\n"),
+    let (refusal, gets) = (refusal.to_owned(), Arc::clone(&asked));
+    let host = only_node("", move |command, stream| match &command[0][..] {
+        b"PTTL" => stream.write_all(b":-2\r\n"),
+        b"GET" => {
+            gets.fetch_add(1, Ordering::SeqCst);
+            let me = stream.local_addr()?.port().to_string();
+            write!(stream, "-{}\r\n", refusal.replace("{me}", &me))
         }
+        _ => stream.write_all(b"+OK\r\n"),
     });
-    let port = url.rsplit_once(':').unwrap().1;
-    me.store(port.parse().unwrap(), Ordering::SeqCst);
-    let host = url.trim_start_matches("redis://");
     (format!("redis+cluster://:{PASSWORD}@{host}"), asked)
 }
 

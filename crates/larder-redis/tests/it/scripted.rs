@@ -32,6 +32,30 @@ pub(crate) fn server_of_version(
     })
 }
 
+/// The same for the only node of a Cluster, with these slots on their way; its host.
+pub(crate) fn only_node(
+    moving: &'static str,
+    answer: impl Fn(&[Vec<u8>], &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+) -> String {
+    let url = scripted(
+        move |command, stream| match &command[0].to_ascii_uppercase()[..] {
+            b"HELLO" => stream.write_all(b"%2\r\n+mode\r\n+cluster\r\n+role\r\n+master\r\n"),
+            b"INFO" => stream.write_all(&bulk(INFO)),
+            b"PING" => stream.write_all(&bulk(command.get(1).map_or(b"PONG", |nonce| nonce))),
+            b"CLIENT" => stream.write_all(b"-ERR unknown subcommand\r\n"),
+            b"ROLE" => stream.write_all(b"*1\r\n+master\r\n"),
+            b"CLUSTER" if command[1] == b"NODES" => {
+                let me = stream.local_addr()?;
+                let line = format!("me {me}@1 myself,master - 0 0 1 connected 0-16383 {moving}");
+                stream.write_all(&bulk(line.as_bytes()))
+            }
+            b"CLUSTER" => stream.write_all(b"*0\r\n"),
+            _ => answer(command, stream),
+        },
+    );
+    url.trim_start_matches("redis://").to_owned()
+}
+
 /// Listens, and lets `answer` write what comes back for each command, the greeting included.
 pub(crate) fn scripted(
     answer: impl Fn(&[Vec<u8>], &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
