@@ -6,6 +6,7 @@ use larder_control::{AuditFault, Settings, Verified, VerifyError, verify_audit};
 use larder_model::api::AuditHead;
 use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::Running;
 
@@ -33,7 +34,7 @@ async fn fault(database: &Path, head: Option<&AuditHead>) -> AuditFault {
 /// Does something to the database that the control plane never would.
 async fn tamper(database: &Path, statements: &[&'static str]) {
     let options = SqliteConnectOptions::new().filename(database);
-    let pool = SqlitePool::connect_with(options).await.unwrap();
+    let mut connection = options.connect().await.unwrap();
     for statement in [
         "DROP TRIGGER IF EXISTS audit_stays",
         "DROP TRIGGER IF EXISTS audit_is_kept",
@@ -41,9 +42,10 @@ async fn tamper(database: &Path, statements: &[&'static str]) {
     .iter()
     .chain(statements)
     {
-        sqlx::query(*statement).execute(&pool).await.unwrap();
+        let done = sqlx::query(*statement).execute(&mut connection).await;
+        done.unwrap();
     }
-    pool.close().await;
+    connection.close().await.unwrap();
 }
 
 /// A database with a trail of six entries, its key beside it, and its head.
@@ -335,6 +337,33 @@ async fn a_trail_whose_end_was_cut_is_found_by_a_head_that_was_kept() {
     );
     tamper(&database, &["DELETE FROM audit"]).await;
     assert_eq!(fault(&database, None).await, AuditFault::Empty);
+}
+
+#[tokio::test]
+async fn an_entry_of_another_copy_of_the_trail_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    six_entries(folder.path()).await;
+    let other = copy(folder.path());
+    // Both go on, with the same key.
+    for (folder, author) in [(folder.path(), "alice"), (other.path(), "bob")] {
+        let control = Running::start_on(&folder.join("control.db")).await;
+        for _ in 0..2 {
+            let path = format!("/api/policies/svc/b?author={author}");
+            control.put(&path, "{}").await;
+        }
+        control.stop().await;
+    }
+    let database = folder.path().join("control.db");
+    assert_eq!(verified(&database, None).await.unwrap().entries, 8);
+    let path = other.path().join("control.db");
+    let attach: &'static str = format!("ATTACH DATABASE '{}' AS other", path.display()).leak();
+    let swap = [
+        attach,
+        "DELETE FROM audit WHERE sequence = 8",
+        "INSERT INTO audit SELECT * FROM other.audit WHERE sequence = 8",
+    ];
+    tamper(&database, &swap).await;
+    assert_eq!(fault(&database, None).await, AuditFault::Changed(8));
 }
 
 #[tokio::test]
