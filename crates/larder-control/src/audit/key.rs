@@ -213,6 +213,36 @@ mod tests {
     }
 
     #[test]
+    fn nothing_moves_from_a_field_into_its_neighbour() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = AuditKey::open_or_make(&folder.path().join("audit.key")).unwrap();
+        let row = |service: &str, target: Option<&str>| Row {
+            sequence: 1,
+            at_seconds: 0,
+            actor: "alice".to_owned(),
+            actor_verified: false,
+            address: None,
+            action: "policy_set".to_owned(),
+            service: Some(service.to_owned()),
+            target: target.map(str::to_owned),
+            before: None,
+            after: None,
+            reason: String::new(),
+            key_id: key.id().to_owned(),
+            mac: String::new(),
+        };
+        let sign = |row: &Row| hex::encode(key.sign("", row).as_ref());
+        let rows = [
+            row("a\u{1}b", Some("c")),
+            row("a", Some("b\u{1}c")),
+            row("a", Some("")),
+            row("a", None),
+        ];
+        let macs: std::collections::HashSet<_> = rows.iter().map(sign).collect();
+        assert_eq!(macs.len(), rows.len());
+    }
+
+    #[test]
     fn a_file_that_is_no_private_key_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.key");

@@ -119,21 +119,26 @@ async fn it_holds_over_a_decision_and_where_nothing_is_set() {
     );
     begin(
         &control,
-        &an_override("/slow", json!({"ttl_seconds": 2}), 600.0),
+        &an_override("/slow", json!({"ttl_seconds": 600}), 600.0),
     )
     .await;
-    let shorter = control.get("/api/config/svc/slow").await.json();
+    let longer = control.get("/api/config/svc/slow").await.json();
     assert_eq!(
         (
-            &shorter["cache_enabled"],
-            &shorter["ttl_seconds"],
-            &shorter["source"],
-            &shorter["mode"]
+            &longer["cache_enabled"],
+            &longer["ttl_seconds"],
+            &longer["source"],
+            &longer["mode"]
         ),
-        (&true.into(), &2.into(), &"override".into(), &"auto".into()),
-        "whether it is cached is still decided: {shorter}"
+        (
+            &true.into(),
+            &600.into(),
+            &"override".into(),
+            &"auto".into()
+        ),
+        "whether it is cached is still decided: {longer}"
     );
-    assert!(shorter["watch"].is_object(), "it is still measured");
+    assert!(longer["watch"].is_object(), "it is still measured");
     begin(
         &control,
         &an_override("/nothing", json!({"mode": "off"}), 600.0),
