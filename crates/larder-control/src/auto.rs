@@ -17,6 +17,7 @@ pub(crate) fn now() -> Duration {
 
 /// Decides again and again.
 pub(crate) async fn run(plane: &Plane) {
+    plane.engines.forget_left_behind().await;
     let mut ticks = tokio::time::interval(plane.tick);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -262,6 +262,7 @@ impl Database {
             .execute(&mut *transaction)
             .await?;
         forget_decision(&mut transaction, service, endpoint, &shape).await?;
+        engines::forget_records(&mut transaction, service, endpoint).await?;
         transaction.commit().await
     }
 
@@ -387,9 +388,9 @@ async fn forget_decision(
         .bind(service.as_str())
         .bind(endpoint.method().as_str())
         .bind(shape)
-        .execute(transaction)
+        .execute(&mut *transaction)
         .await?;
-    Ok(())
+    engines::forget_state(transaction, service, endpoint).await
 }
 
 /// SQLite knows signed integers only; versions and seconds are far from their end.
