@@ -37,11 +37,9 @@ struct PastQuery {
 impl<S: Send + Sync> FromRequestParts<S> for OfPast {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let query: Query<PastQuery> = Query::from_request_parts(parts, state)
-            .await
-            .map_err(|error| bad(error.body_text()))?;
-        let (service, endpoint) = of_path(parts.uri.path(), query.method.as_deref())?;
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let of_method = |query: &PastQuery| query.method.clone();
+        let (service, endpoint, query) = of_parts(parts, of_method)?;
         Ok(Self(service, endpoint, query.at))
     }
 }
@@ -58,13 +56,22 @@ impl<S: Send + Sync> FromRequestParts<S> for OfService {
 impl<S: Send + Sync> FromRequestParts<S> for OfEndpoint {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let query: Query<MethodQuery> = Query::from_request_parts(parts, state)
-            .await
-            .map_err(|error| bad(error.body_text()))?;
-        let (service, endpoint) = of_path(parts.uri.path(), query.method.as_deref())?;
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let of_method = |query: &MethodQuery| query.method.clone();
+        let (service, endpoint, _) = of_parts(parts, of_method)?;
         Ok(Self(service, endpoint))
     }
+}
+
+/// The service and the endpoint of a path, and its query, which may name a method.
+fn of_parts<Q: serde::de::DeserializeOwned>(
+    parts: &Parts,
+    of_method: impl Fn(&Q) -> Option<String>,
+) -> Result<(Service, Endpoint, Q), Problem> {
+    let query = Query::<Q>::try_from_uri(&parts.uri);
+    let Query(query) = query.map_err(|error| bad(error.body_text()))?;
+    let (service, endpoint) = of_path(parts.uri.path(), of_method(&query).as_deref())?;
+    Ok((service, endpoint, query))
 }
 
 fn of_path(path: &str, method: Option<&str>) -> Result<(Service, Endpoint), Problem> {
