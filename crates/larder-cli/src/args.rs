@@ -198,6 +198,8 @@ impl Command {
             #[cfg(feature = "demo")]
             Self::Up(_) => product_service::LOG,
             Self::Control(_) => "info",
+            // What is there and not read would look like nothing.
+            Self::Get(_) | Self::Ttl { .. } => "off,larder_redis::read=warn",
             _ => "off",
         }
     }
