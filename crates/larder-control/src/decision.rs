@@ -94,7 +94,7 @@ mod tests {
         let mut in_force = None;
         let mut news = 0;
         for round in 0..1_000 {
-            let share = 0.25 * [1.0, 0.8, 0.64, 0.8][round % 4];
+            let share = 0.3 * [1.0, 0.8, 0.64, 0.8][round % 4];
             let next = key_share(share, in_force);
             assert!((share..=3.0 * share).contains(&next), "{next} for {share}");
             news += u32::from(in_force != Some(next));
