@@ -2,9 +2,10 @@
 
 use larder_decide::{Engine, Record};
 use larder_model::{Endpoint, Service};
-use sqlx::Row as _;
+use sqlx::{Row as _, SqliteConnection};
 
-use super::{Database, shape, signed};
+use super::{Database, gone, shape, signed};
+use crate::stored::StoredService;
 
 /// So many records of an endpoint are kept, the latest.
 const MOST_RECORDS: i64 = 500;
@@ -124,32 +125,27 @@ impl Database {
     }
 }
 
-/// Forgets the engine's state of an endpoint.
-pub(super) async fn forget_state(
-    connection: &mut sqlx::SqliteConnection,
-    service: &Service,
-    endpoint: &Endpoint,
+/// Forgets what was measured of endpoints for which nothing is decided any more, and what was decided over time for those that
+/// have no policy any more.
+pub(super) async fn forget(
+    transaction: &mut SqliteConnection,
+    before: &StoredService,
+    after: &StoredService,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM engine_states WHERE service = ? AND method = ? AND shape = ?")
-        .bind(service.as_str())
-        .bind(endpoint.method().as_str())
-        .bind(shape(endpoint))
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// Forgets what was decided for an endpoint over time.
-pub(super) async fn forget_records(
-    connection: &mut sqlx::SqliteConnection,
-    service: &Service,
-    endpoint: &Endpoint,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM decision_records WHERE service = ? AND method = ? AND shape = ?")
-        .bind(service.as_str())
-        .bind(endpoint.method().as_str())
-        .bind(shape(endpoint))
-        .execute(connection)
-        .await?;
+    const STATE: &str =
+        "DELETE FROM engine_states WHERE service = $1 AND method = $2 AND shape = $3";
+    const RECORDS: &str =
+        "DELETE FROM decision_records WHERE service = $1 AND method = $2 AND shape = $3";
+    let undecided = gone(&before.decisions, &after.decisions).map(|gone| (STATE, gone));
+    let states = gone(&before.policies, &after.policies).map(|gone| (STATE, gone));
+    let records = gone(&before.policies, &after.policies).map(|gone| (RECORDS, gone));
+    for (statement, (method, shape)) in undecided.chain(states).chain(records) {
+        sqlx::query(statement)
+            .bind(after.service.as_str())
+            .bind(method)
+            .bind(shape)
+            .execute(&mut *transaction)
+            .await?;
+    }
     Ok(())
 }

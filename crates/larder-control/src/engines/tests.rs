@@ -4,6 +4,8 @@ use larder_decide::KeyLog;
 use larder_model::{Outcome, PER_SECOND, Window};
 
 use super::*;
+use crate::cause::Cause;
+use crate::registry::{Preconditions, Registry};
 
 const TICK: Duration = Duration::from_secs(10);
 
@@ -11,6 +13,7 @@ const TICK: Duration = Duration::from_secs(10);
 struct Ticked {
     folder: tempfile::TempDir,
     engines: Engines,
+    registry: Registry,
     service: Service,
     watched: Watched,
     now: Duration,
@@ -19,10 +22,12 @@ struct Ticked {
 impl Ticked {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let database = Database::open(&folder.path().join("control.db")).await;
+        let [database, key] = ["control.db", "audit.key"].map(|name| folder.path().join(name));
+        let registry = Registry::open(&database, &key).await.unwrap();
         let ticked = Self {
             folder,
-            engines: Engines::new(database.unwrap()),
+            engines: Engines::new(registry.database()),
+            registry,
             service: Service::new("svc").unwrap(),
             watched: Watched {
                 endpoint: "/a".parse().unwrap(),
@@ -43,16 +48,17 @@ impl Ticked {
         let Watched {
             endpoint, patch, ..
         } = &self.watched;
+        let (any, cause) = (Preconditions::default(), Cause::larder("a test"));
         let put = self
-            .database()
-            .put(&self.service, endpoint, patch, 1, false);
+            .registry
+            .put(&self.service, endpoint, patch.clone(), &any, &cause);
         put.await.unwrap();
     }
 
     async fn remove_policy(&mut self) {
-        let removed = self
-            .database()
-            .delete(&self.service, &self.watched.endpoint, 2);
+        let (any, cause) = (Preconditions::default(), Cause::larder("a test"));
+        let endpoint = &self.watched.endpoint;
+        let removed = self.registry.delete(&self.service, endpoint, &any, &cause);
         removed.await.unwrap();
         self.watched.decision = None;
     }
