@@ -339,15 +339,15 @@ pub(crate) struct Simulate {
     pub(crate) log: PathBuf,
 
     /// How long the origin takes where the log does not say, in milliseconds
-    #[arg(long, default_value_t = 100.0, value_parser = number)]
+    #[arg(long, default_value_t = 100.0, value_parser = latency, allow_hyphen_values = true)]
     pub(crate) origin_ms: f64,
 
     /// The longest TTL that auto may choose, in seconds
-    #[arg(long, default_value_t = 3_600.0, value_parser = number)]
+    #[arg(long, default_value_t = 3_600.0, value_parser = seconds, allow_hyphen_values = true)]
     pub(crate) max_ttl: f64,
 
     /// The share of hits that may be stale where auto decides
-    #[arg(long, default_value_t = 0.01, value_parser = number)]
+    #[arg(long, default_value_t = 0.01, value_parser = budget, allow_hyphen_values = true)]
     pub(crate) staleness_budget: f64,
 
     /// Leave the query out of the key
@@ -412,6 +412,21 @@ fn tag(text: &str) -> Result<larder::Tag, String> {
 fn number(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number: &f64| number.is_finite());
     number.ok_or_else(|| "use a number".to_owned())
+}
+
+/// In milliseconds, a day at the most.
+fn latency(text: &str) -> Result<f64, String> {
+    let latency = number(text).ok();
+    latency
+        .filter(|ms| (0.0..=86_400_000.0).contains(ms))
+        .ok_or_else(|| "use 0 to 86400000 milliseconds (a day)".to_owned())
+}
+
+fn budget(text: &str) -> Result<f64, String> {
+    let budget = number(text).ok();
+    budget
+        .filter(|share| *share > 0.0 && *share <= 1.0)
+        .ok_or_else(|| "use a share above 0 and at most 1, such as 0.01".to_owned())
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::fetch::{Remote, UrlError};
 use crate::known_good::KnownGood;
 use crate::policies::{InForce, Policies};
 use crate::recorder::{Noted, Recorder};
-use crate::report::{Backlog, Reporter};
+use crate::report::{Backlog, Reporter, Turns};
 use crate::{fetch, poll, report};
 
 /// What the client needs to know.
@@ -83,6 +84,8 @@ pub(crate) struct Shared {
     pub(crate) defaults: Policy,
     pub(crate) policies: ArcSwap<Policies>,
     pub(crate) recorder: Recorder,
+    /// What the store did not do since the last report.
+    pub(crate) store_errors: AtomicU64,
     pub(crate) status: Mutex<Status>,
 }
 
@@ -114,6 +117,7 @@ impl Client {
             service: settings.service,
             defaults: settings.defaults,
             recorder: Recorder::default(),
+            store_errors: AtomicU64::default(),
             status: Mutex::default(),
         });
         let etag = known_good.as_ref().and_then(|kept| shared.recall(kept));
@@ -130,6 +134,7 @@ impl Client {
             remote,
             reporter,
             backlog: Backlog::default(),
+            turns: Turns::default(),
         };
         let tasks = vec![
             runtime.spawn(polling.run(is_closing.clone())),
@@ -193,9 +198,16 @@ impl Governor for Client {
     }
 
     fn note_answer(&self, key: &Key, json: &Bytes, check: Option<Check>) {
-        if let Some(watched) = self.shared.policies.load().watched(key) {
+        let policies = self.shared.policies.load();
+        if let Some(watched) = policies.watched(key) {
+            // Where an older entry may have been stored for less, nobody knows how old it is.
+            let check = check.filter(|check| !check.is_by_ttl || policies.is_ttl_settled(key));
             watched.answered(key, json, check);
         }
+    }
+
+    fn note_store_error(&self) {
+        self.shared.store_errors.fetch_add(1, Ordering::Relaxed);
     }
 
     fn note_invalidated(&self, what: Named<'_>) {

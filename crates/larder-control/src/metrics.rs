@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     pub(crate) signals: Counter,
     pub(crate) duplicates: Counter,
     pub(crate) dropped: Counter,
+    pub(crate) crowded_out: Counter,
     pub(crate) policies: Gauge,
     pub(crate) endpoints: Gauge,
 }
@@ -36,6 +37,7 @@ impl Metrics {
             signals: Counter::default(),
             duplicates: Counter::default(),
             dropped: Counter::default(),
+            crowded_out: Counter::default(),
             policies: Gauge::default(),
             endpoints: Gauge::default(),
         };
@@ -79,6 +81,11 @@ impl Metrics {
             "signals_dropped",
             "Signals of services past the bound",
             self.dropped.clone(),
+        );
+        registry.register(
+            "windows_crowded_out",
+            "Windows past what one tick takes in, or whose keys were: nothing is decided by them",
+            self.crowded_out.clone(),
         );
         registry.register("policies", "Policies that are set", self.policies.clone());
         registry.register(
