@@ -1,5 +1,6 @@
 //! Writes: entries are stored, filled and deleted; each ends the lease of its key.
 
+use larder_core::mutants::{Guard, is_off};
 use larder_core::{Key, Lease, NewEntry, Skip, StoreError, Written};
 use tokio::time::{Instant, timeout_at};
 
@@ -220,7 +221,7 @@ impl RedisStore {
                     &entry.bytes,
                 ],
                 guard: Some(&entry.guard),
-                over: Some(expected.over),
+                over: Some(expected.over).filter(|_| !is_off(Guard::FillIsBound)),
             },
         );
         let calls: Vec<Call<'_>> = calls.collect();
@@ -239,7 +240,7 @@ impl RedisStore {
     /// What this process changes it knows at once: before it is sent, and when it is done. In between others may have read.
     pub(crate) fn count_all<'a>(&self, keys: impl Iterator<Item = &'a Key>) {
         for key in keys {
-            self.changes.count(key.as_str().as_bytes());
+            self.changes.count_own(key.as_str().as_bytes());
         }
     }
 
@@ -266,7 +267,8 @@ impl RedisStore {
         let named = self.servers.named().await;
         for keys in keys.chunks(BATCH) {
             let leases: Vec<String> = keys.iter().map(|key| lease_key(key.as_str())).collect();
-            let leases: Vec<&[u8]> = leases.iter().map(String::as_bytes).collect();
+            let leases = leases.iter().map(String::as_bytes);
+            let leases: Vec<&[u8]> = leases.filter(|_| !is_off(Guard::DeleteEndsLease)).collect();
             let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_str().as_bytes()).collect();
             let redirects = self.servers.redirects();
             self.unlink(&leases, &keys, &mut deleted).await;
@@ -310,9 +312,9 @@ impl RedisStore {
             .iter()
             .map(|unlink| Command::new(unlink, Expect::Integer));
         let commands: Vec<Command<'_>> = commands.collect();
-        entries.iter().for_each(|key| self.changes.count(key));
+        entries.iter().for_each(|key| self.changes.count_own(key));
         let outcomes = self.servers.ask(&commands).await;
-        entries.iter().for_each(|key| self.changes.count(key));
+        entries.iter().for_each(|key| self.changes.count_own(key));
         let of_leases = leases.chunks(together).count();
         for (index, outcome) in outcomes.into_iter().enumerate() {
             match count(outcome) {

@@ -5,12 +5,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use larder_testing::redis::RedisServer;
 
-use super::{Allows, Scenario};
+use super::{Allows, CLUSTER, REDIS, SENTINEL, Scenario, links};
 use crate::keys::{self, KEYS, Kind};
 use crate::orders::{Mix, Order};
 use crate::scene::{Scene, Servers, StoreKind};
-
-const REDIS: &[StoreKind] = &[StoreKind::Redis];
+use crate::stage::{MASTERS, Stage};
 
 pub(super) fn all() -> Vec<Scenario> {
     let one = |name, about, allows, run| Scenario {
@@ -18,11 +17,11 @@ pub(super) fn all() -> Vec<Scenario> {
         about,
         stores: REDIS,
         allows,
-        has_proxy: false,
+        stage: Stage::Plain,
         run,
     };
     let cut = |name, about, run| Scenario {
-        has_proxy: true,
+        stage: Stage::Proxied,
         ..one(name, about, Allows::Outage, run)
     };
     vec![
@@ -45,7 +44,7 @@ pub(super) fn all() -> Vec<Scenario> {
             old_snapshot,
         ),
         Scenario {
-            stores: &[StoreKind::Cluster],
+            stores: CLUSTER,
             ..one(
                 "old-snapshot",
                 "a master is killed and starts from a snapshot older than deletes, before its replica takes over (H5)",
@@ -54,7 +53,7 @@ pub(super) fn all() -> Vec<Scenario> {
             )
         },
         Scenario {
-            stores: &[StoreKind::Sentinel],
+            stores: SENTINEL,
             ..one(
                 "failover",
                 "the Sentinels make the replica the master, in order",
@@ -72,7 +71,7 @@ pub(super) fn all() -> Vec<Scenario> {
             )
         },
         Scenario {
-            stores: &[StoreKind::Cluster],
+            stores: CLUSTER,
             ..one(
                 "moving-slots",
                 "all slots move from one master to another and back, under reads, fills and clears (H23, H24)",
@@ -210,9 +209,6 @@ fn old_snapshot_of_a_node(scene: &mut Scene) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Masters of a Cluster; the replica of each comes so many nodes behind it.
-const MASTERS: usize = 3;
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Failover {
     Orderly,
@@ -256,11 +252,7 @@ fn lose(master: &mut RedisServer, replica: &RedisServer) {
 fn moving_slots(scene: &mut Scene) -> anyhow::Result<()> {
     scene.mix(Mix::default())?;
     scene.pause(300);
-    let numbers: Vec<String> = (0..KEYS).map(keys::endpoint_of).collect();
-    let names = numbers
-        .iter()
-        .map(|name| format!("cache:{}:{name}", keys::SERVICE));
-    let names: Vec<String> = names.collect();
+    let names: Vec<String> = (0..KEYS).map(keys::entry_of).collect();
     let slots = scene
         .cluster()?
         .slots_of_keys(names.iter().map(String::as_str));
@@ -324,10 +316,7 @@ fn cut_link(scene: &mut Scene) -> anyhow::Result<()> {
 
 pub(super) fn cut_once(scene: &mut Scene) -> anyhow::Result<()> {
     scene.proxy()?.cut();
-    match scene.random.below(3) {
-        0 => scene.pause_between(2_200, 3_000),
-        _ => scene.pause_between(50, 600),
-    }
+    links::hold(scene);
     scene.proxy()?.mend();
     Ok(())
 }
