@@ -194,11 +194,11 @@ impl Worker {
         })
     }
 
-    /// Looks all keys up without a break, for so long of the time in which this process runs.
+    /// Looks up what lives long without a break, for so long of the time in which this process runs.
     async fn spin(&self, run: Duration) -> anyhow::Result<()> {
         let (mut left, mut last) = (run, std::time::Instant::now());
         while !left.is_zero() {
-            for key in 0..KEYS {
+            for key in Kind::Plain.keys().chain(Kind::Lasting.keys()) {
                 self.watched.peek(key).await?;
             }
             let now = std::time::Instant::now();
@@ -224,6 +224,9 @@ impl Worker {
         }
         let (worker, random) = (Arc::clone(self), self.random());
         tasks.spawn(async move { worker.change(mix, random).await });
+        // What is wide may take long.
+        let (worker, random) = (Arc::clone(self), self.random());
+        tasks.spawn(async move { worker.change_widely(mix, random).await });
     }
 
     fn is_mixing(&self) -> bool {
@@ -259,11 +262,9 @@ impl Worker {
     }
 
     async fn change(&self, mix: Mix, mut random: Random) -> anyhow::Result<()> {
-        let mut tick = tokio::time::interval(Duration::from_millis(5));
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tick = ticks();
         while self.is_mixing() {
             tick.tick().await;
-            // 200 ticks a second.
             if random.in_thousand(mix.deletes * 5) {
                 self.watched.delete(some_key(&mut random)).await?;
             }
@@ -273,6 +274,14 @@ impl Worker {
                     self.watched.set(key).await?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    async fn change_widely(&self, mix: Mix, mut random: Random) -> anyhow::Result<()> {
+        let mut tick = ticks();
+        while self.is_mixing() {
+            tick.tick().await;
             if random.below(2_000) < mix.wide as usize * 4 {
                 let kind = Kind::ALL[random.below(Kind::ALL.len())];
                 match random.below(4) {
@@ -285,6 +294,13 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// 200 in a second.
+fn ticks() -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
 }
 
 /// A pass over all keys takes no longer, unless the process is stopped.

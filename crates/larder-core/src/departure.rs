@@ -437,8 +437,5 @@ fn shortened(ttl: Duration, jitter: f64) -> Duration {
     if jitter <= 0.0 {
         return ttl;
     }
-    if is_off(mutants::Guard::JitterShortens) {
-        return ttl.mul_f64(1.0 + 4.0 * jitter * random::chance());
-    }
     ttl.mul_f64((1.0 - jitter * random::chance()).clamp(0.0, 1.0))
 }

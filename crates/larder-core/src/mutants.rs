@@ -71,8 +71,6 @@ guards! {
     VersionNeedsProof,
     /// The age of a framed entry counts.
     AgeCounts,
-    /// Jitter only shortens. Off, it lengthens by more.
-    JitterShortens,
     /// Redis: a fill compares what lies in the entry's place with what was there when the lease was granted.
     FillExpectsEntry,
     /// Redis: a fill goes out over the connection over which the lease was granted, and no other.
@@ -81,8 +79,6 @@ guards! {
     VersionsAreRandom,
     /// Redis: what the server tells to have changed ends proofs.
     PushesEndProofs,
-    /// Redis: what this process changes ends its proofs at once.
-    OwnWritesEndProofs,
     /// Redis: proofs hold for a time after the server's last word, judged at each hit.
     TrustEnds,
     /// Redis: a server is asked again and again whether it is a master.

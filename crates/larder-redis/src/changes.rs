@@ -110,13 +110,6 @@ impl Changes {
         self.count_at(self.place(key));
     }
 
-    /// A key that this process changes: before that is sent, and when it is done.
-    pub(crate) fn count_own(&self, key: &[u8]) {
-        if !is_off(Guard::OwnWritesEndProofs) {
-            self.count(key);
-        }
-    }
-
     /// All keys of a slot have.
     pub(crate) fn count_slot(&self, slot: u16) {
         let first = usize::from(slot) * PLACES_OF_SLOT;

@@ -154,10 +154,10 @@ impl RedisStore {
             let commands: Vec<Command<'_>> = commands.collect();
             let mut full = Vec::new();
             keys.iter()
-                .for_each(|key| self.changes.count_own(key.as_bytes()));
+                .for_each(|key| self.changes.count(key.as_bytes()));
             let outcomes = self.servers.ask(&commands).await;
             keys.iter()
-                .for_each(|key| self.changes.count_own(key.as_bytes()));
+                .for_each(|key| self.changes.count(key.as_bytes()));
             for (key, outcome) in std::iter::zip(&keys, outcomes) {
                 match outcome {
                     Ok(Some(Value::Error(error))) if error.starts_with(b"OOM") => {

@@ -240,7 +240,7 @@ impl RedisStore {
     /// What this process changes it knows at once: before it is sent, and when it is done. In between others may have read.
     pub(crate) fn count_all<'a>(&self, keys: impl Iterator<Item = &'a Key>) {
         for key in keys {
-            self.changes.count_own(key.as_str().as_bytes());
+            self.changes.count(key.as_str().as_bytes());
         }
     }
 
@@ -312,9 +312,9 @@ impl RedisStore {
             .iter()
             .map(|unlink| Command::new(unlink, Expect::Integer));
         let commands: Vec<Command<'_>> = commands.collect();
-        entries.iter().for_each(|key| self.changes.count_own(key));
+        entries.iter().for_each(|key| self.changes.count(key));
         let outcomes = self.servers.ask(&commands).await;
-        entries.iter().for_each(|key| self.changes.count_own(key));
+        entries.iter().for_each(|key| self.changes.count(key));
         let of_leases = leases.chunks(together).count();
         for (index, outcome) in outcomes.into_iter().enumerate() {
             match count(outcome) {

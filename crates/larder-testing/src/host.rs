@@ -314,8 +314,9 @@ mod tests {
         };
         let file = folder.path().join("file");
         let write = || {
-            let copied = disk.host().command("cp").arg("/etc/hostname").arg(&file);
-            copied.stderr(Stdio::null()).status().unwrap().success()
+            let mut copy = disk.host().command("cp");
+            let copied = copy.arg("/etc/hostname").arg(&file).stderr(Stdio::null());
+            copied.status().unwrap().success()
         };
         disk.fill().unwrap();
         assert!(!write());

@@ -26,19 +26,17 @@ pub(super) fn needed(guard: Guard) -> (&'static str, StoreKind) {
         | Guard::NearNeedsProof
         | Guard::VersionNeedsProof
         | Guard::VersionsAreRandom
-        | Guard::PushesEndProofs
-        | Guard::OwnWritesEndProofs => ("healthy", Redis),
+        | Guard::PushesEndProofs => ("healthy", Redis),
         Guard::UnknownVersionIsDead => ("version-away", Cluster),
         Guard::JoinersNeedVersions => ("join-after-tag", Embedded),
         Guard::IncarnationIsCompared => ("old-snapshot", Cluster),
         Guard::OtherLivesHide => ("old-snapshot", Redis),
         Guard::OffStillInvalidates => ("policy-off-on", Embedded),
-        Guard::TombstonesHide | Guard::AppliedIsConfirmed | Guard::FailedSetHides => {
-            ("cut-link", Redis)
-        }
+        Guard::TombstonesHide | Guard::FailedSetHides => ("set-in-outage", Redis),
+        Guard::AppliedIsConfirmed => ("cut-link", Redis),
         Guard::JournalIsKept => ("cut-and-killed", Redis),
         Guard::JournalIsAdopted => ("adopted", Redis),
-        Guard::AgeCounts | Guard::JitterShortens => ("expiry", Embedded),
+        Guard::AgeCounts => ("expiry", Embedded),
         Guard::FillExpectsEntry => ("outside-set", Redis),
         Guard::FillIsBound => ("lease-comes-back", Redis),
         Guard::TrustEnds => ("stopped-reader", Redis),

@@ -104,11 +104,11 @@ fn one_connection_once(scene: &mut Scene) -> anyhow::Result<()> {
     let address = scene.network()?.host(last).address().to_owned();
     let clients = scene.redis()?.cli(&["CLIENT", "LIST"]);
     let begin = format!(" addr={address}:");
-    let ports = clients.lines().filter_map(|client| {
+    let mut ports = clients.lines().filter_map(|client| {
         let (_, rest) = client.split_once(&begin)?;
         rest.split(' ').next()?.parse().ok()
     });
-    let port: u16 = ports.last().context("the worker is not connected")?;
+    let port: u16 = ports.next_back().context("the worker is not connected")?;
     scene.network()?.cut_connection(last, port);
     hold(scene);
     Ok(())

@@ -53,6 +53,15 @@ pub(super) fn all() -> Vec<Scenario> {
         Scenario {
             stage: Stage::Proxied,
             ..one(
+                "set-in-outage",
+                "a process sets while its link is cut, and reads when it is mended (H4, C3)",
+                Allows::Outage,
+                set_in_outage,
+            )
+        },
+        Scenario {
+            stage: Stage::Proxied,
+            ..one(
                 "adopted",
                 "a process whose link is cut is killed with what is pending, and does not come back (H27)",
                 Allows::Adoption,
@@ -168,6 +177,29 @@ fn named_anew(scene: &mut Scene) -> anyhow::Result<()> {
     peeks
         .into_iter()
         .try_for_each(|peek| scene.crew.wait(peek).map(drop))
+}
+
+fn set_in_outage(scene: &mut Scene) -> anyhow::Result<()> {
+    let keys = || Kind::Plain.keys();
+    let last = scene.crew.len() - 1;
+    while scene.has_time(3_500) {
+        for key in keys().chain(keys()) {
+            scene.crew.ask(last, Order::Look { key, load_ms: 0 })?;
+        }
+        scene.proxy()?.cut();
+        // The first may come late; those behind it are not sent.
+        for key in keys() {
+            scene.crew.ask(last, Order::Set { key })?;
+        }
+        let peeks = keys().map(|key| scene.crew.tell(last, Order::Peek { key, for_ms: 1_500 }));
+        let peeks = peeks.collect::<anyhow::Result<Vec<_>>>()?;
+        scene.proxy()?.mend();
+        scene.is_over();
+        for peek in peeks {
+            scene.crew.wait(peek)?;
+        }
+    }
+    Ok(())
 }
 
 /// Nothing but these steps: whoever else deleted the same keys would do the dead one's work.
