@@ -2,12 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod abandoned;
+mod audit;
 mod automatic;
 mod bad_input;
 mod browser;
 mod database;
 mod gate;
+mod overrides;
 mod policies;
+mod replacing;
+mod revisions;
 mod signals;
 
 use std::path::Path;
