@@ -98,7 +98,7 @@ pub(crate) struct Verdict {
     pub(crate) recovery: Vec<Nanos>,
 }
 
-/// So many violations are shown.
+/// So many violations are looked for in a round.
 const SHOWN: usize = 1_000;
 /// An invalidation is counted as one that another process could have noticed if that read the key within this time.
 const NOTICED: Nanos = millis(20);
@@ -120,20 +120,22 @@ pub(crate) fn judge(witnesses: &[Witness], bounds: Bounds, fault_ends: &[Nanos])
             let due = duties.for_reader(witnesses, reader, key, bounds);
             let of_sets = sets.read_by(witness, key);
             for event in by_key[reader][key].iter().chain(&of_sets) {
+                // To say what is wrong with each takes longer than a round where all are wrong.
+                if verdict.violations.len() >= SHOWN {
+                    break;
+                }
                 let found = broken(event, key, &due, bounds);
                 let Some((rule, by, since)) = found else {
                     continue;
                 };
-                if verdict.violations.len() < SHOWN {
-                    verdict.violations.push(Violation {
-                        rule,
-                        worker: witness.worker,
-                        key: keys::endpoint_of(key),
-                        what: format!("{:?} after {by}", event.what),
-                        late_ms: in_millis(event.begin.saturating_sub(since)),
-                        at_ms: in_millis(event.begin.saturating_sub(begin)),
-                    });
-                }
+                verdict.violations.push(Violation {
+                    rule,
+                    worker: witness.worker,
+                    key: keys::endpoint_of(key),
+                    what: format!("{:?} after {by}", event.what),
+                    late_ms: in_millis(event.begin.saturating_sub(since)),
+                    at_ms: in_millis(event.begin.saturating_sub(begin)),
+                });
             }
             if witness.has_l1 {
                 let of_reader = (reader, witness);

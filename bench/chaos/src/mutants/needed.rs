@@ -20,8 +20,8 @@ pub(super) fn needed(guard: Guard) -> (&'static str, StoreKind) {
         | Guard::SweepsHide
         | Guard::ClearEndsLeases
         | Guard::MarksAreCompared
-        | Guard::ChangesEndProofs
         | Guard::ClearEndsProofs => ("healthy", Embedded),
+        Guard::ChangesEndProofs => ("stopped-reader", Embedded),
         Guard::SweptReadsHide
         | Guard::NearNeedsProof
         | Guard::VersionNeedsProof
@@ -32,8 +32,9 @@ pub(super) fn needed(guard: Guard) -> (&'static str, StoreKind) {
         Guard::IncarnationIsCompared => ("old-snapshot", Cluster),
         Guard::OtherLivesHide => ("old-snapshot", Redis),
         Guard::OffStillInvalidates => ("policy-off-on", Embedded),
-        Guard::TombstonesHide | Guard::FailedSetHides => ("set-in-outage", Redis),
-        Guard::AppliedIsConfirmed => ("cut-link", Redis),
+        Guard::TombstonesHide | Guard::AppliedIsConfirmed | Guard::FailedSetHides => {
+            ("set-in-outage", Redis)
+        }
         Guard::JournalIsKept => ("cut-and-killed", Redis),
         Guard::JournalIsAdopted => ("adopted", Redis),
         Guard::AgeCounts => ("expiry", Embedded),
@@ -43,7 +44,7 @@ pub(super) fn needed(guard: Guard) -> (&'static str, StoreKind) {
         Guard::RoleIsWatched => ("named-anew", Redis),
         Guard::MajorityTrusts => ("partition", Sentinel),
         Guard::MajorityConfirms => ("failover", Sentinel),
-        Guard::ClearFollowsMoves => ("moving-slots", Cluster),
+        Guard::ClearFollowsMoves => ("clear-under-moves", Cluster),
         Guard::ExchangeIsNoticed => ("folder-removed", Embedded),
         Guard::NamespacesAreToldApart => ("other-clocks", Embedded),
     }

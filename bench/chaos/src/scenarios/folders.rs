@@ -114,6 +114,8 @@ fn hand_over(
     first: usize,
     may_share: fn(usize, usize) -> bool,
 ) -> anyhow::Result<()> {
+    // What they saw is written down, that of lookups, too.
+    scene.crew.ask_all(&Order::Rest)?;
     scene.crew.kill_all()?;
     scene.crew.start(first)?;
     for other in (0..scene.crew.len()).filter(|other| *other != first) {
