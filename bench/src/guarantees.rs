@@ -2,6 +2,7 @@
 //! coherent cache loses, and invalidations that are one write.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -296,15 +297,21 @@ fn near_hits(report: &mut Report) -> anyhow::Result<()> {
 const ENTRIES: usize = 1_000_000;
 const FEW: usize = 1_000;
 
-/// All entries of a service are invalidated: what the call takes, by how many there are.
+/// What one round trip of that asks of the server: a version is given a new value, and a nonce comes back.
+const ASKED: [(&str, u64); 2] = [("ping", 1), ("set", 1)];
+/// What watches over a connection asks now and then.
+const WATCHING: [&str; 4] = ["role", "info", "client|tracking", "client|trackinginfo"];
+
+/// All entries of a service are invalidated: what the call takes, by how many there are. It asks the server no more than one
+/// round trip does, and nothing that takes longer with more entries.
 fn invalidate_service(report: &mut Report) -> anyhow::Result<()> {
     let name = format!("guarantees redis invalidate_service, {ENTRIES} framed entries");
     if !report.wants(&name) {
         return Ok(());
     }
     let server = RedisServer::start();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // Of one thread: what runs behind the call does not begin before that is judged.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let cache = {
@@ -317,7 +324,7 @@ fn invalidate_service(report: &mut Report) -> anyhow::Result<()> {
         let store = RedisStore::connect(RedisUrl::parse(&server.url())?, options);
         framed::cache(std::sync::Arc::new(store), 0).map_err(anyhow::Error::from_boxed)?
     };
-    let measure = |count: usize| runtime.block_on(invalidate(&cache, keys_of(count)?));
+    let measure = |count: usize| runtime.block_on(invalidate(&cache, &server, keys_of(count)?));
     let many = report.operations(ENTRIES);
     report.add(
         &name,
@@ -334,16 +341,40 @@ fn keys_of(count: usize) -> anyhow::Result<Vec<Key>> {
 }
 
 /// Fills, and invalidates: what the call took, in microseconds.
-async fn invalidate(cache: &Cache, keys: Vec<Key>) -> anyhow::Result<f64> {
+async fn invalidate(cache: &Cache, server: &RedisServer, keys: Vec<Key>) -> anyhow::Result<f64> {
     let filled = framed::fill(cache, &keys, 128).await;
     filled.map_err(anyhow::Error::from_boxed)?;
     let last = keys.last().context("there are keys")?;
     anyhow::ensure!(cache.get_json(last).await.is_some(), "it is there");
+    // The rest of the filling runs on this thread, too.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let before = commands(server);
     let begin = Instant::now();
     let invalidated = cache.invalidate_service().await;
     let took = begin.elapsed();
+    let mut asked = commands(server);
+    for (command, calls) in before {
+        asked.entry(command).and_modify(|all| *all -= calls);
+    }
+    asked.retain(|command, calls| *calls > 0 && !WATCHING.contains(&&**command));
+    let expected = ASKED.map(|(command, calls)| (command.to_owned(), calls));
+    anyhow::ensure!(
+        asked == expected.into(),
+        "before the call returned, the server was asked for {asked:?}, which is not one round trip"
+    );
     anyhow::ensure!(cache.get_json(last).await.is_none(), "it is dead");
     let swept = invalidated.swept().await;
     anyhow::ensure!(swept.is_done(), "the rest is pending: {swept}");
     Ok(took.as_secs_f64() * 1e6)
+}
+
+/// How often a server was asked for what so far.
+fn commands(server: &RedisServer) -> BTreeMap<String, u64> {
+    let stats = server.cli(&["INFO", "commandstats"]);
+    let calls = |line: &str| {
+        let (command, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        let calls = rest.split(',').next()?.parse().ok()?;
+        Some((command.to_owned(), calls))
+    };
+    stats.lines().filter_map(calls).collect()
 }

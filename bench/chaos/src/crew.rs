@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use larder_testing::host::Host;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::event;
+use crate::instant::{Nanos, now};
 use crate::judge::Witness;
 use crate::orders::{Ended, Mix, Numbered, Order, Said};
 
@@ -22,27 +24,62 @@ const PATIENCE: Duration = Duration::from_secs(25);
 pub(crate) struct Hiring {
     pub(crate) folder: PathBuf,
     pub(crate) seed: u64,
-    pub(crate) without: Option<&'static str>,
+    pub(crate) without: Option<String>,
+}
+
+/// Where a worker runs, and over which store.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) store: String,
+    host: Host,
+    /// How far its monotonic clock is ahead of this process's, in seconds.
+    pub(crate) clock_offset: i64,
+    /// Whether the store can't be had there at first.
+    pub(crate) is_refused: bool,
+}
+
+impl Place {
+    pub(crate) fn new(store: String, host: Host) -> Self {
+        Self {
+            store,
+            host,
+            clock_offset: 0,
+            is_refused: false,
+        }
+    }
 }
 
 /// All workers of a round.
 pub(crate) struct Crew {
     hiring: Hiring,
     posts: Vec<Post>,
-    /// Of all processes there were: which worker, whether it had an L1, where its log lies.
-    logs: Vec<(usize, bool, PathBuf)>,
+    /// All processes there were.
+    lives: Vec<Life>,
     mix: Option<Mix>,
 }
 
 /// A worker's place, whoever has it.
 struct Post {
-    store: String,
+    place: Place,
     has_l1: bool,
     process: Option<Process>,
 }
 
+/// What there was of a process.
+struct Life {
+    worker: usize,
+    has_l1: bool,
+    log: PathBuf,
+    killed: Option<Nanos>,
+    /// From when to when it was stopped.
+    stops: Vec<(Nanos, Nanos)>,
+}
+
 struct Process {
     child: Child,
+    /// Which of all lives it is.
+    life: usize,
+    stopped: Option<Nanos>,
     orders: ChildStdin,
     said: Receiver<Said>,
     early: HashMap<u64, Ended>,
@@ -57,22 +94,25 @@ pub(crate) struct Told {
 }
 
 impl Crew {
-    /// Starts a worker for each of these stores; every second one has no L1.
-    pub(crate) fn hire(hiring: Hiring, stores: Vec<String>) -> anyhow::Result<Self> {
+    /// Starts a worker in each of these places; every second one has no L1.
+    pub(crate) fn hire(hiring: Hiring, places: Vec<Place>) -> anyhow::Result<Self> {
         let mut crew = Self {
             hiring,
             posts: Vec::new(),
-            logs: Vec::new(),
+            lives: Vec::new(),
             mix: None,
         };
-        for (worker, store) in stores.into_iter().enumerate() {
-            let has_l1 = worker % 2 == 0;
+        for (worker, place) in places.into_iter().enumerate() {
+            let (has_l1, is_refused) = (worker % 2 == 0, place.is_refused);
             crew.posts.push(Post {
-                store,
+                place,
                 has_l1,
                 process: None,
             });
-            crew.start(worker)?;
+            match is_refused {
+                true => crew.start_refused(worker)?,
+                false => crew.start(worker)?,
+            }
         }
         Ok(crew)
     }
@@ -83,7 +123,24 @@ impl Crew {
 
     /// Starts a worker (anew), and waits until it is ready. It goes on with the mix, if there is one.
     pub(crate) fn start(&mut self, worker: usize) -> anyhow::Result<()> {
-        let number = self.logs.len();
+        match self.launch(worker)? {
+            Ended::Done => Ok(()),
+            _ => bail!("worker {worker} has no store"),
+        }
+    }
+
+    /// Starts one that can't have the store, and works without.
+    pub(crate) fn start_refused(&mut self, worker: usize) -> anyhow::Result<()> {
+        match self.launch(worker)? {
+            Ended::Pending => Ok(()),
+            // Then the judge must see what comes of it.
+            _ if self.hiring.without.is_some() => Ok(()),
+            _ => bail!("worker {worker} has a store that it must not share"),
+        }
+    }
+
+    fn launch(&mut self, worker: usize) -> anyhow::Result<Ended> {
+        let number = self.lives.len();
         let log = self.hiring.folder.join(format!("{number}.log"));
         let post = self
             .posts
@@ -94,17 +151,18 @@ impl Crew {
             .seed
             .wrapping_mul(31)
             .wrapping_add(number as u64);
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = post.place.host.command(std::env::current_exe()?);
         command
             .arg("worker")
-            .args(["--store", &post.store])
+            .args(["--store", &post.place.store])
             .arg("--journal")
             .arg(self.hiring.folder.join("journal"))
             .arg("--log")
             .arg(&log)
             .args(["--l1-bytes", if post.has_l1 { "8388608" } else { "0" }])
-            .args(["--seed", &seed.to_string()]);
-        if let Some(guard) = self.hiring.without {
+            .args(["--seed", &seed.to_string()])
+            .arg(format!("--clock-offset={}", post.place.clock_offset));
+        if let Some(guard) = &self.hiring.without {
             command.args(["--without", guard]);
         }
         let mut child = command
@@ -123,19 +181,27 @@ impl Crew {
                 }
             }
         });
-        self.logs.push((worker, post.has_l1, log));
+        self.lives.push(Life {
+            worker,
+            has_l1: post.has_l1,
+            log,
+            killed: None,
+            stops: Vec::new(),
+        });
         post.process = Some(Process {
             child,
+            life: number,
+            stopped: None,
             orders,
             said,
             early: HashMap::new(),
             next: 1,
         });
-        self.wait(Told { worker, number: 0 })?;
+        let ready = self.wait(Told { worker, number: 0 })?;
         if let Some(mix) = self.mix {
             self.ask(worker, Order::Mix(mix))?;
         }
-        Ok(())
+        Ok(ready)
     }
 
     fn process(&mut self, worker: usize) -> anyhow::Result<&mut Process> {
@@ -217,12 +283,21 @@ impl Crew {
 
     /// `SIGSTOP`.
     pub(crate) fn stop(&mut self, worker: usize) -> anyhow::Result<()> {
-        self.signal(worker, Signal::STOP)
+        self.signal(worker, Signal::STOP)?;
+        self.process(worker)?.stopped = Some(now());
+        Ok(())
     }
 
     /// `SIGCONT`.
     pub(crate) fn go_on(&mut self, worker: usize) -> anyhow::Result<()> {
-        self.signal(worker, Signal::CONT)
+        let end = now();
+        self.signal(worker, Signal::CONT)?;
+        let process = self.process(worker)?;
+        let (life, stopped) = (process.life, process.stopped.take());
+        if let (Some(life), Some(begin)) = (self.lives.get_mut(life), stopped) {
+            life.stops.push((begin, end));
+        }
+        Ok(())
     }
 
     /// `kill -9`.
@@ -234,8 +309,18 @@ impl Crew {
         if let Some(mut process) = post.process.take() {
             process.child.kill()?;
             process.child.wait()?;
+            // Behind another program it ends a moment after that; with it the last end of its output is closed.
+            while process.said.recv().is_ok() {}
+            if let Some(life) = self.lives.get_mut(process.life) {
+                life.killed = Some(now());
+            }
         }
         Ok(())
+    }
+
+    /// `kill -9` of all.
+    pub(crate) fn kill_all(&mut self) -> anyhow::Result<()> {
+        (0..self.len()).try_for_each(|worker| self.kill(worker))
     }
 
     /// All end what they do, and what they saw is read.
@@ -247,15 +332,19 @@ impl Crew {
                 process.child.wait()?;
             }
         }
-        let witness = |(worker, has_l1, log): &(usize, bool, PathBuf)| {
-            let events = event::read(Path::new(log))?;
+        let witness = |life: Life| {
             Ok(Witness {
-                worker: *worker,
-                has_l1: *has_l1,
-                events,
+                events: event::read(&life.log)?,
+                worker: life.worker,
+                has_l1: life.has_l1,
+                killed: life.killed,
+                stops: life.stops,
             })
         };
-        self.logs.iter().map(witness).collect()
+        std::mem::take(&mut self.lives)
+            .into_iter()
+            .map(witness)
+            .collect()
     }
 }
 

@@ -97,6 +97,11 @@ pub(crate) fn endpoint_of(key: usize) -> String {
     format!("/{}?n={}", Kind::of(key).name(), key % EACH)
 }
 
+/// Where an entry lies in Redis.
+pub(crate) fn entry_of(key: usize) -> String {
+    format!("cache:{SERVICE}:{}", endpoint_of(key))
+}
+
 pub(crate) fn key(key: usize) -> anyhow::Result<Key> {
     Ok(Key::new(SERVICE, &endpoint_of(key))?)
 }

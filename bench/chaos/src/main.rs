@@ -14,6 +14,7 @@ mod report;
 mod rounds;
 mod scenarios;
 mod scene;
+mod stage;
 mod watched;
 mod worker;
 

@@ -1,7 +1,9 @@
-//! Guards of the engine that can be switched off in a test build, one at a time: the judge must notice.
+//! Guards of the engine and the stores that can be switched off in a test build, one at a time: the judge must notice.
 
 #[cfg(feature = "mutants")]
 mod hunted;
+#[cfg(feature = "mutants")]
+mod needed;
 
 #[cfg(feature = "mutants")]
 pub(crate) use hunted::{hunt, list, turn_off};

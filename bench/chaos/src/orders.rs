@@ -19,6 +19,8 @@ pub(crate) enum Order {
     Look { key: usize, load_ms: u64 },
     /// Look a key up without a load, again and again for so many milliseconds.
     Peek { key: usize, for_ms: u64 },
+    /// Look up what lives long, without a load and without a break, for so many milliseconds in which the process is not stopped.
+    Spin { for_ms: u64 },
     /// `set`.
     Set { key: usize },
     /// `delete`.

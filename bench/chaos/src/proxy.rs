@@ -1,9 +1,10 @@
-//! A link to a server that can be cut without a word: what was sent is not delivered, and nothing is closed.
+//! A link to a server that can be cut without a word: what was sent is not delivered, and nothing is closed. And a name for a
+//! server, that can become another one's: who is connected goes on talking to the first.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
 /// So often a link that is cut looks whether it still is.
@@ -12,6 +13,7 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Listens until the program ends.
 pub(crate) struct Proxy {
     port: u16,
+    server: Arc<AtomicU16>,
     is_cut: Arc<AtomicBool>,
 }
 
@@ -20,14 +22,24 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let port = listener.local_addr()?.port();
         let is_cut = Arc::new(AtomicBool::new(false));
-        let cut = Arc::clone(&is_cut);
+        let server = Arc::new(AtomicU16::new(server));
+        let (to, cut) = (Arc::clone(&server), Arc::clone(&is_cut));
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let cut = Arc::clone(&cut);
-                std::thread::spawn(move || link(&client, server, &cut));
+                let (to, cut) = (Arc::clone(&to), Arc::clone(&cut));
+                std::thread::spawn(move || link(&client, &to, &cut));
             }
         });
-        Ok(Self { port, is_cut })
+        Ok(Self {
+            port,
+            server,
+            is_cut,
+        })
+    }
+
+    /// Who connects from now on reaches another server.
+    pub(crate) fn lead_to(&self, server: u16) {
+        self.server.store(server, Ordering::SeqCst);
     }
 
     pub(crate) fn url(&self) -> String {
@@ -44,11 +56,11 @@ impl Proxy {
     }
 }
 
-fn link(client: &TcpStream, server: u16, cut: &Arc<AtomicBool>) {
+fn link(client: &TcpStream, server: &AtomicU16, cut: &Arc<AtomicBool>) {
     while cut.load(Ordering::SeqCst) {
         std::thread::sleep(LOOK);
     }
-    let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else {
+    let Ok(server) = TcpStream::connect(("127.0.0.1", server.load(Ordering::SeqCst))) else {
         let _ = client.shutdown(Shutdown::Both);
         return;
     };

@@ -11,6 +11,15 @@ use crate::judge::{Verdict, Violation, in_millis};
 pub(crate) struct Report {
     seed: u64,
     pub(crate) rows: Vec<Row>,
+    pub(crate) not_run: Vec<NotRun>,
+}
+
+/// A scenario that can't be run here.
+#[derive(Debug, Serialize)]
+pub(crate) struct NotRun {
+    pub(crate) scenario: &'static str,
+    pub(crate) store: &'static str,
+    pub(crate) why: String,
 }
 
 /// A scenario over a store.
@@ -113,6 +122,7 @@ impl Report {
         Self {
             seed,
             rows: Vec::new(),
+            not_run: Vec::new(),
         }
     }
 
@@ -150,6 +160,12 @@ impl Report {
                 stale.most,
                 row.recovery_ms.most,
             );
+        }
+        if !self.not_run.is_empty() {
+            text += "\nNot run here:\n\n";
+        }
+        for one in &self.not_run {
+            let _ = writeln!(text, "- {} over {}: {}", one.scenario, one.store, one.why);
         }
         for row in self.rows.iter().filter(|row| row.violations > 0) {
             let _ = writeln!(text, "\n{} over {}:\n", row.scenario, row.store);

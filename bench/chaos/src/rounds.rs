@@ -6,10 +6,12 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::judge::{Verdict, judge};
-use crate::report::{Report, Row};
+use crate::report::{NotRun, Report, Row};
 use crate::scenarios::{self, Scenario};
 use crate::scene::{Scene, Setting, StoreKind};
 
+/// With so much time for a store, faults that take a minute are among its.
+const LONG: Duration = Duration::from_secs(300);
 /// A round is no shorter,
 const SHORTEST: Duration = Duration::from_millis(2_000);
 /// and no longer: what is seen is kept until it is judged.
@@ -40,13 +42,24 @@ impl Run {
             self.over(*store, &its, &mut report)?;
         }
         anyhow::ensure!(
-            !report.rows.is_empty(),
+            !report.rows.is_empty() || !report.not_run.is_empty(),
             "no scenario has this name: see --list"
         );
         Ok(report)
     }
 
-    fn over(&self, store: StoreKind, its: &[&Scenario], report: &mut Report) -> anyhow::Result<()> {
+    fn over(&self, store: StoreKind, all: &[&Scenario], report: &mut Report) -> anyhow::Result<()> {
+        let mut its = Vec::with_capacity(all.len());
+        for one in all {
+            match one.stage.missing() {
+                None => its.push(*one),
+                Some(why) => report.not_run.push(NotRun {
+                    scenario: one.name,
+                    store: store.name(),
+                    why,
+                }),
+            }
+        }
         if its.is_empty() {
             return Ok(());
         }
@@ -69,7 +82,15 @@ impl Run {
             }
             bar.set_message(format!("{} {}", store.name(), scenario.name));
             let seed = self.seed.wrapping_add(number.wrapping_mul(0x9e37_79b9));
-            let (faults, verdict) = round(scenario, store, (length, seed), None)
+            let setting = Setting {
+                store,
+                stage: scenario.stage,
+                length,
+                is_long: whole >= LONG,
+                seed,
+                without: None,
+            };
+            let (faults, verdict) = round(scenario, setting)
                 .with_context(|| format!("{} over {}, seed {seed}", scenario.name, store.name()))?;
             for violation in verdict.violations.iter().take(3) {
                 bar.println(format!(
@@ -95,24 +116,11 @@ fn bar(whole: Duration) -> ProgressBar {
 }
 
 /// One round of a scenario: how many faults there were, and what is to be said of what was seen.
-pub(crate) fn round(
-    scenario: &Scenario,
-    store: StoreKind,
-    (length, seed): (Duration, u64),
-    without: Option<&'static str>,
-) -> anyhow::Result<(u64, Verdict)> {
-    let mut scene = Scene::set(Setting {
-        store,
-        length,
-        seed,
-        without,
-        has_proxy: scenario.has_proxy,
-    })?;
+pub(crate) fn round(scenario: &Scenario, setting: Setting) -> anyhow::Result<(u64, Verdict)> {
+    let bounds = scenario.bounds(setting.store);
+    let mut scene = Scene::set(setting)?;
     (scenario.run)(&mut scene)?;
     let faults = scene.faults;
     let (witnesses, fault_ends) = scene.end()?;
-    Ok((
-        faults,
-        judge(&witnesses, scenario.bounds(store), &fault_ends),
-    ))
+    Ok((faults, judge(&witnesses, bounds, &fault_ends)))
 }

@@ -1,18 +1,23 @@
-//! A round's stage: the servers of a store, the workers that use it, and what befalls them.
+//! A round: the servers of a store, the workers that use it, and what befalls them.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
+use larder_testing::host::{Disk, WallClock};
+use larder_testing::network::Network;
 use larder_testing::redis::{RedisCluster, RedisSentinels, RedisServer};
 use tempfile::TempDir;
 
 use crate::crew::{Crew, Hiring};
+use crate::event::{Event, What};
 use crate::instant::{Nanos, now};
 use crate::judge::Witness;
 use crate::orders::Mix;
 use crate::proxy::Proxy;
 use crate::random::Random;
+use crate::stage::{self, Props, Stage};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum StoreKind {
@@ -40,88 +45,61 @@ pub(crate) enum Servers {
     /// None: each process has its own.
     None,
     /// A folder.
-    Folder,
+    Folder(PathBuf),
     Redis(RedisServer),
+    /// One, and its replica.
+    Pair([RedisServer; 2]),
     Sentinel(RedisSentinels),
     Cluster(RedisCluster),
 }
 
-/// A round's stage.
+/// A round that is under way.
 pub(crate) struct Scene {
     pub(crate) crew: Crew,
     pub(crate) servers: Servers,
-    /// Before the store of the last worker, where there can be one.
-    pub(crate) proxy: Option<Proxy>,
+    props: Props,
     pub(crate) random: Random,
+    /// Whether a fault may take a minute.
+    pub(crate) is_long: bool,
     until: Instant,
-    pub(crate) fault_ends: Vec<Nanos>,
+    fault_ends: Vec<Nanos>,
     pub(crate) faults: u64,
+    /// What programs did that are not Larder's.
+    outside: Vec<Event>,
     _folder: TempDir,
 }
 
-/// So many workers share a store.
-const WORKERS: usize = 3;
-
 /// How a round is set up.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Setting {
     pub(crate) store: StoreKind,
+    pub(crate) stage: Stage,
     pub(crate) length: Duration,
+    pub(crate) is_long: bool,
     pub(crate) seed: u64,
-    pub(crate) without: Option<&'static str>,
-    pub(crate) has_proxy: bool,
+    /// The guard that is off.
+    pub(crate) without: Option<String>,
 }
 
 impl Scene {
     pub(crate) fn set(setting: Setting) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("larder-chaos-").tempdir()?;
-        let mut proxy = None;
-        let (servers, url) = match setting.store {
-            StoreKind::InProcess => (Servers::None, "in-process".to_owned()),
-            StoreKind::Embedded => {
-                let store = folder.path().join("store").display().to_string();
-                (Servers::Folder, store)
-            }
-            StoreKind::Redis => {
-                let server = RedisServer::start();
-                if setting.has_proxy {
-                    proxy = Some(Proxy::to(server.port())?);
-                }
-                let url = server.url();
-                (Servers::Redis(server), url)
-            }
-            StoreKind::Sentinel => {
-                let servers = RedisSentinels::start();
-                let url = servers.url();
-                (Servers::Sentinel(servers), url)
-            }
-            StoreKind::Cluster => {
-                let cluster = RedisCluster::start();
-                let url = cluster.url();
-                (Servers::Cluster(cluster), url)
-            }
-        };
-        let workers = match setting.store {
-            StoreKind::InProcess => 1,
-            _ => WORKERS,
-        };
-        let mut stores = vec![url; workers];
-        if let (Some(proxy), Some(last)) = (&proxy, stores.last_mut()) {
-            *last = proxy.url();
-        }
+        let set = stage::set(setting.stage, setting.store, folder.path())?;
         let hiring = Hiring {
             folder: folder.path().to_owned(),
             seed: setting.seed,
             without: setting.without,
         };
         Ok(Self {
-            crew: Crew::hire(hiring, stores)?,
-            servers,
-            proxy,
+            crew: Crew::hire(hiring, set.places)?,
+            servers: set.servers,
+            props: set.props,
             random: Random::new(setting.seed),
+            is_long: setting.is_long,
             until: Instant::now() + setting.length,
             fault_ends: Vec::new(),
             faults: 0,
+            outside: Vec::new(),
             _folder: folder,
         })
     }
@@ -140,12 +118,60 @@ impl Scene {
         }
     }
 
+    /// The folder of the embedded store.
+    pub(crate) fn folder(&self) -> anyhow::Result<&Path> {
+        match &self.servers {
+            Servers::Folder(folder) => Ok(folder),
+            _ => anyhow::bail!("this is for the embedded store"),
+        }
+    }
+
+    /// The link of the last worker; the first, where all have one.
     pub(crate) fn proxy(&self) -> anyhow::Result<&Proxy> {
-        self.proxy.as_ref().context("there is no proxy")
+        self.proxies().first().context("there is no proxy")
+    }
+
+    pub(crate) fn proxies(&self) -> &[Proxy] {
+        &self.props.proxies
+    }
+
+    pub(crate) fn network(&mut self) -> anyhow::Result<&mut Network> {
+        self.props.network.as_mut().context("there is no network")
+    }
+
+    /// The machines of the servers: they come behind those of the workers.
+    pub(crate) fn server_machines(&self) -> std::ops::Range<usize> {
+        let (first, servers) = match &self.servers {
+            Servers::Sentinel(_) => (self.crew.len(), 3),
+            Servers::Cluster(cluster) => (self.crew.len(), cluster.nodes.len()),
+            _ => (self.crew.len(), 1),
+        };
+        first..first + servers
+    }
+
+    pub(crate) fn disk(&self) -> anyhow::Result<&Disk> {
+        self.props.disk.as_ref().context("there is no disk")
+    }
+
+    pub(crate) fn wall_clock(&self) -> anyhow::Result<&WallClock> {
+        let clock = self.props.wall_clock.as_ref();
+        clock.context("there is no wall clock")
     }
 
     pub(crate) fn mix(&mut self, mix: Mix) -> anyhow::Result<()> {
         self.crew.mix(mix)
+    }
+
+    /// Another program did something to a key, in this time.
+    pub(crate) fn note_outside(&mut self, what: What, key: usize, begin: Nanos) {
+        self.outside.push(Event {
+            what,
+            subject: key as u32,
+            begin,
+            end: now(),
+            load_begin: 0,
+            made: 0,
+        });
     }
 
     /// Whether there is time for one more fault of this length.
@@ -180,7 +206,10 @@ impl Scene {
 
     /// Ends the round: what was seen, and when faults ended.
     pub(crate) fn end(self) -> anyhow::Result<(Vec<Witness>, Vec<Nanos>)> {
-        let witnesses = self.crew.dismiss()?;
+        let mut witnesses = self.crew.dismiss()?;
+        if !self.outside.is_empty() {
+            witnesses.push(Witness::outside(self.outside));
+        }
         Ok((witnesses, self.fault_ends))
     }
 }

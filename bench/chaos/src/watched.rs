@@ -23,6 +23,18 @@ pub(crate) struct Value {
     is_set: bool,
 }
 
+impl Value {
+    /// What somebody sets: his word, whatever the origin says.
+    pub(crate) fn said(key: usize, begin: Nanos) -> Self {
+        Self {
+            key: key as u32,
+            load_begin: begin,
+            made: begin,
+            is_set: true,
+        }
+    }
+}
+
 /// The origin did not answer, as it was told.
 #[derive(Debug)]
 pub(crate) struct OriginFailed;
@@ -189,12 +201,7 @@ impl Watched {
     /// `set`.
     pub(crate) async fn set(&self, key: usize) -> io::Result<Ended> {
         let begin = now();
-        let value = Value {
-            key: key as u32,
-            load_begin: begin,
-            made: begin,
-            is_set: true,
-        };
+        let value = Value::said(key, begin);
         let ttl = Kind::of(key).ttl();
         let (what, ended) = match self.cache.set(&self.keys[key], &value, ttl).await {
             Written::Stored => (What::Stored, Ended::Done),

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use larder_core::{Cache, InProcess, Outbox, OutboxLimits, Service, Store};
-use larder_embedded::EmbeddedStore;
+use larder_core::{Cache, Disabled, InProcess, Outbox, OutboxLimits, Service, Store};
+use larder_embedded::{EmbeddedStore, OpenError};
 use larder_redis::{RedisStore, RedisUrl};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::task::JoinSet;
@@ -34,6 +34,9 @@ pub(crate) struct Args {
     l1_bytes: u64,
     #[arg(long)]
     seed: u64,
+    /// How far the monotonic clock is ahead of the one that all share, in seconds
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    clock_offset: i64,
     /// The guard that is off
     #[arg(long)]
     without: Option<String>,
@@ -41,6 +44,7 @@ pub(crate) struct Args {
 
 /// Does what standard input says, until it ends.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    crate::instant::is_ahead(args.clock_offset);
     if let Some(guard) = &args.without {
         crate::mutants::turn_off(guard)?;
     }
@@ -58,7 +62,8 @@ async fn work(args: &Args) -> anyhow::Result<()> {
     let begin = now();
     let log = Arc::new(Log::create(&args.log)?);
     let policies = Arc::new(Policies::new()?);
-    let cache = cache(args, &policies)?;
+    let (store, ready) = store(&args.store)?;
+    let cache = cache(args, store, &policies)?;
     let watched = Watched::new(cache, Arc::clone(&log))?;
     watched.note(What::Started, 0, begin)?;
     let worker = Arc::new(Worker {
@@ -78,10 +83,8 @@ async fn work(args: &Args) -> anyhow::Result<()> {
         Ok::<_, anyhow::Error>(())
     });
     // Number 0: it is ready.
-    say.send(Said {
-        number: 0,
-        ended: Ended::Done,
-    })?;
+    let (number, ended) = (0, ready);
+    say.send(Said { number, ended })?;
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut mixing = JoinSet::new();
     while let Some(line) = lines.next_line().await? {
@@ -114,19 +117,31 @@ async fn work(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn cache(args: &Args, policies: &Arc<Policies>) -> anyhow::Result<Cache> {
-    let store: Arc<dyn Store> = if args.store == "in-process" {
-        Arc::new(InProcess::new(64 << 20))
-    } else if args.store.contains("://") {
-        let url = RedisUrl::parse(&args.store)?;
-        Arc::new(RedisStore::connect(url, larder_redis::Options::default()))
-    } else {
-        let options = larder_embedded::Options {
-            max_bytes: 16 << 20,
-            ..larder_embedded::Options::default()
-        };
-        Arc::new(EmbeddedStore::open(args.store.as_ref(), options)?)
+/// The store of this name; [`Ended::Pending`] if this process can't share its folder with others, and goes on without.
+fn store(name: &str) -> anyhow::Result<(Arc<dyn Store>, Ended)> {
+    if name == "in-process" {
+        return Ok((Arc::new(InProcess::new(64 << 20)), Ended::Done));
+    }
+    if name.contains("://") {
+        let url = RedisUrl::parse(name)?;
+        let store = RedisStore::connect(url, larder_redis::Options::default());
+        return Ok((Arc::new(store), Ended::Done));
+    }
+    let options = larder_embedded::Options {
+        max_bytes: 16 << 20,
+        ..larder_embedded::Options::default()
     };
+    match EmbeddedStore::open(name.as_ref(), options) {
+        Ok(store) => Ok((Arc::new(store), Ended::Done)),
+        // As the facade does it.
+        Err(error @ (OpenError::PidNamespace { .. } | OpenError::TimeNamespace { .. })) => {
+            Ok((Arc::new(Disabled::new(error.to_string())), Ended::Pending))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn cache(args: &Args, store: Arc<dyn Store>, policies: &Arc<Policies>) -> anyhow::Result<Cache> {
     let service = Service::new(SERVICE)?;
     let limits = OutboxLimits::default();
     // Proxies stand before some workers: the store is the same.
@@ -161,6 +176,10 @@ impl Worker {
                 }
                 Ended::Done
             }
+            Order::Spin { for_ms } => {
+                self.spin(Duration::from_millis(for_ms)).await?;
+                Ended::Done
+            }
             Order::Set { key } => watched.set(key).await?,
             Order::Delete { key } => watched.delete(key).await?,
             Order::Clear { kind: number } => watched.clear(kind(number)?).await?,
@@ -173,6 +192,21 @@ impl Worker {
             }
             Order::Mix(_) | Order::Rest => Ended::Done,
         })
+    }
+
+    /// Looks up what lives long without a break, for so long of the time in which this process runs.
+    async fn spin(&self, run: Duration) -> anyhow::Result<()> {
+        let (mut left, mut last) = (run, std::time::Instant::now());
+        while !left.is_zero() {
+            for key in Kind::Plain.keys().chain(Kind::Lasting.keys()) {
+                self.watched.peek(key).await?;
+            }
+            let now = std::time::Instant::now();
+            left = left.saturating_sub(now.duration_since(last).min(PASS));
+            last = now;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 
     fn random(&self) -> Random {
@@ -190,6 +224,9 @@ impl Worker {
         }
         let (worker, random) = (Arc::clone(self), self.random());
         tasks.spawn(async move { worker.change(mix, random).await });
+        // What is wide may take long.
+        let (worker, random) = (Arc::clone(self), self.random());
+        tasks.spawn(async move { worker.change_widely(mix, random).await });
     }
 
     fn is_mixing(&self) -> bool {
@@ -225,11 +262,9 @@ impl Worker {
     }
 
     async fn change(&self, mix: Mix, mut random: Random) -> anyhow::Result<()> {
-        let mut tick = tokio::time::interval(Duration::from_millis(5));
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tick = ticks();
         while self.is_mixing() {
             tick.tick().await;
-            // 200 ticks a second.
             if random.in_thousand(mix.deletes * 5) {
                 self.watched.delete(some_key(&mut random)).await?;
             }
@@ -239,6 +274,14 @@ impl Worker {
                     self.watched.set(key).await?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    async fn change_widely(&self, mix: Mix, mut random: Random) -> anyhow::Result<()> {
+        let mut tick = ticks();
+        while self.is_mixing() {
+            tick.tick().await;
             if random.below(2_000) < mix.wide as usize * 4 {
                 let kind = Kind::ALL[random.below(Kind::ALL.len())];
                 match random.below(4) {
@@ -253,6 +296,15 @@ impl Worker {
     }
 }
 
+/// 200 in a second.
+fn ticks() -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
+}
+
+/// A pass over all keys takes no longer, unless the process is stopped.
+const PASS: Duration = Duration::from_millis(20);
 /// So many lookups follow each other.
 const BURST: usize = 6;
 

@@ -392,8 +392,10 @@ impl Inner {
         match &written {
             Written::Stored => self.outbox.supersede(key, moment),
             Written::Unknown | Written::Skipped(Skip::Store(_)) => {
-                let invalidation = Invalidation::Keys(vec![key.clone()]);
-                let _kept = self.postpone(invalidation);
+                if !is_off(mutants::Guard::FailedSetHides) {
+                    let invalidation = Invalidation::Keys(vec![key.clone()]);
+                    let _kept = self.postpone(invalidation);
+                }
             }
             Written::Skipped(_) | Written::Refused | Written::Superseded => {}
         }

@@ -182,8 +182,9 @@ impl Departure {
         let policy = inner.governor.policy(&self.key);
         let until = Instant::now() + policy.load_timeout();
         loop {
+            // The store is not asked, but others may reach it, and invalidate while this loads.
             if inner.outbox.hides(&self.key) {
-                return Clearance::Load(Hold::nothing(true));
+                return Clearance::Load(Hold::nothing(false));
             }
             self.flight.begin(Instant::now());
             let asked = inner.asked();
@@ -274,7 +275,7 @@ pub(crate) async fn clear_many<M: Form>(inner: &Inner, departures: Vec<Departure
     many.own.extend(
         hidden
             .into_iter()
-            .map(|departure| (departure, Hold::nothing(true))),
+            .map(|departure| (departure, Hold::nothing(false))),
     );
     if departures.is_empty() {
         return many;

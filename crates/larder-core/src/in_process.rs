@@ -169,7 +169,11 @@ impl Store for InProcess {
         let _alone = self.fills.write().unwrap_or_else(PoisonError::into_inner);
         let entries = keys
             .iter()
-            .inspect(|key| self.leases.end_of(key))
+            .inspect(|key| {
+                if !is_off(mutants::Guard::DeleteEndsLease) {
+                    self.leases.end_of(key);
+                }
+            })
             .filter_map(|key| self.entries.remove(key))
             .filter(|(_, entry)| self.is_living(entry))
             .count();
@@ -181,7 +185,7 @@ impl Store for InProcess {
     fn clear(&self, pattern: &Pattern, mode: ClearMode) -> StoreFuture<'_, Deleted> {
         let _alone = self.fills.write().unwrap_or_else(PoisonError::into_inner);
         let entries = Cell::new(0);
-        if mode == ClearMode::Delete {
+        if mode == ClearMode::Delete && !is_off(mutants::Guard::ClearEndsLeases) {
             self.leases
                 .end_matching(|key| pattern.matches(key.as_str()));
         }

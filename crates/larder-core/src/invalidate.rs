@@ -106,7 +106,9 @@ impl Cache {
         }
         let end = || {
             for key in keys {
-                inner.flights.end(key);
+                if !is_off(Guard::DeleteEndsFlights) {
+                    inner.flights.end(key);
+                }
                 inner.forget(key);
             }
         };

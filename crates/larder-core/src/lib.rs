@@ -26,6 +26,7 @@ mod clock;
 mod costs;
 mod counters;
 mod departure;
+mod disabled;
 mod explain;
 mod flight;
 mod form;
@@ -38,9 +39,7 @@ mod json;
 mod l1;
 mod lease;
 mod load;
-#[cfg(not(feature = "mutants"))]
-mod mutants;
-#[cfg(feature = "mutants")]
+#[doc(hidden)]
 pub mod mutants;
 mod outbox;
 mod plain;
@@ -63,6 +62,7 @@ pub use beside::Beside;
 pub use cache::{Cache, CacheBuilder, L1_BYTES};
 pub use clock::{Clock, CoarseClock};
 pub use counters::Counts;
+pub use disabled::Disabled;
 pub use explain::{Entry, EntryForm, Explainer, Explanation, LookedAt, Rule, StampState};
 pub use flight::FillRight;
 pub use frame::{

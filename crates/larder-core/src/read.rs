@@ -19,6 +19,7 @@ use crate::spans;
 use crate::store::{StoreFuture, Stored, Ttl};
 use crate::sweeps::Swept;
 use crate::version::is_of_life;
+use crate::versions::Proven;
 
 /// How much earlier than its end an entry is loaded anew at the most, as a multiple of how long its load takes: with XFetch
 /// the chance of more is e⁻¹⁶.
@@ -306,12 +307,15 @@ impl Inner {
             return Err(Count::Dead);
         }
         let age = frame.age(stored.ttl).ok_or(Count::Undecodable)?;
-        let age = match is_off(Guard::AgeCounts) {
+        let mut age = match is_off(Guard::AgeCounts) {
             true => Duration::ZERO,
             false => age,
         };
         let service = self.service_of(key);
-        let proven = self.holds_up(&service, &frame.stamps).await;
+        let mut proven = self.holds_up(&service, &frame.stamps).await;
+        if proven.is_none() && is_off(Guard::StaleNeedsVersions) {
+            (age, proven) = (age.max(frame.fresh), Some(Proven(None)));
+        }
         let proven = proven.ok_or(Count::Dead)?;
         let raw = Raw {
             bytes: frame.payload.clone(),

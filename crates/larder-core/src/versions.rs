@@ -94,7 +94,7 @@ impl Inner {
             Ok(told) => told,
             Err(error) => {
                 self.note_error(&error);
-                return None;
+                return is_off(Guard::UnknownVersionIsDead).then_some(Proven(None));
             }
         };
         let is_same = |(stamp, told): (&Stamp, &Told)| told.version.is_still(stamp.version);

@@ -1,6 +1,7 @@
 //! What each operation does, in the transaction of its group.
 
 use heed::RwTxn;
+use larder_core::mutants::{Guard, is_off};
 use larder_core::{Deleted, Key, NewEntry, Skip, Ttl, Written};
 
 use crate::control::Removal;
@@ -87,7 +88,12 @@ impl Writer {
         let header = self.opened.lmdb.entries.get(txn, key)?.map(Header::read);
         let is_there = header.is_some();
         // Also of what is not there: others may have it yet, and a load may be about to fill it.
-        self.change_entry(txn, key, is_there)?;
+        match is_off(Guard::DeleteEndsLease) {
+            true => self
+                .changes
+                .change(self.opened.control.place_of(key), is_there),
+            false => self.change_entry(txn, key, is_there)?,
+        }
         let Some(header) = header else {
             return Ok(Deleted::default());
         };

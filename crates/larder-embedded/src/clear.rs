@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use larder_core::mutants::{Guard, is_off};
 use larder_core::{Deleted, Pattern, StoreError};
 
 use crate::control::Removal;
@@ -28,7 +29,10 @@ impl Writer {
     /// Removes what a pattern means, in several transactions: the leases first.
     pub(crate) fn clear(&mut self, pattern: &Pattern) -> Outcome {
         let mut deleted = Deleted::default();
-        let mut part = Part::Leases;
+        let mut part = match is_off(Guard::ClearEndsLeases) {
+            true => Part::Entries,
+            false => Part::Leases,
+        };
         let mut after: Option<Vec<u8>> = None;
         let mut attempt = 0;
         loop {
@@ -131,7 +135,10 @@ impl Writer {
             living += u64::from(header.is_some_and(|header| header.expires_at > now));
             remove(&opened, &mut txn, key)?;
         }
-        self.changes.change_all(!meant.is_empty());
+        match is_off(Guard::ClearEndsProofs) {
+            true => self.changes.write(),
+            false => self.changes.change_all(!meant.is_empty()),
+        }
         self.announce(&txn);
         self.finish(txn)?;
         Ok((living, last))

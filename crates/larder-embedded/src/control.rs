@@ -43,6 +43,7 @@ enum Word {
     PidNamespace,
     /// The process between begin and commit of a write; 0: none.
     Writing,
+    TimeNamespace,
     Evictions = 16,
     Expired,
     Damaged,
@@ -166,6 +167,15 @@ impl Control {
 
     pub(crate) fn set_pid_namespace(&self, inode: u64) {
         self.store(Word::PidNamespace, inode);
+    }
+
+    /// Of those who have, or had, the folder open; 0: it was not said.
+    pub(crate) fn time_namespace(&self) -> u64 {
+        self.load(Word::TimeNamespace)
+    }
+
+    pub(crate) fn set_time_namespace(&self, inode: u64) {
+        self.store(Word::TimeNamespace, inode);
     }
 
     /// The process that is between begin and commit of a write; 0: none.

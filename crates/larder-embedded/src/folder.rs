@@ -36,6 +36,12 @@ pub enum OpenError {
         /// The folder.
         path: PathBuf,
     },
+    /// Processes of another time namespace have the folder open.
+    #[error("{path} is in use by processes of another time namespace, whose clocks are others: give each its own LARDER_DIR, run them in one time namespace, or set REDIS_URL", path = path.display())]
+    TimeNamespace {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The disk is full.
     #[error("{path}: the disk is full: make room, or set LARDER_DIR to a folder on another disk", path = path.display())]
     DiskFull {

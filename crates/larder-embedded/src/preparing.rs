@@ -1,10 +1,11 @@
 //! What stands in a folder before it is used: made, checked or set aside by the first who opens it, found by the others.
 
 use std::fs::File;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
+use larder_core::mutants::{Guard, is_off};
 use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use crate::clock::{millis, wall_millis};
 use crate::control::{Control, Removal};
@@ -27,7 +28,9 @@ const LEAST_BYTES: u64 = 1 << 20;
 pub(crate) fn prepare(folder: &Folder, options: &Options) -> Result<Control, OpenError> {
     let max_bytes = options.max_bytes.max(LEAST_BYTES) / PAGE_BYTES * PAGE_BYTES;
     let control = existing_control(folder)?;
-    if let Some(why) = control.as_ref().and_then(|control| may_stay(control).err()) {
+    let clocks = namespace(folder, "time")?;
+    let refusal = control.as_ref().map(|control| may_stay(control, clocks));
+    if let Some(Err(why)) = refusal {
         let path = folder.path().display().to_string();
         tracing::info!(folder = path, why, "the embedded store starts empty");
         folder.remove(DATA)?;
@@ -105,9 +108,14 @@ pub(crate) fn chance() -> u64 {
 }
 
 /// Whether what the folder holds is to be trusted; else why not.
-fn may_stay(control: &Control) -> Result<(), &'static str> {
+fn may_stay(control: &Control, clocks: u64) -> Result<(), &'static str> {
     if control.boot_id() == boot_id() {
-        return Ok(());
+        return match has_clocks(control, clocks) {
+            true => Ok(()),
+            false => Err(
+                "who used it before had other clocks (another time namespace), so no expiry can be told",
+            ),
+        };
     }
     let Some((_, closed_at_wall)) = control.closed_at() else {
         return Err(
@@ -118,6 +126,11 @@ fn may_stay(control: &Control) -> Result<(), &'static str> {
         return Err("the machine's clock went back while it was off, so no expiry can be told");
     }
     Ok(())
+}
+
+/// Whether those who have, or had, the folder open went by these clocks. Those of an older version don't say.
+fn has_clocks(control: &Control, time_namespace: u64) -> bool {
+    [0, time_namespace].contains(&control.time_namespace())
 }
 
 fn set_aside(folder: &Folder, damage: &str) -> Result<(), OpenError> {
@@ -146,7 +159,8 @@ fn settle(folder: &Folder, control: Control, options: &Options) -> Result<Contro
         control.set_time_base(store_time.saturating_sub(now));
         control.set_boot_id(this_boot);
     }
-    control.set_pid_namespace(pid_namespace(folder)?);
+    control.set_pid_namespace(namespace(folder, "pid")?);
+    control.set_time_namespace(namespace(folder, "time")?);
     Ok(control)
 }
 
@@ -160,8 +174,13 @@ pub(crate) fn join(folder: &Folder) -> Result<Option<(Control, LmdbFiles)>, Open
     if control.closed_at().is_some() || control.boot_id() != boot_id() {
         return Ok(None);
     }
-    if control.pid_namespace() != pid_namespace(folder)? {
+    if control.pid_namespace() != namespace(folder, "pid")? {
         return Err(OpenError::PidNamespace {
+            path: folder.path().to_owned(),
+        });
+    }
+    if !has_clocks(&control, namespace(folder, "time")?) {
+        return Err(OpenError::TimeNamespace {
             path: folder.path().to_owned(),
         });
     }
@@ -246,9 +265,18 @@ fn boot_id() -> u128 {
     u128::from_str_radix(&digits, 16).unwrap_or(0)
 }
 
-fn pid_namespace(folder: &Folder) -> Result<u64, OpenError> {
-    let path = Path::new("/proc/self/ns/pid");
-    let status = rustix::fs::stat(path)
-        .map_err(|error| folder::system(folder.path(), "reading /proc/self/ns/pid", error))?;
-    Ok(status.st_ino)
+/// Which namespace of a kind this process is in. Processes of different ones for time count the time since boot differently;
+/// Linux has those since 5.6, and before it all have the same.
+fn namespace(folder: &Folder, of: &'static str) -> Result<u64, OpenError> {
+    if is_off(Guard::NamespacesAreToldApart) {
+        return Ok(0);
+    }
+    match rustix::fs::stat(format!("/proc/self/ns/{of}")) {
+        Ok(status) => Ok(status.st_ino),
+        Err(Errno::NOENT) if of == "time" => Ok(0),
+        Err(error) => {
+            let doing = "reading /proc/self/ns";
+            Err(folder::system(folder.path(), doing, error))
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use larder_core::mutants::{Guard, is_off};
 use larder_core::{Acquired, Key, Lease, Released, StoreError, Ttl};
 
 use crate::command::{Command, Expect};
@@ -85,6 +86,7 @@ impl Expected {
     /// own end since.
     pub(crate) fn argument(&self, now: u64) -> Vec<u8> {
         match &self.entry {
+            _ if is_off(Guard::FillExpectsEntry) => b"*".to_vec(),
             Found::Nothing => Vec::new(),
             Found::Anything => b"*".to_vec(),
             Found::Bytes(digest) if now >= self.ends => [b"?", &digest[..]].concat(),
@@ -251,7 +253,8 @@ impl RedisStore {
     ) -> Result<Vec<bool>, StoreError> {
         let millis = Ttl::new(time).map_or(1, Ttl::as_millis).to_string();
         // Over another connection it gives no right any more.
-        self.call_all(&self.extend, leases, &[millis.as_bytes()], true)
+        let is_bound = !is_off(Guard::FillIsBound);
+        self.call_all(&self.extend, leases, &[millis.as_bytes()], is_bound)
             .await
     }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use larder_core::StoreError;
+use larder_core::mutants::{Guard, is_off};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -405,6 +406,7 @@ impl Watch for Shared {
             return;
         };
         match about {
+            _ if is_off(Guard::PushesEndProofs) => {}
             [Value::Array(keys)] if kind == "invalidate" => {
                 for key in keys {
                     match key {

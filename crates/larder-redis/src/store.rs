@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use larder_core::mutants::{Guard, is_off};
 use larder_core::{
     Acquired, ClearMode, Cursor, Deleted, Key, Lease, NewEntry, Page, Pattern, Proof, Released,
     Service, Store, StoreError, StoreFuture, StoreStats, Stored, Told, Ttl, VersionName, Written,
@@ -128,11 +129,7 @@ impl Drop for RedisStore {
 
 /// Whether entries of other lives count, as those of the present one do.
 fn keeps_all(options: &Options) -> bool {
-    #[cfg(feature = "mutants")]
-    if larder_core::mutants::is_off(larder_core::mutants::Guard::OtherLivesHide) {
-        return true;
-    }
-    options.after_failover == AfterFailover::Keep
+    options.after_failover == AfterFailover::Keep || is_off(Guard::OtherLivesHide)
 }
 
 /// A random number that nobody else has, and its text.

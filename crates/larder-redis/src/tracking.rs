@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use larder_core::mutants::{Guard, is_off};
 
 use crate::changes::Source;
 use crate::clock;
@@ -197,6 +198,7 @@ async fn words(
 
 fn read_role(role: &Value) -> Word {
     match role {
+        _ if is_off(Guard::RoleIsWatched) => Word::Good,
         Value::Error(error) => Word::Unknown(error.clone()),
         Value::Array(parts) if matches!(parts.first(), Some(Value::Text(role)) if role == "master") => {
             Word::Good

@@ -1,5 +1,8 @@
 //! Versions: a random value for each name, that nobody counts up.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use larder_core::mutants::{Guard, is_off};
 use larder_core::{Service, StoreError, Told, Version, VersionName};
 
 use crate::changes::Taken;
@@ -17,6 +20,16 @@ type Make<'a> = (Vec<&'a [u8]>, [&'a [u8]; 2]);
 
 /// With less than half of it left it is kept for longer. Not at each read: all who know it are told.
 const HALF: i64 = 1_296_000_000;
+
+/// The value of a version that nobody else makes. What counts comes to the same number again: after an eviction, or where a
+/// server lost what it counted.
+fn new_value() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    match is_off(Guard::VersionsAreRandom) {
+        true => format!("{:032x}", COUNT.fetch_add(1, Ordering::Relaxed)),
+        false => random_hex().1,
+    }
+}
 
 pub(crate) fn version_key(service: &Service, name: &VersionName) -> String {
     format!("larder:ver:{service}/{name}")
@@ -79,7 +92,7 @@ impl RedisStore {
         missing: &[(usize, bool)],
         told: &mut [Option<Told>],
     ) -> Result<(), StoreError> {
-        let values: Vec<String> = missing.iter().map(|_| random_hex().1).collect();
+        let values: Vec<String> = missing.iter().map(|_| new_value()).collect();
         let makes: Vec<Make<'_>> = std::iter::zip(missing, &values)
             .map(|((index, is_absent), value)| {
                 let key = keys[*index].as_bytes();
@@ -133,7 +146,7 @@ impl RedisStore {
                 .iter()
                 .map(|name| version_key(service, name))
                 .collect();
-            let values: Vec<String> = names.iter().map(|_| random_hex().1).collect();
+            let values: Vec<String> = names.iter().map(|_| new_value()).collect();
             let sets: Vec<[&[u8]; 5]> = std::iter::zip(&keys, &values)
                 .map(|(key, value)| [&b"SET"[..], key.as_bytes(), value.as_bytes(), b"PX", LIFE])
                 .collect();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use larder_core::mutants::{Guard, is_off};
 use larder_core::{
     ClearMode, Cursor, Deleted, Key, Page, Pattern, ScannedEntry, StoreError, StoreStats,
 };
@@ -98,8 +99,14 @@ impl RedisStore {
         let walk = self.servers.begin_walk(moves).await;
         let walk: Walk = walk.map_err(Unfinished::Failed)?;
         for node in &walk.nodes {
+            if is_off(Guard::ClearFollowsMoves) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
             let cleared = self.clear_node(node, pattern, tally).await;
             cleared.map_err(Unfinished::Failed)?;
+        }
+        if is_off(Guard::ClearFollowsMoves) {
+            return Ok(());
         }
         let missed = self.servers.missed_by(&walk).await;
         match missed.map_err(Unfinished::Failed)? {
@@ -115,7 +122,7 @@ impl RedisStore {
         pattern: &Pattern,
         tally: &mut Tally,
     ) -> Result<(), StoreError> {
-        if tally.mode == ClearMode::Delete {
+        if tally.mode == ClearMode::Delete && !is_off(Guard::ClearEndsLeases) {
             let leases = lease_key(pattern.as_str());
             let mut ended = Tally::new(ClearMode::Delete);
             self.walk_node(node, &leases, &mut ended).await?;

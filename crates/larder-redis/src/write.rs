@@ -1,5 +1,6 @@
 //! Writes: entries are stored, filled and deleted; each ends the lease of its key.
 
+use larder_core::mutants::{Guard, is_off};
 use larder_core::{Key, Lease, NewEntry, Skip, StoreError, Written};
 use tokio::time::{Instant, timeout_at};
 
@@ -220,7 +221,7 @@ impl RedisStore {
                     &entry.bytes,
                 ],
                 guard: Some(&entry.guard),
-                over: Some(expected.over),
+                over: Some(expected.over).filter(|_| !is_off(Guard::FillIsBound)),
             },
         );
         let calls: Vec<Call<'_>> = calls.collect();
@@ -266,7 +267,8 @@ impl RedisStore {
         let named = self.servers.named().await;
         for keys in keys.chunks(BATCH) {
             let leases: Vec<String> = keys.iter().map(|key| lease_key(key.as_str())).collect();
-            let leases: Vec<&[u8]> = leases.iter().map(String::as_bytes).collect();
+            let leases = leases.iter().map(String::as_bytes);
+            let leases: Vec<&[u8]> = leases.filter(|_| !is_off(Guard::DeleteEndsLease)).collect();
             let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_str().as_bytes()).collect();
             let redirects = self.servers.redirects();
             self.unlink(&leases, &keys, &mut deleted).await;

@@ -3,6 +3,8 @@
 pub mod alone;
 pub mod certificates;
 pub mod contract;
+pub mod host;
 pub mod machine;
+pub mod network;
 pub mod process;
 pub mod redis;

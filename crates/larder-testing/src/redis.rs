@@ -23,11 +23,13 @@ pub use cluster::{Mover, RedisCluster};
 pub use sentinel::RedisSentinels;
 
 use crate::certificates::{Authority, Signed};
+use crate::host::Host;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running `redis-server` or `valkey-server`.
 pub struct RedisServer {
+    host: Host,
     program: PathBuf,
     child: Child,
     port: u16,
@@ -48,17 +50,24 @@ impl RedisServer {
         Self::start_in(tempfile::tempdir().expect("a folder for Redis"), arguments)
     }
 
+    /// Starts one on a host, with these arguments besides.
+    #[must_use]
+    pub fn start_on(host: &Host, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for Redis");
+        Self::start_program("redis-server".into(), (folder, host), arguments)
+    }
+
     /// Starts one in a folder that holds what its arguments name (certificates, access lists).
     #[must_use]
     pub fn start_in(folder: TempDir, arguments: &[&str]) -> Self {
-        Self::start_program("redis-server".into(), folder, arguments)
+        Self::start_program("redis-server".into(), (folder, &Host::here()), arguments)
     }
 
     /// Starts a Valkey with these arguments besides.
     #[must_use]
     pub fn start_valkey(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder for Valkey");
-        Self::start_program(valkey_server(), folder, arguments)
+        Self::start_program(valkey_server(), (folder, &Host::here()), arguments)
     }
 
     /// Starts one that also speaks TLS, with these arguments besides; and its URL for that.
@@ -81,9 +90,14 @@ impl RedisServer {
         (Self::start_with(&arguments), url)
     }
 
-    fn start_program(program: PathBuf, folder: TempDir, arguments: &[&str]) -> Self {
+    fn start_program(
+        program: PathBuf,
+        (folder, host): (TempDir, &Host),
+        arguments: &[&str],
+    ) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned());
         let mut server = Self {
+            host: host.clone(),
             program,
             port: free_port(),
             child: Command::new("true").spawn().expect("a child"),
@@ -97,7 +111,13 @@ impl RedisServer {
     /// Its URL.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}:{}", self.host.address(), self.port)
+    }
+
+    /// Where it runs.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// Its port.
@@ -115,8 +135,12 @@ impl RedisServer {
     /// Starts it again on the same port, empty.
     pub fn restart(&mut self) {
         let _ = self.child.wait();
-        self.child = Command::new(&self.program)
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+        let protected = if self.host.is_near() { "yes" } else { "no" };
+        self.child = self
+            .host
+            .command(&self.program)
+            .args(["--port", &self.port.to_string()])
+            .args(["--bind", self.host.address(), "--protected-mode", protected])
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
             .args(["--unixsocket", "redis.sock"])
             .args(&self.arguments)
@@ -168,7 +192,10 @@ impl RedisServer {
 
     fn cli_command(&self) -> Command {
         let mut command = Command::new("redis-cli");
-        command.args(["-p", &self.port.to_string()]);
+        match self.host.is_near() {
+            true => command.args(["-p", &self.port.to_string()]),
+            false => command.arg("-s").arg(self.socket()),
+        };
         if let Some(password) = self.argument("--requirepass") {
             command.env("REDISCLI_AUTH", password);
         }

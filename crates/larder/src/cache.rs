@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use larder_client::{Client, ClientSettings};
 use larder_core::{
-    FixedGovernor, Frames, Governor, Key, KeyError, KeySecret, Outbox, OutboxLimits, Policy,
+    Disabled, FixedGovernor, Frames, Governor, Key, KeyError, KeySecret, Outbox, OutboxLimits, Policy,
     Service, Store,
 };
 use larder_embedded::{EmbeddedStore, OpenError};
 use larder_redis::{RedisStore, RedisUrl};
 
-use crate::disabled::Disabled;
 use crate::redis_tls;
 use crate::settings::{Settings, SettingsError};
 use crate::store_id::store_id;

@@ -36,7 +36,6 @@
 //! ```
 
 mod cache;
-mod disabled;
 mod dotenv;
 mod prometheus;
 mod redis_tls;
@@ -48,7 +47,6 @@ pub use cache::{
     Builder, Cache, StartError, cache_key, look_at_outbox, look_at_store, open_embedded,
     open_redis, open_store,
 };
-pub use disabled::Disabled;
 pub use larder_client::Client;
 pub use larder_core::*;
 pub use larder_embedded::{EmbeddedStore, OpenError};

@@ -1,8 +1,9 @@
 //! Faults of all kinds, one after the other, as chance wants.
 
-use super::{Allows, Scenario, processes, servers};
+use super::{Allows, REDIS, SENTINEL, Scenario, links, processes, servers};
 use crate::orders::Mix;
 use crate::scene::{Scene, StoreKind};
+use crate::stage::Stage;
 
 pub(super) fn all() -> Vec<Scenario> {
     vec![
@@ -11,15 +12,15 @@ pub(super) fn all() -> Vec<Scenario> {
             about: "processes are killed and stopped, as chance wants",
             stores: &[StoreKind::Embedded, StoreKind::Sentinel, StoreKind::Cluster],
             allows: Allows::Silence,
-            has_proxy: false,
+            stage: Stage::Plain,
             run: |scene| mixed(scene, &[processes::kill_one, processes::stop_one]),
         },
         Scenario {
             name: "mixed",
             about: "processes are killed and stopped, the server is stopped and killed, all connections are closed, one link is cut, all is flushed, as chance wants",
-            stores: &[StoreKind::Redis],
+            stores: REDIS,
             allows: Allows::Outage,
-            has_proxy: true,
+            stage: Stage::Proxied,
             run: |scene| {
                 mixed(
                     scene,
@@ -41,10 +42,43 @@ pub(super) fn all() -> Vec<Scenario> {
                 )
             },
         },
+        Scenario {
+            name: "mixed-links",
+            about: "links are cut, in one direction or both, and processes are killed and stopped, as chance wants",
+            stores: &[StoreKind::Redis, StoreKind::Cluster],
+            allows: Allows::Outage,
+            stage: Stage::Network,
+            run: |scene| mixed(scene, LINKS),
+        },
+        Scenario {
+            name: "mixed-links",
+            about: "the same, and one process is cut off from most Sentinels",
+            stores: SENTINEL,
+            allows: Allows::Outage,
+            stage: Stage::Network,
+            run: |scene| mixed(scene, SENTINELS_LINKS),
+        },
     ]
 }
 
-fn mixed(scene: &mut Scene, faults: &[fn(&mut Scene) -> anyhow::Result<()>]) -> anyhow::Result<()> {
+type Fault = fn(&mut Scene) -> anyhow::Result<()>;
+
+const LINKS: &[Fault] = &[
+    processes::kill_one,
+    processes::stop_one,
+    links::silent_once,
+    links::one_way_once,
+];
+
+const SENTINELS_LINKS: &[Fault] = &[
+    processes::kill_one,
+    processes::stop_one,
+    links::silent_once,
+    links::one_way_once,
+    links::sentinels_once,
+];
+
+fn mixed(scene: &mut Scene, faults: &[Fault]) -> anyhow::Result<()> {
     scene.mix(Mix::default())?;
     while scene.has_time(3_500) {
         scene.pause_between(50, 800);

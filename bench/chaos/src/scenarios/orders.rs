@@ -1,25 +1,19 @@
 //! Fixed orders of steps: those that break naive caches.
 
-use super::{Allows, Scenario};
+use super::{Allows, EVERYWHERE, REDIS, SHARED, Scenario};
 use crate::keys::Kind;
 use crate::orders::{Mix, Order};
-use crate::scene::{Scene, StoreKind};
-
-const SHARED: &[StoreKind] = &[
-    StoreKind::Embedded,
-    StoreKind::Redis,
-    StoreKind::Sentinel,
-    StoreKind::Cluster,
-];
+use crate::scene::Scene;
+use crate::stage::Stage;
 
 pub(super) fn all() -> Vec<Scenario> {
     vec![
         Scenario {
             name: "late-grant",
             about: "the server stops between the request of a lease and its grant; another process deletes (H1)",
-            stores: &[StoreKind::Redis],
+            stores: REDIS,
             allows: Allows::Outage,
-            has_proxy: false,
+            stage: Stage::Plain,
             run: late_grant,
         },
         Scenario {
@@ -27,7 +21,7 @@ pub(super) fn all() -> Vec<Scenario> {
             about: "a process is stopped in a load, past its lease; another deletes; it goes on (H1b)",
             stores: SHARED,
             allows: Allows::Silence,
-            has_proxy: false,
+            stage: Stage::Plain,
             run: held_past_lease,
         },
         Scenario {
@@ -35,7 +29,7 @@ pub(super) fn all() -> Vec<Scenario> {
             about: "a lookup joins a load that another process's delete, or its own, came after (H3)",
             stores: SHARED,
             allows: Allows::Push,
-            has_proxy: false,
+            stage: Stage::Plain,
             run: join_after_delete,
         },
         Scenario {
@@ -43,7 +37,7 @@ pub(super) fn all() -> Vec<Scenario> {
             about: "the same with a tag, an endpoint and the service in place of the key",
             stores: SHARED,
             allows: Allows::Push,
-            has_proxy: false,
+            stage: Stage::Plain,
             run: join_after_tag,
         },
         Scenario {
@@ -51,42 +45,38 @@ pub(super) fn all() -> Vec<Scenario> {
             about: "lookups come at the moment in which a load ends, after a delete by another process",
             stores: SHARED,
             allows: Allows::Push,
-            has_proxy: false,
+            stage: Stage::Plain,
             run: join_at_the_end,
+        },
+        Scenario {
+            name: "join-in-outage",
+            about: "the server is away; a process deletes while it loads, and lookups of its own come after that (H3)",
+            stores: REDIS,
+            allows: Allows::Outage,
+            stage: Stage::Plain,
+            run: join_in_outage,
         },
         Scenario {
             name: "set-over-load",
             about: "a set comes while the key is loaded (H4)",
-            stores: &[
-                StoreKind::InProcess,
-                StoreKind::Embedded,
-                StoreKind::Redis,
-                StoreKind::Sentinel,
-                StoreKind::Cluster,
-            ],
+            stores: EVERYWHERE,
             allows: Allows::Push,
-            has_proxy: false,
+            stage: Stage::Plain,
             run: set_over_load,
         },
         Scenario {
             name: "policy-off-on",
             about: "policies are switched off and on, and invalidations come in between (H9)",
-            stores: &[
-                StoreKind::InProcess,
-                StoreKind::Embedded,
-                StoreKind::Redis,
-                StoreKind::Sentinel,
-                StoreKind::Cluster,
-            ],
+            stores: EVERYWHERE,
             allows: Allows::Push,
-            has_proxy: false,
+            stage: Stage::Plain,
             run: policy_off_on,
         },
     ]
 }
 
 /// The keys in turn, so that no round has what one before left.
-fn key_of(round: u64, kind: Kind) -> usize {
+pub(super) fn key_of(round: u64, kind: Kind) -> usize {
     let keys = kind.keys();
     keys.start + round as usize % keys.len()
 }
@@ -194,6 +184,25 @@ fn join_at_the_end(scene: &mut Scene) -> anyhow::Result<()> {
         for told in late {
             scene.crew.wait(told)?;
         }
+        scene.is_over();
+    }
+    Ok(())
+}
+
+fn join_in_outage(scene: &mut Scene) -> anyhow::Result<()> {
+    while scene.has_time(1_500) {
+        let key = key_of(scene.faults, Kind::Plain);
+        scene.redis()?.kill();
+        // It is noticed that there is none.
+        scene.crew.ask(0, Order::Look { key, load_ms: 1 })?;
+        let load = scene.crew.tell(0, Order::Look { key, load_ms: 300 })?;
+        scene.pause(60);
+        scene.crew.ask(0, Order::Delete { key })?;
+        let joined = scene.crew.tell(0, Order::Look { key, load_ms: 20 })?;
+        scene.crew.wait(load)?;
+        scene.crew.wait(joined)?;
+        scene.redis()?.restart();
+        scene.crew.insist(1, &Order::Delete { key })?;
         scene.is_over();
     }
     Ok(())

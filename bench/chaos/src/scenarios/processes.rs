@@ -1,15 +1,10 @@
 //! Faults of the processes that use a store.
 
-use super::{Allows, Scenario};
-use crate::orders::Mix;
-use crate::scene::{Scene, StoreKind};
-
-const SHARED: &[StoreKind] = &[
-    StoreKind::Embedded,
-    StoreKind::Redis,
-    StoreKind::Sentinel,
-    StoreKind::Cluster,
-];
+use super::{Allows, EMBEDDED, SHARED, Scenario};
+use crate::keys::Kind;
+use crate::orders::{Mix, Order};
+use crate::scene::Scene;
+use crate::stage::Stage;
 
 pub(super) fn all() -> Vec<Scenario> {
     vec![
@@ -18,7 +13,7 @@ pub(super) fn all() -> Vec<Scenario> {
             about: "a process is killed (-9), whatever it does, and started anew",
             stores: SHARED,
             allows: Allows::Push,
-            has_proxy: false,
+            stage: Stage::Plain,
             run: kill_worker,
         },
         Scenario {
@@ -26,15 +21,23 @@ pub(super) fn all() -> Vec<Scenario> {
             about: "a process is stopped for longer than a lease and than it relies on a silent link, and goes on",
             stores: SHARED,
             allows: Allows::Silence,
-            has_proxy: false,
+            stage: Stage::Plain,
             run: stop_worker,
+        },
+        Scenario {
+            name: "stopped-reader",
+            about: "a process that has hits without a break is stopped, for a minute in a long run; others delete what it has; it goes on (H17)",
+            stores: SHARED,
+            allows: Allows::Silence,
+            stage: Stage::Plain,
+            run: stopped_reader,
         },
         Scenario {
             name: "stop-writer",
             about: "processes are stopped again and again for up to 400 ms, in the middle of writes too (H29)",
-            stores: &[StoreKind::Embedded],
+            stores: EMBEDDED,
             allows: Allows::Push,
-            has_proxy: false,
+            stage: Stage::Plain,
             run: stop_writer,
         },
     ]
@@ -72,6 +75,33 @@ pub(super) fn stop_one(scene: &mut Scene) -> anyhow::Result<()> {
     scene.crew.stop(worker)?;
     scene.pause_between(2_200, 3_000);
     scene.crew.go_on(worker)
+}
+
+fn stopped_reader(scene: &mut Scene) -> anyhow::Result<()> {
+    let keys = || Kind::Plain.keys().chain(Kind::Lasting.keys());
+    // More than it relies on a silent link.
+    let stop = if scene.is_long { 60_000 } else { 2_200 };
+    while scene.has_time(stop + 1_500) {
+        // Loaded, and read: then it has it in its L1.
+        for key in keys().chain(keys()) {
+            scene.crew.ask(0, Order::Look { key, load_ms: 0 })?;
+        }
+        let spin = Order::Spin { for_ms: 300 };
+        // One for each thread: there is no time for anything else before a hit.
+        let spins = [scene.crew.tell(0, spin.clone())?, scene.crew.tell(0, spin)?];
+        scene.pause(60);
+        scene.crew.stop(0)?;
+        for key in keys() {
+            scene.crew.insist(1, &Order::Delete { key })?;
+        }
+        scene.pause(stop);
+        scene.crew.go_on(0)?;
+        scene.is_over();
+        for spin in spins {
+            scene.crew.wait(spin)?;
+        }
+    }
+    Ok(())
 }
 
 /// Often, and for a moment: in the middle of writes.

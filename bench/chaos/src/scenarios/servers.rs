@@ -1,16 +1,16 @@
 //! Faults of the servers, and of the links to them.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use larder_testing::redis::RedisServer;
 
-use super::{Allows, Scenario};
+use super::{Allows, CLUSTER, REDIS, SENTINEL, Scenario, links};
 use crate::keys::{self, KEYS, Kind};
 use crate::orders::{Mix, Order};
 use crate::scene::{Scene, Servers, StoreKind};
-
-const REDIS: &[StoreKind] = &[StoreKind::Redis];
+use crate::stage::{MASTERS, Stage};
 
 pub(super) fn all() -> Vec<Scenario> {
     let one = |name, about, allows, run| Scenario {
@@ -18,11 +18,11 @@ pub(super) fn all() -> Vec<Scenario> {
         about,
         stores: REDIS,
         allows,
-        has_proxy: false,
+        stage: Stage::Plain,
         run,
     };
     let cut = |name, about, run| Scenario {
-        has_proxy: true,
+        stage: Stage::Proxied,
         ..one(name, about, Allows::Outage, run)
     };
     vec![
@@ -45,7 +45,7 @@ pub(super) fn all() -> Vec<Scenario> {
             old_snapshot,
         ),
         Scenario {
-            stores: &[StoreKind::Cluster],
+            stores: CLUSTER,
             ..one(
                 "old-snapshot",
                 "a master is killed and starts from a snapshot older than deletes, before its replica takes over (H5)",
@@ -54,7 +54,7 @@ pub(super) fn all() -> Vec<Scenario> {
             )
         },
         Scenario {
-            stores: &[StoreKind::Sentinel],
+            stores: SENTINEL,
             ..one(
                 "failover",
                 "the Sentinels make the replica the master, in order",
@@ -72,12 +72,21 @@ pub(super) fn all() -> Vec<Scenario> {
             )
         },
         Scenario {
-            stores: &[StoreKind::Cluster],
+            stores: CLUSTER,
             ..one(
                 "moving-slots",
                 "all slots move from one master to another and back, under reads, fills and clears (H23, H24)",
                 Allows::Outage,
                 moving_slots,
+            )
+        },
+        Scenario {
+            stores: CLUSTER,
+            ..one(
+                "clear-under-moves",
+                "what a clear means moves to a master that the clear has been to, while it runs (H24)",
+                Allows::Push,
+                clear_under_moves,
             )
         },
         one(
@@ -210,9 +219,6 @@ fn old_snapshot_of_a_node(scene: &mut Scene) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Masters of a Cluster; the replica of each comes so many nodes behind it.
-const MASTERS: usize = 3;
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Failover {
     Orderly,
@@ -256,27 +262,68 @@ fn lose(master: &mut RedisServer, replica: &RedisServer) {
 fn moving_slots(scene: &mut Scene) -> anyhow::Result<()> {
     scene.mix(Mix::default())?;
     scene.pause(300);
-    let numbers: Vec<String> = (0..KEYS).map(keys::endpoint_of).collect();
-    let names = numbers
-        .iter()
-        .map(|name| format!("cache:{}:{name}", keys::SERVICE));
-    let names: Vec<String> = names.collect();
-    let slots = scene
-        .cluster()?
-        .slots_of_keys(names.iter().map(String::as_str));
+    let slots = slots_of(scene, 0..KEYS)?;
     while scene.has_time(1_500) {
         for slot in &slots {
-            let cluster = scene.cluster()?;
-            let owner = (0..MASTERS).find(|master| cluster.slots_of(*master).contains(slot));
-            let owner = owner.context("each slot has an owner")?;
-            let other = (owner + 1) % MASTERS;
-            cluster.mover(owner, other).move_slot(*slot);
+            move_slot(scene, *slot, 1, Way::Out)?;
             scene.pause_between(0, 20);
-            scene.cluster()?.mover(other, owner).move_slot(*slot);
+            move_slot(scene, *slot, 1, Way::Back)?;
         }
         scene.is_over();
     }
     scene.pause(500);
+    Ok(())
+}
+
+/// Nothing but these steps: whoever deleted a key beside it would do the clear's work.
+fn clear_under_moves(scene: &mut Scene) -> anyhow::Result<()> {
+    let kind = Kind::Plain;
+    let slots = slots_of(scene, kind.keys())?;
+    while scene.has_time(1_000) {
+        for key in kind.keys() {
+            scene.crew.ask(0, Order::Look { key, load_ms: 0 })?;
+        }
+        let kind = kind as usize;
+        let clear = scene.crew.tell(1, Order::Clear { kind })?;
+        scene.pause_between(15, 45);
+        // To the one before, but for those of the first.
+        for slot in &slots {
+            move_slot(scene, *slot, MASTERS - 1, Way::Out)?;
+        }
+        scene.crew.wait(clear)?;
+        scene.is_over();
+        for key in Kind::Plain.keys() {
+            scene.crew.ask_all(&Order::Peek { key, for_ms: 3 })?;
+        }
+        for slot in &slots {
+            move_slot(scene, *slot, MASTERS - 1, Way::Back)?;
+        }
+    }
+    Ok(())
+}
+
+fn slots_of(scene: &mut Scene, keys: Range<usize>) -> anyhow::Result<Vec<usize>> {
+    let names: Vec<String> = keys.map(keys::entry_of).collect();
+    let cluster = scene.cluster()?;
+    Ok(cluster.slots_of_keys(names.iter().map(String::as_str)))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Out,
+    Back,
+}
+
+/// Moves a slot from the master that had it first to the one so many behind that, or back.
+fn move_slot(scene: &mut Scene, slot: usize, further: usize, way: Way) -> anyhow::Result<()> {
+    let cluster = scene.cluster()?;
+    let owner = (0..MASTERS).find(|master| cluster.slots_of(*master).contains(&slot));
+    let owner = owner.context("each slot has an owner")?;
+    let other = (owner + further) % MASTERS;
+    match way {
+        Way::Out => cluster.mover(owner, other).move_slot(slot),
+        Way::Back => cluster.mover(other, owner).move_slot(slot),
+    };
     Ok(())
 }
 
@@ -324,10 +371,7 @@ fn cut_link(scene: &mut Scene) -> anyhow::Result<()> {
 
 pub(super) fn cut_once(scene: &mut Scene) -> anyhow::Result<()> {
     scene.proxy()?.cut();
-    match scene.random.below(3) {
-        0 => scene.pause_between(2_200, 3_000),
-        _ => scene.pause_between(50, 600),
-    }
+    links::hold(scene);
     scene.proxy()?.mend();
     Ok(())
 }

@@ -9,12 +9,16 @@ use super::invalidation::Item;
 use super::journal::{self, MAX_BYTES};
 use super::record::{self, Replay};
 use super::{Kept, Outbox};
+use crate::mutants::{Guard, is_off};
 use crate::private_folder::PrivateFolder;
 
 impl Outbox {
     /// Takes over what dead processes of the same store left; answers how many journals that were. Reads and writes
     /// files.
     pub fn adopt(&self) -> usize {
+        if is_off(Guard::JournalIsAdopted) {
+            return 0;
+        }
         let Some(place) = self.journal().place().cloned() else {
             return 0;
         };

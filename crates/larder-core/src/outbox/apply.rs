@@ -10,6 +10,7 @@ use larder_model::{Key, Pattern, Service};
 use super::Outbox;
 use super::invalidation::Item;
 use super::tombstones::Pending;
+use crate::mutants::{Guard, is_off};
 use crate::store::{StoreError, StoreFuture};
 use crate::version::VersionName;
 
@@ -85,9 +86,10 @@ impl Outbox {
                 self.tombstones_mut().failed(&step.into_parts());
                 continue;
             }
-            match step.call(store).await {
-                Ok(()) => applied.applied += self.confirm(&step.into_parts()),
-                Err(error) => {
+            let failure = step.call(store).await.err();
+            match failure.filter(|_| !is_off(Guard::AppliedIsConfirmed)) {
+                None => applied.applied += self.confirm(&step.into_parts()),
+                Some(error) => {
                     *failures += 1;
                     applied.error = Some(error);
                     match step.halve() {

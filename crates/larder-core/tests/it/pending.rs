@@ -8,8 +8,10 @@ use larder_core::{
     Cache, FixedGovernor, Invalidated, Outcome, Pattern, PolicyPatch, Service, Store, Tag, Ttl,
 };
 
+use tokio::sync::Semaphore;
+
 use crate::slow::Slow;
-use crate::{Failed, key, policy};
+use crate::{Calls, Failed, key, policy, until};
 
 const TTL: Duration = Duration::from_secs(300);
 
@@ -95,6 +97,34 @@ async fn a_clear_and_a_tag_that_failed_hide_what_they_mean() {
     for endpoint in ["/a", "/b/1"] {
         assert_ne!(load(&cache, endpoint, 4).await.0, 1, "{endpoint}");
     }
+}
+
+#[tokio::test]
+async fn who_joins_a_load_of_what_is_pending_here_after_anothers_delete_gets_a_new_one() {
+    let slow = Slow::new();
+    let cache = cache(&slow, &PolicyPatch::default());
+    slow.is_away.store(true, Ordering::SeqCst);
+    assert!(!cache.delete(&key("/a")).await.is_done());
+    let (calls, may_end) = (Calls::default(), Arc::new(Semaphore::new(0)));
+    let load = |value: u32| {
+        let (cache, calls, may_end) = (cache.clone(), calls.clone(), Arc::clone(&may_end));
+        tokio::spawn(async move {
+            let loader = move || async move {
+                calls.add();
+                may_end.acquire().await.unwrap().forget();
+                Ok::<_, Failed>(value)
+            };
+            cache.get_or_load(&key("/a"), loader).await.unwrap().value
+        })
+    };
+    let pilot = load(1);
+    until("it loads", || calls.count() == 1).await;
+    // Another process has the store, and nobody here is told.
+    slow.store().delete(&[key("/a")]).await.unwrap();
+    let late = load(2);
+    until("it joined", || cache.counts().joined == 1).await;
+    may_end.add_permits(2);
+    assert_eq!((pilot.await.unwrap(), late.await.unwrap()), (1, 2));
 }
 
 #[tokio::test]

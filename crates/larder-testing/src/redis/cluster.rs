@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::ops::RangeInclusive;
 
 use super::{RedisServer, free_port, wait_until};
+use crate::host::Host;
 
 const SLOTS: usize = 16_384;
 
@@ -14,6 +15,8 @@ pub struct RedisCluster {
     pub nodes: Vec<RedisServer>,
     masters: usize,
     arguments: Vec<String>,
+    /// Where its nodes run; here, those that are not named.
+    hosts: Vec<Host>,
 }
 
 impl RedisCluster {
@@ -26,7 +29,14 @@ impl RedisCluster {
     /// Starts one of so many masters, with a replica each, and these arguments for each node besides.
     #[must_use]
     pub fn start_with(masters: usize, arguments: &[&str]) -> Self {
+        Self::start_on(Vec::new(), masters, arguments)
+    }
+
+    /// The same on these hosts: of the masters, then of the replica of each.
+    #[must_use]
+    pub fn start_on(hosts: Vec<Host>, masters: usize, arguments: &[&str]) -> Self {
         let mut cluster = Self {
+            hosts,
             nodes: Vec::new(),
             masters,
             arguments: arguments
@@ -86,14 +96,16 @@ impl RedisCluster {
         if arguments.contains(&"--tls-cluster") {
             arguments.extend(["--tls-port", &tls]);
         }
-        self.nodes.push(RedisServer::start_with(&arguments));
+        let host = self.hosts.get(self.nodes.len()).cloned();
+        let host = host.unwrap_or_else(Host::here);
+        self.nodes.push(RedisServer::start_on(&host, &arguments));
     }
 
     fn meet(&self, index: usize) {
         let node = &self.nodes[index];
         let port = node.port().to_string();
         let bus = node.argument("--cluster-port").expect("it was given");
-        self.nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &port, bus]);
+        self.nodes[0].cli(&["CLUSTER", "MEET", node.host().address(), &port, bus]);
     }
 
     fn wait_until_all_know_all(&self) {
@@ -120,8 +132,9 @@ impl RedisCluster {
     /// Its URL, which names two of its nodes.
     #[must_use]
     pub fn url(&self) -> String {
-        let (one, other) = (self.nodes[0].port(), self.nodes[1 % self.masters].port());
-        format!("redis+cluster://127.0.0.1:{one},127.0.0.1:{other}")
+        let [one, other] = [&self.nodes[0], &self.nodes[1 % self.masters]]
+            .map(|node| format!("{}:{}", node.host().address(), node.port()));
+        format!("redis+cluster://{one},{other}")
     }
 
     /// The same over TLS, for one that was started with `--tls-cluster yes`.

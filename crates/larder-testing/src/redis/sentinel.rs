@@ -5,9 +5,12 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use super::{RedisServer, free_port, signal, wait_until};
+use crate::host::Host;
 
 /// By which name the Sentinels know the master.
 const NAME: &str = "mymaster";
+/// Where a Sentinel is asked that can't be reached by its address.
+const SOCKET: &str = "sentinel.sock";
 
 /// A running master, its replica, and three Sentinels.
 pub struct RedisSentinels {
@@ -21,16 +24,24 @@ pub struct RedisSentinels {
 }
 
 struct Sentinel {
+    host: Host,
     child: Child,
     port: u16,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl RedisSentinels {
     /// Starts all of them.
     #[must_use]
     pub fn start() -> Self {
-        Self::start_with(&[], "", None)
+        let here = || Host::here();
+        Self::start_on([&here(), &here()], [&here(), &here(), &here()])
+    }
+
+    /// Starts the master and its replica on these hosts, and the Sentinels on those.
+    #[must_use]
+    pub fn start_on(servers: [&Host; 2], sentinels: [&Host; 3]) -> Self {
+        Self::start_with((servers, sentinels), &[], "", None)
     }
 
     /// Starts them with these arguments for both servers besides, and Sentinels that know this user alone.
@@ -40,19 +51,28 @@ impl RedisSentinels {
             "user default off\nuser {user} on >{password} allchannels +@all\n\
              sentinel sentinel-user {user}\nsentinel sentinel-pass {password}\n"
         );
+        let here = &Host::here();
         Self::start_with(
+            ([here; 2], [here; 3]),
             arguments,
             &lines,
             Some((user.to_owned(), password.to_owned())),
         )
     }
 
-    fn start_with(arguments: &[&str], lines: &str, watcher: Option<(String, String)>) -> Self {
+    fn start_with(
+        (servers, sentinels): ([&Host; 2], [&Host; 3]),
+        arguments: &[&str],
+        lines: &str,
+        watcher: Option<(String, String)>,
+    ) -> Self {
         let arguments = [&["--repl-diskless-sync-delay", "0"], arguments].concat();
-        let master = RedisServer::start_with(&arguments);
+        let [host, other] = servers.map(Host::address);
+        let master = RedisServer::start_on(servers[0], &arguments);
         let port = master.port().to_string();
-        let replica = RedisServer::start_with(
-            &[&arguments[..], &["--replicaof", "127.0.0.1", &port]].concat(),
+        let replica = RedisServer::start_on(
+            servers[1],
+            &[&arguments[..], &["--replicaof", host, &port]].concat(),
         );
         wait_until("the replica has all data", || replica.is_in_sync());
         let password = master.argument("--requirepass").map(str::to_owned);
@@ -60,10 +80,12 @@ impl RedisSentinels {
         let id = |index: usize| format!("{index:040}");
         let sentinels = (0..ports.len()).map(|index| {
             let mut text = format!(
-                "port {}\nbind 127.0.0.1\nsentinel myid {}\nsentinel monitor {NAME} 127.0.0.1 {port} 2\n\
+                "port {}\nbind {}\nunixsocket {SOCKET}\nsentinel myid {}\n\
+                 sentinel monitor {NAME} {host} {port} 2\n\
                  sentinel down-after-milliseconds {NAME} 500\nsentinel failover-timeout {NAME} 2000\n\
-                 sentinel known-replica {NAME} 127.0.0.1 {}\n",
+                 sentinel known-replica {NAME} {other} {}\n",
                 ports[index],
+                sentinels[index].address(),
                 id(index),
                 replica.port()
             );
@@ -71,10 +93,10 @@ impl RedisSentinels {
                 text += &format!("sentinel auth-pass {NAME} {password}\n");
             }
             for other in (0..ports.len()).filter(|other| *other != index) {
-                let (port, id) = (ports[other], id(other));
-                text += &format!("sentinel known-sentinel {NAME} 127.0.0.1 {port} {id}\n");
+                let (host, port, id) = (sentinels[other].address(), ports[other], id(other));
+                text += &format!("sentinel known-sentinel {NAME} {host} {port} {id}\n");
             }
-            Sentinel::start(ports[index], &(text + lines))
+            Sentinel::start(sentinels[index], ports[index], &(text + lines))
         });
         let all = Self {
             sentinels: sentinels.collect(),
@@ -105,7 +127,7 @@ impl RedisSentinels {
         let hosts: Vec<String> = self
             .sentinels
             .iter()
-            .map(|sentinel| format!("127.0.0.1:{}", sentinel.port))
+            .map(|sentinel| format!("{}:{}", sentinel.host.address(), sentinel.port))
             .collect();
         let who = self
             .password
@@ -119,7 +141,11 @@ impl RedisSentinels {
     #[must_use]
     pub fn ask_sentinel(&self, index: usize, command: &[&str]) -> String {
         let mut cli = Command::new("redis-cli");
-        cli.args(["-p", &self.sentinels[index].port.to_string()]);
+        let sentinel = &self.sentinels[index];
+        match sentinel.host.is_near() {
+            true => cli.args(["-p", &sentinel.port.to_string()]),
+            false => cli.arg("-s").arg(sentinel.folder.path().join(SOCKET)),
+        };
         if let Some((user, password)) = &self.watcher {
             cli.args(["--user", user]).env("REDISCLI_AUTH", password);
         }
@@ -154,11 +180,12 @@ impl RedisSentinels {
 }
 
 impl Sentinel {
-    fn start(port: u16, text: &str) -> Self {
+    fn start(host: &Host, port: u16, text: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder for a Sentinel");
         let path = folder.path().join("sentinel.conf");
         std::fs::write(&path, text).expect("its settings");
-        let child = Command::new("redis-server")
+        let child = host
+            .command("redis-server")
             .arg(path)
             .arg("--sentinel")
             .current_dir(folder.path())
@@ -166,9 +193,10 @@ impl Sentinel {
             .spawn()
             .expect("redis-server is installed (scripts/test does)");
         Self {
+            host: host.clone(),
             child,
             port,
-            _folder: folder,
+            folder,
         }
     }
 

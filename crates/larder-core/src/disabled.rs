@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use larder_core::{
-    Acquired, Beside, ClearMode, Cursor, Deleted, Key, Lease, NewEntry, Page, Pattern, Proof,
-    Released, Service, Store, StoreError, StoreFuture, StoreStats, Stored, Told, Ttl, VersionName,
-    Written,
+use larder_model::{Key, Pattern, Service};
+
+use crate::beside::Beside;
+use crate::lease::{Acquired, Lease, Released};
+use crate::proof::Proof;
+use crate::store::{
+    ClearMode, Cursor, Deleted, NewEntry, Page, Store, StoreError, StoreFuture, StoreStats, Stored,
+    Ttl, Written,
 };
+use crate::version::{Told, VersionName};
 
 /// A store that holds nothing. Every lookup is a miss; everything else is [`StoreError::Disabled`], with the reason.
 #[derive(Debug, Clone)]
