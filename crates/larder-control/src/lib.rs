@@ -12,7 +12,8 @@
 //! # }
 //! ```
 //!
-//! Policies lie in one SQLite file. What clients ask for is answered from memory. There are no API keys yet, so it
+//! Policies lie in one SQLite file. What clients ask for is answered from memory; those who follow a service's stream are
+//! told of a change at once. There are no API keys yet, so it
 //! serves on loopback only ([`check_bind`]), and refuses what a web page could send there.
 
 mod auto;
@@ -21,15 +22,18 @@ mod database;
 mod decision;
 mod engines;
 mod gate;
+mod instances;
 mod json;
 mod measured;
 mod metrics;
 mod plane;
 mod registry;
 mod routes;
+mod streams;
 mod target;
 
 pub use bind::{BindError, check_bind};
 pub use database::OpenError;
 pub use gate::HostError;
 pub use plane::{ControlPlane, RunError, Settings};
+pub use streams::StreamLimits;

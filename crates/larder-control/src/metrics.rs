@@ -23,6 +23,9 @@ pub(crate) struct Metrics {
     pub(crate) dropped: Counter,
     pub(crate) policies: Gauge,
     pub(crate) endpoints: Gauge,
+    pub(crate) streams: Gauge,
+    pub(crate) streams_refused: Counter,
+    pub(crate) instances: Gauge,
 }
 
 impl Metrics {
@@ -38,6 +41,9 @@ impl Metrics {
             dropped: Counter::default(),
             policies: Gauge::default(),
             endpoints: Gauge::default(),
+            streams: Gauge::default(),
+            streams_refused: Counter::default(),
+            instances: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -85,6 +91,21 @@ impl Metrics {
             "measured_endpoints",
             "Endpoints measured lately",
             self.endpoints.clone(),
+        );
+        registry.register(
+            "streams",
+            "Streams of policies that are open",
+            self.streams.clone(),
+        );
+        registry.register(
+            "streams_refused",
+            "Streams that were not opened, since there were as many as may be",
+            self.streams_refused.clone(),
+        );
+        registry.register(
+            "instances",
+            "Instances heard of lately",
+            self.instances.clone(),
         );
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use crate::database::{Database, OpenError, StoredPolicy, StoredService, shape};
 use crate::decision::Decision;
 use crate::engines::Watched;
+use crate::streams::{Event, Streams};
 
 /// No service has more policies.
 const MAX_POLICIES: usize = 2_000;
@@ -84,10 +85,19 @@ pub(crate) struct Registry {
     /// Held while a change goes through the database, so that versions come in order.
     changes: Mutex<Database>,
     database: Database,
+    /// Those who follow a service hear of each of its snapshots.
+    streams: Arc<Streams>,
+}
+
+/// What a service's clients are given.
+pub(crate) struct Published {
+    pub(crate) etag: String,
+    /// The [`ServiceConfig`], as JSON.
+    pub(crate) document: Bytes,
 }
 
 impl Registry {
-    pub(crate) async fn open(path: &Path) -> Result<Self, OpenError> {
+    pub(crate) async fn open(path: &Path, streams: Arc<Streams>) -> Result<Self, OpenError> {
         let database = Database::open(path).await?;
         let mut services = BTreeMap::new();
         for stored in database.load(path).await? {
@@ -103,6 +113,7 @@ impl Registry {
             services: ArcSwap::from_pointee(services),
             changes: Mutex::new(database.clone()),
             database,
+            streams,
         })
     }
 
@@ -112,6 +123,31 @@ impl Registry {
 
     pub(crate) fn service(&self, service: &Service) -> Option<Arc<Snapshot>> {
         self.services.load().get(service.as_str()).cloned()
+    }
+
+    /// What a service's clients are given, also of one that never had a policy.
+    pub(crate) fn published(&self, service: &Service) -> Published {
+        if let Some(snapshot) = self.service(service) {
+            return Published {
+                etag: snapshot.etag().to_owned(),
+                document: snapshot.document(),
+            };
+        }
+        let nothing = ServiceConfig {
+            service_name: service.as_str().to_owned(),
+            version: 0,
+            policies: Vec::new(),
+        };
+        Published {
+            etag: self.etag(0),
+            document: crate::json::bytes(&nothing),
+        }
+    }
+
+    /// [`Registry::published`], as streams say it.
+    pub(crate) fn event(&self, service: &Service) -> Event {
+        let Published { etag, document } = self.published(service);
+        Event::new(&etag, &document)
     }
 
     /// The policy in force for an endpoint or a concrete path.
@@ -249,9 +285,12 @@ impl Registry {
 
     fn activate(&self, snapshot: Snapshot) {
         let name = snapshot.stored.service.as_str().to_owned();
+        let snapshot = Arc::new(snapshot);
         let mut services = BTreeMap::clone(&self.services.load());
-        services.insert(name, Arc::new(snapshot));
+        services.insert(name, Arc::clone(&snapshot));
         self.services.store(Arc::new(services));
+        // Behind the store: a stream that is opened meanwhile sees it there, or hears of it here.
+        self.streams.publish(&snapshot);
     }
 }
 

@@ -3,7 +3,14 @@
 //! A reader ignores fields that it doesn't know where the document comes from the control plane, so that a newer one
 //! can be started before its clients; what the control plane is sent has no unknown field.
 
+mod instances;
+
 use serde::{Deserialize, Serialize, Serializer};
+
+pub use instances::{
+    InstanceList, InstanceReport, InstanceState, InstanceSummary, RejectedReport, RejectedVersion,
+    Via,
+};
 
 use crate::{Evidence, Mode, Outcome, Policy, PolicyError, PolicyPatch, QueryRule, Tag, Window};
 

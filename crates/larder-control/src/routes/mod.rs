@@ -2,9 +2,11 @@
 
 mod config;
 mod explain;
+mod instances;
 mod overview;
 mod policies;
 mod signals;
+mod stream;
 
 use std::sync::Arc;
 
@@ -37,6 +39,8 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
         .routes(routes!(overview::endpoints))
         .routes(routes!(signals::one))
         .routes(routes!(signals::batch))
+        .routes(routes!(stream::of_service))
+        .routes(routes!(instances::list, instances::report))
         .routes(routes!(overview::healthz))
         .routes(routes!(overview::readyz))
         .routes(routes!(overview::metrics))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Json, Query, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -24,6 +25,8 @@ DELETE /api/policies/{service}/{endpoint}       remove one
 GET    /api/config/{service}/{endpoint}         what is in force, and why
 GET    /api/explain/{service}/{endpoint}        what was decided, from what, and what would flip it
 GET    /api/endpoints                           what was measured in the last minutes
+GET    /api/instances                           which version each instance of a service has in force
+GET    /api/stream/{service}                    its policies, and each change of them (server-sent events)
 POST   /api/signals                             report a request
 GET    /healthz, /readyz, /metrics              is it well
 GET    /openapi.json                            all of this, for programs
@@ -62,19 +65,26 @@ pub(super) struct Filter {
     service: Option<String>,
 }
 
-/// What was measured lately, of all services or of one.
-#[utoipa::path(get, path = "/api/endpoints", tag = "overview", params(("service" = Option<String>, Query)),
-    responses((status = OK, body = MeasuredList), (status = BAD_REQUEST, description = "no service")))]
-pub(super) async fn endpoints(
-    State(plane): State<Arc<Plane>>,
-    filter: Result<Query<Filter>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<MeasuredList>, Problem> {
+/// Whether the query asks for one service, and for which.
+pub(super) fn only(
+    filter: Result<Query<Filter>, QueryRejection>,
+) -> Result<Option<Service>, Problem> {
     let bad = |detail: String| {
         Problem::new(StatusCode::BAD_REQUEST).detail(larder_model::escape(&detail).into_owned())
     };
     let Query(filter) = filter.map_err(|error| bad(error.body_text()))?;
     let only = filter.service.as_deref().map(Service::new).transpose();
-    let only = only.map_err(|error| bad(error.to_string()))?;
+    only.map_err(|error| bad(error.to_string()))
+}
+
+/// What was measured lately, of all services or of one.
+#[utoipa::path(get, path = "/api/endpoints", tag = "overview", params(("service" = Option<String>, Query)),
+    responses((status = OK, body = MeasuredList), (status = BAD_REQUEST, description = "no service")))]
+pub(super) async fn endpoints(
+    State(plane): State<Arc<Plane>>,
+    filter: Result<Query<Filter>, QueryRejection>,
+) -> Result<Json<MeasuredList>, Problem> {
+    let only = only(filter)?;
     Ok(Json(MeasuredList {
         window_seconds: REACH.as_secs(),
         endpoints: plane.measured.list(only.as_ref(), crate::auto::now()),
@@ -121,6 +131,10 @@ pub(super) async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
         .metrics
         .endpoints
         .set(i64::try_from(endpoints).unwrap_or(i64::MAX));
+    let streams = i64::try_from(plane.streams.count());
+    plane.metrics.streams.set(streams.unwrap_or(i64::MAX));
+    let instances = i64::try_from(plane.instances.count());
+    plane.metrics.instances.set(instances.unwrap_or(i64::MAX));
     let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, form)], plane.metrics.encode()).into_response()
 }
