@@ -285,6 +285,7 @@ mod tests {
             policies: ArcSwap::from_pointee(Policies::defaults(&defaults)),
             recorder: Recorder::default(),
             status: Mutex::default(),
+            standing: tokio::sync::watch::Sender::default(),
             defaults,
         };
         let config = serde_json::json!({"service_name": "svc", "version": 1, "policies": [
