@@ -135,6 +135,18 @@ What the store can't be told is kept in LARDER_JOURNAL, and exit code 3 says so.
     )]
     Policy(Policy),
 
+    /// Show which version of its policies each instance of a service has in force
+    ///
+    /// current: the one that holds; stale: another; rejected: the one that holds could not be put in force; gone: not heard
+    /// of for a minute and a half.
+    #[command(after_help = "Examples:
+  larder instances
+  larder instances product-service --json")]
+    Instances {
+        /// The service; all of them if left out
+        service: Option<Service>,
+    },
+
     /// Explain what the control plane decided for an endpoint, from which figures, and what would flip it
     ///
     /// For endpoints in mode auto or shadow. Every decision is kept with all that it was made from, so one of the past can be

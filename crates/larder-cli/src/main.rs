@@ -10,6 +10,7 @@ mod doctor;
 mod entries;
 mod explain;
 mod in_clear;
+mod instances;
 mod invalidate;
 mod output;
 mod policy;
@@ -90,6 +91,7 @@ async fn run_async(command: Command, settings: Settings, output: &Output) -> any
         Command::Invalidate(what) => invalidate::run(what, &settings, output).await,
         Command::Stats => entries::stats(&settings, output).await,
         Command::Policy(action) => policy::run(action, &settings, output).await,
+        Command::Instances { service } => instances::run(service, &settings, output).await,
         Command::Explain(what) => explain::run(what, &settings, output).await,
         Command::Replay(options) => replay::run(options, output).await,
         Command::Simulate(options) => simulate::run(options, output).await,
