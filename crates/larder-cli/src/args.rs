@@ -1,13 +1,18 @@
 //! What can be said on the command line.
 
+mod steering;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use larder::{ChosenStore, Key, Mode, Pattern, Secret, Service, Settings};
+use larder::{ChosenStore, Key, Pattern, Secret, Service, Settings};
 
 use crate::replay::Include;
+pub(crate) use steering::{
+    Apply, Audit, EndpointOf, Override, OverrideAdd, Policy, PolicyRm, PolicySet, Rollback, Said,
+};
 
 /// A cache for services: run it, look into it, clear it, steer it.
 #[derive(Parser)]
@@ -35,9 +40,11 @@ Examples:
   larder clear 'cache:product-service:/products*'        all of it, away
   larder invalidate --service product-service --tag p17  what depends on it, away
   larder explain product-service /products               what auto decided, and what would flip it
+  larder override add product-service /products --for 10m --mode off --reason 'wrong prices'
   larder replay access.log.gz --ttl 60                   what a cache would have done with these requests
 
-Exit codes: 0 done, 1 not there, 2 wrong usage, 3 could not be done, 4 doctor warns.
+Exit codes: 0 done, 1 not there, 2 wrong usage, 3 could not be done, 4 doctor warns, or the audit
+trail was changed.
 Settings come from the environment and from .env; `larder config` lists them.
 LARDER_AFTER_FAILOVER=keep uses what a Redis took before its restart or a failover: the cache stays
 warm, and what had been deleted may be back. strict, the default: it begins cold.";
@@ -131,7 +138,12 @@ What the store can't be told is kept in LARDER_JOURNAL, and exit code 3 says so.
   larder policy list
   larder policy set product-service /products --ttl 60
   larder policy set product-service /products --mode off
-  larder policy rm product-service /products"
+  larder policy rm product-service /products
+  larder policy export > policies.json                   all of them, for a repository
+  larder policy apply policies.json --dry-run            what it would change
+  larder policy history product-service                  who changed what, and why
+  larder policy diff product-service 12 14
+  larder policy rollback product-service 12 --reason 'the launch is over'"
     )]
     Policy(Policy),
 
@@ -146,6 +158,30 @@ What the store can't be told is kept in LARDER_JOURNAL, and exit code 3 says so.
         /// The service; all of them if left out
         service: Option<Service>,
     },
+    /// Set a policy for a limited time, over what is set or decided; it ends by itself
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  larder override add product-service /products --for 10m --mode on --ttl 60 --reason 'launch'
+  larder override add product-service /prices --for 1h --mode off --reason 'wrong prices'
+  larder override list
+  larder override end 5f0c2a91d3b84e67 --reason 'prices are right again'"
+    )]
+    Override(Override),
+
+    /// Show who did what at the control plane, and find out whether somebody changed that
+    ///
+    /// Every change and every refused one is an entry of a chain made with a key that does not lie in the database. Keep the head
+    /// that `larder audit head` prints somewhere else: with it, a trail that was cut or written anew is found, too.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  larder audit list product-service
+  larder audit head
+  larder audit verify
+  larder audit verify --head 12:5f0c…    that entry 12 is there, and as it was"
+    )]
+    Audit(Audit),
 
     /// Explain what the control plane decided for an endpoint, from which figures, and what would flip it
     ///
@@ -210,6 +246,8 @@ impl Command {
             #[cfg(feature = "demo")]
             Self::Up(_) => product_service::LOG,
             Self::Control(_) => "info",
+            // What is there and not read would look like nothing.
+            Self::Get(_) | Self::Ttl { .. } => "off,larder_redis::read=warn",
             _ => "off",
         }
     }
@@ -296,99 +334,6 @@ pub(crate) struct Invalidate {
     pub(crate) endpoint: Option<larder::Endpoint>,
 }
 
-#[derive(Subcommand)]
-pub(crate) enum Policy {
-    /// Print the policy in force for an endpoint
-    Get(EndpointOf),
-
-    /// Set fields of an endpoint's policy; the others stay as they are
-    Set(Box<PolicySet>),
-
-    /// Remove an endpoint's policy: what holds by default holds again
-    Rm(EndpointOf),
-
-    /// List the policies of a service, or of all
-    List {
-        /// The service; all of them if left out
-        service: Option<Service>,
-    },
-}
-
-#[derive(ClapArgs)]
-pub(crate) struct EndpointOf {
-    /// The service
-    pub(crate) service: Service,
-
-    /// The endpoint: /products, /products/{id}, or with a method 'POST /search'
-    pub(crate) endpoint: larder::Endpoint,
-}
-
-#[derive(ClapArgs)]
-pub(crate) struct PolicySet {
-    #[command(flatten)]
-    pub(crate) endpoint: EndpointOf,
-
-    /// on, off, auto: the control plane decides, or shadow: off, but what auto would do can be explained
-    #[arg(long, value_parser = mode)]
-    pub(crate) mode: Option<Mode>,
-
-    /// How long an entry is fresh, in seconds
-    #[arg(long, value_parser = number, allow_hyphen_values = true)]
-    pub(crate) ttl: Option<f64>,
-
-    /// The shortest TTL that auto may choose, in seconds
-    #[arg(long, value_parser = number, allow_hyphen_values = true)]
-    pub(crate) min_ttl: Option<f64>,
-
-    /// The longest TTL that auto may choose, in seconds; without it: the TTL if that is set, else an hour
-    #[arg(long, value_parser = number, allow_hyphen_values = true)]
-    pub(crate) max_ttl: Option<f64>,
-
-    /// The share of hits that may be stale where auto decides, such as 0.01
-    #[arg(long, value_parser = number, allow_hyphen_values = true)]
-    pub(crate) staleness_budget: Option<f64>,
-
-    /// The share of the TTL that chance may take away, 0 to 1
-    #[arg(long, value_parser = number, allow_hyphen_values = true)]
-    pub(crate) jitter: Option<f64>,
-
-    /// How long past the TTL an entry may be served while it is loaded anew, in seconds
-    #[arg(long, value_parser = number, allow_hyphen_values = true)]
-    pub(crate) stale_while_revalidate: Option<f64>,
-
-    /// How long past the TTL an entry may be served where a load fails, in seconds
-    #[arg(long, value_parser = number, allow_hyphen_values = true)]
-    pub(crate) stale_if_error: Option<f64>,
-
-    /// How long "there is none" is fresh, in seconds
-    #[arg(long, value_parser = number, allow_hyphen_values = true)]
-    pub(crate) negative_ttl: Option<f64>,
-
-    /// After how many seconds of a load a stale value is served, if there is one; 0: never
-    #[arg(long, value_parser = number, allow_hyphen_values = true)]
-    pub(crate) soft_load_timeout: Option<f64>,
-
-    /// After how many seconds a load fails
-    #[arg(long, value_parser = number, allow_hyphen_values = true)]
-    pub(crate) load_timeout: Option<f64>,
-
-    /// Larger values, in bytes, are not cached
-    #[arg(long)]
-    pub(crate) max_value_bytes: Option<u64>,
-
-    /// The query parameters that are part of the key, separated by commas; '' for none
-    #[arg(long)]
-    pub(crate) include_query: Option<String>,
-
-    /// The request headers that the answer depends on, separated by commas; '' for none
-    #[arg(long)]
-    pub(crate) vary: Option<String>,
-
-    /// The tags by which the entries can be invalidated, separated by commas; '' for none
-    #[arg(long, value_parser = tags)]
-    pub(crate) tags: Option<Tags>,
-}
-
 #[derive(ClapArgs)]
 pub(crate) struct Explain {
     #[command(flatten)]
@@ -471,30 +416,8 @@ pub(crate) struct Replay {
     pub(crate) top: usize,
 }
 
-fn mode(text: &str) -> Result<Mode, String> {
-    match text {
-        "on" => Ok(Mode::On),
-        "off" => Ok(Mode::Off),
-        "auto" => Ok(Mode::Auto),
-        "shadow" => Ok(Mode::Shadow),
-        _ => Err("use on, off, auto or shadow".to_owned()),
-    }
-}
-
 fn tag(text: &str) -> Result<larder::Tag, String> {
     larder::Tag::new(text).map_err(|error| error.to_string())
-}
-
-/// The tags of a policy.
-#[derive(Clone)]
-pub(crate) struct Tags(pub(crate) Vec<larder::Tag>);
-
-fn tags(text: &str) -> Result<Tags, String> {
-    let names = text.split(',').map(str::trim);
-    let tags = names.filter(|name| !name.is_empty()).map(larder::Tag::new);
-    tags.collect::<Result<_, _>>()
-        .map(Tags)
-        .map_err(|error| error.to_string())
 }
 
 fn number(text: &str) -> Result<f64, String> {

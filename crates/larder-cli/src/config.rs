@@ -6,7 +6,12 @@ use serde_json::json;
 use crate::output::{Column, Done, Output};
 
 /// Read from the environment alone, never from `.env`.
-const FROM_ENVIRONMENT_ALONE: [&str; 3] = ["LARDER_ENV_FILE", "LARDER_CORE_DUMP", "RUST_LOG"];
+const FROM_ENVIRONMENT_ALONE: [&str; 4] = [
+    "LARDER_ENV_FILE",
+    "LARDER_CORE_DUMP",
+    "NO_COLOR",
+    "RUST_LOG",
+];
 
 pub(crate) fn run(settings: &Settings, output: &Output) -> anyhow::Result<Done> {
     let mut list = settings.list();

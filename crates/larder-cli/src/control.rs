@@ -1,6 +1,6 @@
 //! The control plane, on its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use larder::Settings;
@@ -32,9 +32,14 @@ pub(crate) async fn run(
 /// The control plane over the database in the settings' folder.
 pub(crate) async fn open(settings: &Settings) -> anyhow::Result<ControlPlane> {
     make_private(&settings.dir)?;
-    let mut plane = larder_control::Settings::new(settings.dir.join("control.db"));
+    let mut plane = larder_control::Settings::new(database(settings));
     plane.allowed_hosts.clone_from(&settings.allowed_hosts);
     Ok(ControlPlane::open(plane).await?)
+}
+
+/// The control plane's database.
+pub(crate) fn database(settings: &Settings) -> PathBuf {
+    settings.dir.join("control.db")
 }
 
 /// Makes a folder for this user alone, if there is none.

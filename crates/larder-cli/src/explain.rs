@@ -122,16 +122,26 @@ impl std::str::FromStr for At {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || "use how long ago (90s, 10m, 2h, 3d) or seconds since 1970".to_owned();
-        let unit = match text.as_bytes().last() {
-            Some(b's') => 1,
-            Some(b'm') => 60,
-            Some(b'h') => 3_600,
-            Some(b'd') => 86_400,
-            _ => return text.parse().map(Self::Seconds).map_err(|_| wrong()),
-        };
-        let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-        number.checked_mul(unit).map(Self::Ago).ok_or_else(wrong)
+        let at = text.parse().map(Self::Seconds);
+        at.or_else(|_| span(text).map(Self::Ago))
+            .map_err(|_| wrong())
     }
+}
+
+/// How long something takes, in seconds: `90s`, `10m`, `2h`, `3d`.
+pub(crate) fn span(text: &str) -> Result<u64, String> {
+    let unit = match text.as_bytes().last() {
+        Some(b's') => Some(1),
+        Some(b'm') => Some(60),
+        Some(b'h') => Some(3_600),
+        Some(b'd') => Some(86_400),
+        _ => None,
+    };
+    let span = unit.and_then(|unit| {
+        let number: u64 = text[..text.len() - 1].parse().ok()?;
+        number.checked_mul(unit)
+    });
+    span.ok_or_else(|| "use a number and a unit: 90s, 10m, 2h, 3d".to_owned())
 }
 
 #[cfg(test)]

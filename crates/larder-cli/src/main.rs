@@ -1,20 +1,26 @@
 //! The binary `larder`: runs, inspects, clears and steers.
 //!
-//! Exit codes: 0 done; 1 what was asked for is not there; 2 wrong usage; 3 it could not be done; 4 `doctor` warns.
+//! Exit codes: 0 done; 1 what was asked for is not there; 2 wrong usage; 3 it could not be done; 4 `doctor` warns, or the audit trail was changed.
 
 mod args;
+mod audit;
 mod completions;
 mod config;
 mod control;
+mod differences;
 mod doctor;
 mod entries;
 mod explain;
+mod history;
+mod history_api;
 mod in_clear;
 mod instances;
 mod invalidate;
 mod output;
+mod overrides;
 mod policy;
 mod policy_api;
+mod policy_files;
 mod replay;
 mod serving;
 mod simulate;
@@ -92,6 +98,8 @@ async fn run_async(command: Command, settings: Settings, output: &Output) -> any
         Command::Stats => entries::stats(&settings, output).await,
         Command::Policy(action) => policy::run(action, &settings, output).await,
         Command::Instances { service } => instances::run(service, &settings, output).await,
+        Command::Override(action) => overrides::run(action, &settings, output).await,
+        Command::Audit(action) => audit::run(action, &settings, output).await,
         Command::Explain(what) => explain::run(what, &settings, output).await,
         Command::Replay(options) => replay::run(options, output).await,
         Command::Simulate(options) => simulate::run(options, output).await,

@@ -36,6 +36,12 @@ impl Output {
         self.json
     }
 
+    /// Whether colours are seen, and wanted (no-color.org).
+    pub(crate) fn has_colours(&self) -> bool {
+        let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        std::io::stdout().is_terminal() && !is_refused
+    }
+
     /// Prints a line for people. Its parts from outside must have been escaped.
     pub(crate) fn line(&self, line: &str) -> anyhow::Result<()> {
         print(format_args!("{line}\n"))

@@ -2,11 +2,12 @@
 
 use anyhow::bail;
 use larder::api::EndpointConfig;
-use larder::{PolicyPatch, QueryRule, Settings};
+use larder::{QueryRule, Service, Settings};
 
-use crate::args::{EndpointOf, Policy, PolicySet};
+use crate::args::{EndpointOf, Policy, PolicyRm, PolicySet};
 use crate::output::{Column, Done, Output};
 use crate::policy_api::ControlPlane;
+use crate::{differences, history, policy_files};
 
 /// How often a change is tried while others change the same policy.
 const MOST_TRIES: usize = 10;
@@ -24,8 +25,17 @@ pub(crate) async fn run(
             Ok(Done::Yes)
         }
         Policy::Set(change) => set(&plane, &change, output).await,
-        Policy::Rm(of) => remove(&plane, &of, output).await,
+        Policy::Rm(rm) => remove(&plane, &rm, output).await,
         Policy::List { service } => list(&plane, service, output).await,
+        Policy::Export { service } => policy_files::export(&plane, service, output).await,
+        Policy::Apply(apply) => policy_files::apply(&plane, &apply, output).await,
+        Policy::History { service, limit } => history::list(&plane, &service, limit, output).await,
+        Policy::Diff {
+            service,
+            revision,
+            to,
+        } => history::diff(&plane, &service, (revision, to), output).await,
+        Policy::Rollback(rollback) => history::rollback(&plane, &rollback, output).await,
     }
 }
 
@@ -36,8 +46,9 @@ async fn set(plane: &ControlPlane, change: &PolicySet, output: &Output) -> anyho
         let old = plane.policy(service, endpoint).await?;
         let tag = old.as_ref().map(|old| old.tag.as_str());
         let old_policy = old.as_ref().map(|old| old.policy.clone());
-        let patch = changed(old_policy.unwrap_or_default(), change);
-        if let Some(config) = plane.put(service, endpoint, &patch, tag).await? {
+        let patch = change.fields.patch().or(old_policy.unwrap_or_default());
+        let put = plane.put(service, endpoint, &patch, tag, &change.said);
+        if let Some(config) = put.await? {
             show(&config, output)?;
             return Ok(Done::Yes);
         }
@@ -45,41 +56,9 @@ async fn set(plane: &ControlPlane, change: &PolicySet, output: &Output) -> anyho
     bail!("others keep changing this policy: try again when they are done")
 }
 
-fn changed(old: PolicyPatch, change: &PolicySet) -> PolicyPatch {
-    let names = |list: &String| -> Vec<String> {
-        let names = list.split(',').map(str::trim);
-        names
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-            .collect()
-    };
-    PolicyPatch {
-        mode: change.mode.or(old.mode),
-        ttl_seconds: change.ttl.or(old.ttl_seconds),
-        min_ttl_seconds: change.min_ttl.or(old.min_ttl_seconds),
-        max_ttl_seconds: change.max_ttl.or(old.max_ttl_seconds),
-        staleness_budget: change.staleness_budget.or(old.staleness_budget),
-        jitter: change.jitter.or(old.jitter),
-        stale_while_revalidate_seconds: change
-            .stale_while_revalidate
-            .or(old.stale_while_revalidate_seconds),
-        stale_if_error_seconds: change.stale_if_error.or(old.stale_if_error_seconds),
-        negative_ttl_seconds: change.negative_ttl.or(old.negative_ttl_seconds),
-        soft_load_timeout_seconds: change.soft_load_timeout.or(old.soft_load_timeout_seconds),
-        load_timeout_seconds: change.load_timeout.or(old.load_timeout_seconds),
-        max_value_bytes: change.max_value_bytes.or(old.max_value_bytes),
-        include_query: change
-            .include_query
-            .as_ref()
-            .map(|list| QueryRule::Only(names(list)))
-            .or(old.include_query),
-        vary: change.vary.as_ref().map(names).or(old.vary),
-        tags: change.tags.as_ref().map(|tags| tags.0.clone()).or(old.tags),
-    }
-}
-
-async fn remove(plane: &ControlPlane, of: &EndpointOf, output: &Output) -> anyhow::Result<Done> {
-    let was_there = plane.delete(&of.service, &of.endpoint).await?;
+async fn remove(plane: &ControlPlane, rm: &PolicyRm, output: &Output) -> anyhow::Result<Done> {
+    let of = &rm.endpoint;
+    let was_there = plane.delete(&of.service, &of.endpoint, &rm.said).await?;
     if output.is_json() {
         output.json(&serde_json::json!({ "removed": was_there }))?;
     } else if was_there {
@@ -141,21 +120,26 @@ fn show(config: &EndpointConfig, output: &Output) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The service that was named; else all that the control plane knows.
+pub(crate) async fn named_or_all(
+    plane: &ControlPlane,
+    service: Option<Service>,
+) -> anyhow::Result<Vec<Service>> {
+    if let Some(service) = service {
+        return Ok(vec![service]);
+    }
+    let all = plane.services().await?.services;
+    let names = all.iter().map(|summary| summary.service_name.parse());
+    Ok(names.collect::<Result<_, _>>()?)
+}
+
 async fn list(
     plane: &ControlPlane,
-    service: Option<larder::Service>,
+    service: Option<Service>,
     output: &Output,
 ) -> anyhow::Result<Done> {
-    let services = match service {
-        Some(service) => vec![service],
-        None => {
-            let all = plane.services().await?.services;
-            let names = all.iter().map(|summary| summary.service_name.parse());
-            names.collect::<Result<_, _>>()?
-        }
-    };
     let mut policies = Vec::new();
-    for service in &services {
+    for service in &named_or_all(plane, service).await? {
         policies.extend(plane.policies(service).await?.policies);
     }
     if output.is_json() {
@@ -164,17 +148,12 @@ async fn list(
     }
     let mut rows = Vec::with_capacity(policies.len());
     for policy in policies {
-        let fields = serde_json::to_value(&policy.policy)?;
-        let fields = fields.as_object().cloned().unwrap_or_default();
-        let fields: Vec<String> = fields
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let fields = differences::in_a_line(&serde_json::to_value(&policy.policy)?);
         rows.push(vec![
             policy.service_name,
             policy.method,
             policy.endpoint,
-            fields.join(" "),
+            fields,
         ]);
     }
     let columns = [

@@ -10,6 +10,8 @@ use larder::{Endpoint, PolicyPatch, Service, Settings};
 use reqwest::{Method, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
 
+use crate::args::Said;
+
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// No answer of a control plane is longer, in bytes.
 const MAX_ANSWER: usize = 8 << 20;
@@ -99,18 +101,16 @@ impl ControlPlane {
         endpoint: &Endpoint,
     ) -> anyhow::Result<Option<Tagged>> {
         let path = path("policies", service, endpoint);
-        let answer = self.request(Method::GET, &path).send().await;
-        let answer = answer.with_context(|| self.unreachable())?;
+        let answer = self.send(self.request(Method::GET, &path)).await?;
         if answer.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         let answer = checked(answer).await?;
-        let tag = answer.headers().get(header::ETAG);
-        let tag = tag.and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        let tag = tag(&answer)?;
         let document: PolicyDocument = self.read(answer).await?;
         Ok(Some(Tagged {
             policy: document.policy,
-            tag: tag.context("the control plane's answer has no ETag")?,
+            tag,
         }))
     }
 
@@ -122,14 +122,16 @@ impl ControlPlane {
         endpoint: &Endpoint,
         patch: &PolicyPatch,
         old: Option<&str>,
+        said: &Said,
     ) -> anyhow::Result<Option<EndpointConfig>> {
-        let request = self.request(Method::PUT, &path("policies", service, endpoint));
+        let path = because(path("policies", service, endpoint), said);
+        let request = self.request(Method::PUT, &path);
         let request = match old {
             Some(tag) => request.header(header::IF_MATCH, tag),
             None => request.header(header::IF_NONE_MATCH, "*"),
         };
         let request = request.body(serde_json::to_vec(patch)?);
-        let answer = request.send().await.with_context(|| self.unreachable())?;
+        let answer = self.send(request).await?;
         if answer.status() == StatusCode::PRECONDITION_FAILED {
             return Ok(None);
         }
@@ -141,10 +143,10 @@ impl ControlPlane {
         &self,
         service: &Service,
         endpoint: &Endpoint,
+        said: &Said,
     ) -> anyhow::Result<bool> {
-        let path = path("policies", service, endpoint);
-        let answer = self.request(Method::DELETE, &path).send().await;
-        let answer = answer.with_context(|| self.unreachable())?;
+        let path = because(path("policies", service, endpoint), said);
+        let answer = self.send(self.request(Method::DELETE, &path)).await?;
         if answer.status() == StatusCode::NOT_FOUND {
             return Ok(false);
         }
@@ -152,19 +154,22 @@ impl ControlPlane {
         Ok(true)
     }
 
-    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client
             .request(method, format!("{}{path}", self.url))
             .header(header::CONTENT_TYPE, "application/json")
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        let answer = self.request(Method::GET, path).send().await;
-        let answer = answer.with_context(|| self.unreachable())?;
+    pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Response> {
+        request.send().await.with_context(|| self.unreachable())
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let answer = self.send(self.request(Method::GET, path)).await?;
         self.read(checked(answer).await?).await
     }
 
-    async fn read<T: DeserializeOwned>(&self, answer: Response) -> anyhow::Result<T> {
+    pub(crate) async fn read<T: DeserializeOwned>(&self, answer: Response) -> anyhow::Result<T> {
         let body = bounded(answer).await?;
         serde_json::from_slice(&body)
             .with_context(|| format!("{} answers, but not as a control plane of Larder", self.url))
@@ -198,8 +203,35 @@ fn path(kind: &str, service: &Service, endpoint: &Endpoint) -> String {
     format!("/api/{kind}/{service}{encoded}{method}")
 }
 
+/// The path, with who changes something there, and why.
+pub(crate) fn because(mut path: String, said: &Said) -> String {
+    let author = said.author().map(|author| ("author", author));
+    let reason = said.reason.clone().map(|reason| ("reason", reason));
+    for (name, value) in author.into_iter().chain(reason) {
+        path.push(if path.contains('?') { '&' } else { '?' });
+        path.push_str(name);
+        path.push('=');
+        for byte in value.bytes() {
+            if byte.is_ascii_alphanumeric() {
+                path.push(char::from(byte));
+            } else {
+                path.push_str(&format!("%{byte:02X}"));
+            }
+        }
+    }
+    path
+}
+
+/// What tells the document of an answer from what is set later.
+pub(crate) fn tag(answer: &Response) -> anyhow::Result<String> {
+    let tag = answer.headers().get(header::ETAG);
+    let tag = tag.and_then(|tag| tag.to_str().ok());
+    tag.map(str::to_owned)
+        .context("the control plane's answer has no ETag")
+}
+
 /// The answer, if it is one; else what the control plane says is wrong.
-async fn checked(answer: Response) -> anyhow::Result<Response> {
+pub(crate) async fn checked(answer: Response) -> anyhow::Result<Response> {
     let status = answer.status();
     if status.is_success() {
         return Ok(answer);

@@ -9,7 +9,7 @@ use product_service::{SERVICE, Shop};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::args::Up;
+use crate::args::{Said, Up};
 use crate::output::{Done, Output};
 use crate::policy_api::ControlPlane as PolicyApi;
 use crate::{control, serving};
@@ -64,8 +64,15 @@ async fn set_first_policy(settings: &Settings) -> anyhow::Result<()> {
     let api = PolicyApi::of(settings)?;
     let endpoint = "/products".parse()?;
     let service = SERVICE.parse()?;
-    api.put(&service, &endpoint, &product_service::policy(), None)
-        .await?;
+    if api.policy(&service, &endpoint).await?.is_some() {
+        return Ok(());
+    }
+    let said = Said::of(
+        "larder up",
+        "so that the sample service is cached from the start",
+    );
+    let policy = product_service::policy();
+    api.put(&service, &endpoint, &policy, None, &said).await?;
     Ok(())
 }
 

@@ -1,96 +1,44 @@
-//! What is kept in the SQLite file. Text from outside is bound, never written into a statement.
+//! What is kept in the SQLite file, by what it is. Text from outside is bound, never written into a statement, and was bounded
+//! where it came in. A change of a service is one transaction.
 
+mod decisions;
 mod engines;
+mod file;
+mod overrides;
+mod policies;
+mod revisions;
+mod trail;
 
-use std::fs::{self, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
-use crate::decision::Decision;
-
-use larder_model::api::Watch;
-use larder_model::{Endpoint, Method, PolicyPatch, Service};
+use larder_model::{Endpoint, Service};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row as _, SqlitePool};
+use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
-/// `LARD`: what the file says it is.
-const APPLICATION_ID: i64 = 0x4c41_5244;
+pub use file::OpenError;
+pub(crate) use revisions::NewRevision;
 
-/// Why the database can't be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The file can't be made or looked at.
-    #[error(
-        "can't open the control plane's database {path}: {source}; give it a folder that you may write in"
-    )]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It is a folder, a symbolic link, a device.
-    #[error(
-        "{0} is not a regular file: move it away, or name another file for the control plane's database"
-    )]
-    NotAFile(PathBuf),
-    /// It belongs to another program.
-    #[error(
-        "{0} is a SQLite database of another program: name another file for the control plane's database"
-    )]
-    Foreign(PathBuf),
-    /// SQLite can't read it, or it was written by a newer version.
-    #[error(
-        "the control plane's database {path} can't be used: {source}; move it and its -wal and -shm files away to begin anew, or bring back a copy of it"
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite said.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A stored policy does not read.
-    #[error(
-        "the control plane's database {path} holds a policy that can't be read ({what}): move the file away to begin anew, or bring back a copy of it"
-    )]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// Which, and why.
-        what: String,
-    },
-    /// A name in `allowed_hosts` is not one.
-    #[error(transparent)]
-    Host(#[from] crate::gate::HostError),
-}
-
-/// A policy that somebody set.
-#[derive(Debug, Clone)]
-pub(crate) struct StoredPolicy {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) patch: PolicyPatch,
-    /// The service's version in which it was set.
-    pub(crate) version: u64,
-}
-
-/// All that is stored of a service.
-#[derive(Debug, Clone)]
-pub(crate) struct StoredService {
-    pub(crate) service: Service,
-    pub(crate) version: u64,
-    pub(crate) policies: Vec<StoredPolicy>,
-    /// By method and shape.
-    pub(crate) decisions: Vec<((String, String), Decision)>,
-}
+use crate::audit::Row as AuditRow;
+use crate::moment::Moment;
+use crate::stored::{Identity, StoredService};
+use file::{check_integrity, create_private, is_foreign};
 
 /// The open database.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     pool: SqlitePool,
     id: String,
+}
+
+/// What a change of a service writes: all of it or nothing.
+pub(crate) struct Change<'a> {
+    pub(crate) before: &'a StoredService,
+    pub(crate) after: &'a StoredService,
+    pub(crate) revision: &'a NewRevision,
+    /// What the audit trail says of it; automatic decisions are not in there.
+    pub(crate) audit: Option<&'a AuditRow>,
 }
 
 impl Database {
@@ -106,10 +54,7 @@ impl Database {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5))
             .foreign_keys(true);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(2)
-            .acquire_timeout(Duration::from_secs(6))
-            .connect_with(options)
+        let pool = connect(options)
             .await
             .map_err(|error| damaged(error.into()))?;
         if is_foreign(&pool)
@@ -123,10 +68,22 @@ impl Database {
             .await
             .map_err(|error| damaged(error.into()))?;
         check_integrity(&pool).await.map_err(damaged)?;
+        Self::of(pool).await.map_err(|error| damaged(error.into()))
+    }
+
+    /// Opens one that is there, and may be in use, only to read it.
+    pub(crate) async fn open_to_look(path: &Path) -> Result<Self, sqlx::Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("query_only", "on");
+        Self::of(connect(options).await?).await
+    }
+
+    async fn of(pool: SqlitePool) -> Result<Self, sqlx::Error> {
         let id = sqlx::query_scalar("SELECT database_id FROM identity")
             .fetch_one(&pool)
-            .await
-            .map_err(|error| damaged(error.into()))?;
+            .await?;
         Ok(Self { pool, id })
     }
 
@@ -154,143 +111,100 @@ impl Database {
     }
 
     async fn load_all(&self) -> Result<Vec<StoredService>, LoadError> {
-        let rows = sqlx::query("SELECT name, version FROM services ORDER BY name")
-            .fetch_all(&self.pool)
-            .await?;
+        let now = Moment::now();
+        let rows =
+            sqlx::query("SELECT name, version, policies_version FROM services ORDER BY name")
+                .fetch_all(&self.pool)
+                .await?;
         let mut services = Vec::with_capacity(rows.len());
         for row in rows {
             let name: String = row.try_get(0)?;
             services.push(StoredService {
-                service: Service::new(&name)?,
                 version: unsigned(row.try_get(1)?),
-                policies: self.policies(&name).await?,
-                decisions: self.decisions(&name).await?,
+                policies_version: unsigned(row.try_get(2)?),
+                policies: policies::read(&self.pool, &name).await?,
+                decisions: decisions::read(&self.pool, &name).await?,
+                overrides: overrides::read(&self.pool, &name, now).await?,
+                service: Service::new(&name)?,
             });
         }
         Ok(services)
     }
 
-    async fn policies(&self, service: &str) -> Result<Vec<StoredPolicy>, LoadError> {
-        let rows = sqlx::query(
-            "SELECT method, template, patch, version FROM policies WHERE service = ? ORDER BY template, method",
-        )
-        .bind(service)
-        .fetch_all(&self.pool)
-        .await?;
-        let read = |row: &sqlx::sqlite::SqliteRow| -> Result<StoredPolicy, LoadError> {
-            let method = Method::new(row.try_get(0)?)?;
-            Ok(StoredPolicy {
-                endpoint: Endpoint::new(method, row.try_get(1)?)?,
-                patch: serde_json::from_str(row.try_get(2)?)?,
-                version: unsigned(row.try_get(3)?),
-            })
-        };
-        rows.iter().map(read).collect()
-    }
-
-    async fn decisions(
-        &self,
-        service: &str,
-    ) -> Result<Vec<((String, String), Decision)>, LoadError> {
-        let rows = sqlx::query(
-            "SELECT method, shape, cache_enabled, reason, since_seconds, ttl_seconds, key_share, check_share FROM decisions WHERE service = ?",
-        )
-        .bind(service)
-        .fetch_all(&self.pool)
-        .await?;
-        let read = |row: &sqlx::sqlite::SqliteRow| -> Result<_, LoadError> {
-            let decision = Decision {
-                cache_enabled: row.try_get(2)?,
-                reason: row.try_get(3)?,
-                since: Duration::from_secs(unsigned(row.try_get(4)?)),
-                ttl: Duration::try_from_secs_f64(row.try_get(5)?).unwrap_or_default(),
-                watch: Watch {
-                    key_share: row.try_get(6)?,
-                    check_share: row.try_get(7)?,
-                },
-            };
-            Ok(((row.try_get(0)?, row.try_get(1)?), decision))
-        };
-        rows.iter().map(read).collect()
-    }
-
-    /// Sets a policy; forgets what was decided for its endpoint, unless that is still decided.
-    pub(crate) async fn put(
-        &self,
-        service: &Service,
-        endpoint: &Endpoint,
-        patch: &PolicyPatch,
-        version: u64,
-        keeps_decision: bool,
-    ) -> Result<(), sqlx::Error> {
-        let patch =
-            serde_json::to_string(patch).map_err(|error| sqlx::Error::Encode(error.into()))?;
-        let shape = shape(endpoint);
+    /// Makes a change of a service.
+    pub(crate) async fn commit(&self, change: &Change<'_>) -> Result<(), sqlx::Error> {
+        let Change { before, after, .. } = change;
+        let service = after.service.as_str();
         let mut transaction = self.pool.begin().await?;
-        set_version(&mut transaction, service, version).await?;
-        sqlx::query(
-            "INSERT OR REPLACE INTO policies (service, method, shape, template, patch, version) VALUES (?, ?, ?, ?, ?, ?)",
+        set_versions(&mut transaction, after).await?;
+        policies::write(&mut transaction, service, &before.policies, &after.policies).await?;
+        decisions::write(
+            &mut transaction,
+            service,
+            &before.decisions,
+            &after.decisions,
         )
-        .bind(service.as_str())
-        .bind(endpoint.method().as_str())
-        .bind(&shape)
-        .bind(endpoint.template())
-        .bind(patch)
-        .bind(signed(version))
-        .execute(&mut *transaction)
         .await?;
-        if !keeps_decision {
-            forget_decision(&mut transaction, service, endpoint, &shape).await?;
+        overrides::write(
+            &mut transaction,
+            service,
+            &before.overrides,
+            &after.overrides,
+        )
+        .await?;
+        revisions::append(&mut transaction, service, change.revision).await?;
+        if let Some(row) = change.audit {
+            trail::append(&mut transaction, row).await?;
         }
         transaction.commit().await
     }
+}
 
-    /// Removes a policy, and what was decided for its endpoint.
-    pub(crate) async fn delete(
-        &self,
-        service: &Service,
-        endpoint: &Endpoint,
-        version: u64,
-    ) -> Result<(), sqlx::Error> {
-        let shape = shape(endpoint);
-        let mut transaction = self.pool.begin().await?;
-        set_version(&mut transaction, service, version).await?;
-        sqlx::query("DELETE FROM policies WHERE service = ? AND method = ? AND shape = ?")
-            .bind(service.as_str())
-            .bind(endpoint.method().as_str())
-            .bind(&shape)
-            .execute(&mut *transaction)
-            .await?;
-        forget_decision(&mut transaction, service, endpoint, &shape).await?;
-        transaction.commit().await
-    }
+async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    SqlitePoolOptions::new()
+        .max_connections(2)
+        .acquire_timeout(Duration::from_secs(6))
+        .connect_with(options)
+        .await
+}
 
-    pub(crate) async fn put_decisions(
-        &self,
-        service: &Service,
-        decisions: &[(Endpoint, Decision)],
-        version: u64,
-    ) -> Result<(), sqlx::Error> {
-        let mut transaction = self.pool.begin().await?;
-        set_version(&mut transaction, service, version).await?;
-        for (endpoint, decision) in decisions {
-            sqlx::query(
-                "INSERT OR REPLACE INTO decisions (service, method, shape, cache_enabled, reason, since_seconds, ttl_seconds, key_share, check_share) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            )
-            .bind(service.as_str())
-            .bind(endpoint.method().as_str())
-            .bind(shape(endpoint))
-            .bind(decision.cache_enabled)
-            .bind(&decision.reason)
-            .bind(signed(decision.since.as_secs()))
-            .bind(decision.ttl.as_secs_f64())
-            .bind(decision.watch.key_share)
-            .bind(decision.watch.check_share)
-            .execute(&mut *transaction)
-            .await?;
-        }
-        transaction.commit().await
-    }
+async fn set_versions(
+    transaction: &mut SqliteConnection,
+    stored: &StoredService,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO services (name, version, policies_version) VALUES ($1, $2, $3) \
+         ON CONFLICT (name) DO UPDATE SET version = excluded.version, policies_version = excluded.policies_version",
+    )
+    .bind(stored.service.as_str())
+    .bind(signed(stored.version))
+    .bind(signed(stored.policies_version))
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// What `after` has no more.
+fn gone<'a, T>(
+    before: &'a BTreeMap<Identity, T>,
+    after: &'a BTreeMap<Identity, T>,
+) -> impl Iterator<Item = &'a Identity> {
+    before.keys().filter(|key| !after.contains_key(*key))
+}
+
+/// What `after` has, and `before` not or otherwise.
+fn news<'a, T: PartialEq>(
+    before: &'a BTreeMap<Identity, T>,
+    after: &'a BTreeMap<Identity, T>,
+) -> impl Iterator<Item = (&'a Identity, &'a T)> {
+    after
+        .iter()
+        .filter(|(key, value)| before.get(*key) != Some(*value))
+}
+
+/// A document as it is stored.
+fn json(document: &impl serde::Serialize) -> Result<String, sqlx::Error> {
+    serde_json::to_string(document).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
 /// The template without the names of its parameters: `/a/{id}` and `/a/{name}` are one endpoint.
@@ -319,80 +233,7 @@ enum LoadError {
     Patch(#[from] serde_json::Error),
 }
 
-/// SQLite makes its file readable for all; and opens whatever a link points to.
-fn create_private(path: &Path) -> Result<(), OpenError> {
-    let error = |source| OpenError::File {
-        path: path.to_owned(),
-        source,
-    };
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_file() => Ok(()),
-        Ok(_) => Err(OpenError::NotAFile(path.to_owned())),
-        Err(missing) if missing.kind() == io::ErrorKind::NotFound => OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map(drop)
-            .map_err(error),
-        Err(source) => Err(error(source)),
-    }
-}
-
-async fn is_foreign(pool: &SqlitePool) -> Result<bool, sqlx::Error> {
-    let application: i64 = sqlx::query_scalar("PRAGMA application_id")
-        .fetch_one(pool)
-        .await?;
-    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master")
-        .fetch_one(pool)
-        .await?;
-    Ok(application != APPLICATION_ID && (application != 0 || tables > 0))
-}
-
-async fn check_integrity(
-    pool: &SqlitePool,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
-        .fetch_one(pool)
-        .await?;
-    if verdict == "ok" {
-        Ok(())
-    } else {
-        Err(verdict.into())
-    }
-}
-
-async fn set_version(
-    transaction: &mut sqlx::SqliteConnection,
-    service: &Service,
-    version: u64,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO services (name, version) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET version = excluded.version",
-    )
-    .bind(service.as_str())
-    .bind(signed(version))
-    .execute(transaction)
-    .await?;
-    Ok(())
-}
-
-async fn forget_decision(
-    transaction: &mut sqlx::SqliteConnection,
-    service: &Service,
-    endpoint: &Endpoint,
-    shape: &str,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM decisions WHERE service = ? AND method = ? AND shape = ?")
-        .bind(service.as_str())
-        .bind(endpoint.method().as_str())
-        .bind(shape)
-        .execute(transaction)
-        .await?;
-    Ok(())
-}
-
-/// SQLite knows signed integers only; versions and seconds are far from their end.
+/// Databases know signed integers only; versions and seconds are far from their end.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

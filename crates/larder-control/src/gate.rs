@@ -4,6 +4,7 @@
 //! What it can't do is choose `Host`, `Origin` and `Sec-Fetch-Site`, or send JSON to another origin without asking
 //! first, which is never allowed here: no answer has a CORS header.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -17,6 +18,9 @@ use crate::plane::Plane;
 
 /// The page there is: only to this one may another site's link lead.
 const PAGE: &str = "/";
+
+/// So much of a refused request is written down, in bytes.
+const MAX_ATTEMPT: usize = 300;
 
 /// A name by which the control plane can't be reached.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +74,7 @@ pub(crate) struct Gate {
 
 /// Lets a request in or refuses it, and sets the headers that every answer has.
 pub(crate) async fn check(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let change = Attempt::of(&request);
     let mut response = match judge(&gate.hosts, &request) {
         Ok(()) => next.run(request).await,
         Err(problem) => {
@@ -78,8 +83,46 @@ pub(crate) async fn check(State(gate): State<Gate>, request: Request, next: Next
         }
     };
     gate.plane.metrics.count(response.status());
+    if let Some(change) = change.filter(|_| response.status().is_client_error()) {
+        change.was_refused(gate.plane, response.status()).await;
+    }
     protect(response.headers_mut());
     response
+}
+
+/// A request that would change something: what instances say of themselves does not count.
+struct Attempt {
+    request: String,
+    address: Option<IpAddr>,
+}
+
+impl Attempt {
+    fn of(request: &Request) -> Option<Self> {
+        let (method, path) = (request.method(), request.uri().path());
+        let is_report = path.starts_with("/api/signals") || path == "/api/instances";
+        if is_report || matches!(*method, Method::GET | Method::HEAD) {
+            return None;
+        }
+        let mut text = larder_model::escape(&format!("{method} {path}")).into_owned();
+        text.truncate(text.floor_char_boundary(MAX_ATTEMPT));
+        Some(Self {
+            request: text,
+            address: crate::target::address(request.extensions()),
+        })
+    }
+
+    /// Writes it into the audit trail, also if the client goes away.
+    async fn was_refused(self, plane: Arc<Plane>, status: StatusCode) {
+        let written = tokio::spawn(async move {
+            let registry = &plane.registry;
+            registry
+                .refused(self.request, status.as_u16(), self.address)
+                .await;
+        });
+        if let Err(error) = written.await {
+            tracing::error!(%error, "writing a refused request down came to no end");
+        }
+    }
 }
 
 fn judge(hosts: &Hosts, request: &Request) -> Result<(), Problem> {

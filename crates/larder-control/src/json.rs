@@ -40,3 +40,8 @@ fn problem(status: StatusCode, detail: &str) -> Problem {
 pub(crate) fn bytes<T: Serialize>(document: &T) -> Bytes {
     serde_json::to_vec(document).unwrap_or_default().into()
 }
+
+/// [`bytes()`] as text.
+pub(crate) fn text<T: Serialize>(document: &T) -> String {
+    serde_json::to_string(document).unwrap_or_default()
+}

@@ -19,7 +19,7 @@ use crate::measured::Measured;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::streams::{StreamLimits, Streams};
-use crate::{auto, routes};
+use crate::{auto, expiring, routes};
 
 /// No body is larger, in bytes.
 const MAX_BODY: usize = 1 << 20;
@@ -31,6 +31,9 @@ const CONNECTIONS: usize = 10_000;
 pub struct Settings {
     /// The SQLite file; it is made if there is none.
     pub database: PathBuf,
+    /// The file with the key of the audit trail, of this user alone (0600); it is made if there is none. Who can write it and
+    /// the database can write the trail anew: a backup of it belongs elsewhere.
+    pub audit_key: PathBuf,
     /// Names by which it may be reached, besides `127.0.0.1`, `localhost` and `[::1]`: `control.example.com`, or with a
     /// port.
     pub allowed_hosts: Vec<String>,
@@ -41,11 +44,13 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// With this SQLite file, reached by this machine's own names.
+    /// With this SQLite file, and `audit.key` beside it, reached by this machine's own names.
     #[must_use]
     pub fn new(database: impl Into<PathBuf>) -> Self {
+        let database = database.into();
         Self {
-            database: database.into(),
+            audit_key: database.with_file_name("audit.key"),
+            database,
             allowed_hosts: Vec::new(),
             tick: Duration::from_secs(10),
             streams: StreamLimits::default(),
@@ -100,7 +105,12 @@ impl ControlPlane {
     pub async fn open(settings: Settings) -> Result<Self, OpenError> {
         Hosts::new(0, &settings.allowed_hosts)?;
         let streams = Arc::new(Streams::new(settings.streams));
-        let registry = Registry::open(&settings.database, Arc::clone(&streams)).await?;
+        let registry = Registry::open(
+            &settings.database,
+            &settings.audit_key,
+            Arc::clone(&streams),
+        )
+        .await?;
         let plane = Plane {
             engines: Engines::new(registry.database()),
             tick: settings.tick.max(Duration::from_millis(10)),
@@ -159,6 +169,7 @@ impl ControlPlane {
         let served = tokio::select! {
             served = serving => served,
             () = auto::run(&self.plane) => Ok(()),
+            () = expiring::run(&self.plane) => Ok(()),
         };
         self.plane.engines.keep().await;
         self.plane.registry.close().await;

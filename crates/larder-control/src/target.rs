@@ -1,12 +1,17 @@
 //! Which service and endpoint a URL means.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
 
-use axum::extract::{FromRequestParts, Query};
-use http::StatusCode;
+use axum::extract::{ConnectInfo, FromRequestParts, Query};
 use http::request::Parts;
+use http::{Extensions, StatusCode};
 use larder_http::Problem;
 use larder_model::{Endpoint, Method, Service};
+use serde::de::DeserializeOwned;
+
+use crate::cause::Cause;
 
 /// The service that the third part of the path names: `/api/config/{service}`.
 pub(crate) struct OfService(pub(crate) Service);
@@ -14,11 +19,9 @@ pub(crate) struct OfService(pub(crate) Service);
 /// The service and the endpoint: `/api/config/{service}/{*endpoint}?method=POST`.
 pub(crate) struct OfEndpoint(pub(crate) Service, pub(crate) Endpoint);
 
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MethodQuery {
-    method: Option<String>,
-}
+/// The service and the endpoint that are to be changed, by whom and why:
+/// `/api/policies/{service}/{*endpoint}?author=alice&reason=launch`.
+pub(crate) struct OfChange(pub(crate) Service, pub(crate) Endpoint, pub(crate) Cause);
 
 /// The service, the endpoint, and a time in seconds since 1970: `/api/explain/{service}/{*endpoint}?at=1796000000`.
 pub(crate) struct OfPast(
@@ -27,6 +30,29 @@ pub(crate) struct OfPast(
     pub(crate) Option<u64>,
 );
 
+/// The service and the number of a revision: `/api/revisions/{service}/{number}`.
+pub(crate) struct OfRevision(pub(crate) Service, pub(crate) u64);
+
+/// What the query asks for.
+pub(crate) struct Asked<T>(pub(crate) T);
+
+/// Where the caller is; `None` if no connection tells.
+pub(crate) struct Peer(pub(crate) Option<IpAddr>);
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MethodQuery {
+    method: Option<String>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangeQuery {
+    method: Option<String>,
+    author: Option<String>,
+    reason: Option<String>,
+}
+
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PastQuery {
@@ -34,13 +60,30 @@ struct PastQuery {
     at: Option<u64>,
 }
 
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let query = Query::try_from_uri(&parts.uri);
+        query
+            .map(|Query(asked)| Self(asked))
+            .map_err(|error| bad(error.body_text()))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Peer {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self(address(&parts.extensions)))
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for OfPast {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let query: Query<PastQuery> = Query::from_request_parts(parts, state)
-            .await
-            .map_err(|error| bad(error.body_text()))?;
+        let Asked(query) = Asked::<PastQuery>::from_request_parts(parts, state).await?;
         let (service, endpoint) = of_path(parts.uri.path(), query.method.as_deref())?;
         Ok(Self(service, endpoint, query.at))
     }
@@ -55,16 +98,49 @@ impl<S: Send + Sync> FromRequestParts<S> for OfService {
     }
 }
 
+impl<S: Send + Sync> FromRequestParts<S> for OfRevision {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let (service, rest) = split(parts.uri.path());
+        let number = rest.split('/').next().unwrap_or_default();
+        let number = number
+            .parse()
+            .map_err(|_| bad("a revision is a number, such as 7"))?;
+        Ok(Self(read_service(service)?, number))
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for OfEndpoint {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let query: Query<MethodQuery> = Query::from_request_parts(parts, state)
-            .await
-            .map_err(|error| bad(error.body_text()))?;
+        let Asked(query) = Asked::<MethodQuery>::from_request_parts(parts, state).await?;
         let (service, endpoint) = of_path(parts.uri.path(), query.method.as_deref())?;
         Ok(Self(service, endpoint))
     }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for OfChange {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Asked(query) = Asked::<ChangeQuery>::from_request_parts(parts, state).await?;
+        let (service, endpoint) = of_path(parts.uri.path(), query.method.as_deref())?;
+        let cause = Cause::said(query.author, query.reason, address(&parts.extensions));
+        Ok(Self(service, endpoint, cause.map_err(bad)?))
+    }
+}
+
+/// Where the caller of a request is.
+pub(crate) fn address(extensions: &Extensions) -> Option<IpAddr> {
+    let peer: Option<&ConnectInfo<SocketAddr>> = extensions.get();
+    peer.map(|ConnectInfo(peer)| peer.ip().to_canonical())
+}
+
+/// The part of the path behind the third `/`: `/api/overrides/{id}`.
+pub(crate) fn id_of(path: &str) -> &str {
+    split(path).0
 }
 
 fn of_path(path: &str, method: Option<&str>) -> Result<(Service, Endpoint), Problem> {
@@ -114,7 +190,7 @@ fn replace<'a>(text: &'a str, encoded: &str, plain: &str) -> Cow<'a, str> {
     Cow::Owned(text.replace(&encoded.to_ascii_uppercase(), plain))
 }
 
-fn bad(error: impl ToString) -> Problem {
+pub(crate) fn bad(error: impl ToString) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST)
         .detail(larder_model::escape(&error.to_string()).into_owned())
 }

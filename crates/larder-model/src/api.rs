@@ -3,15 +3,13 @@
 //! A reader ignores fields that it doesn't know where the document comes from the control plane, so that a newer one
 //! can be started before its clients; what the control plane is sent has no unknown field.
 
+mod history;
 mod instances;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-pub use instances::{
-    InstanceList, InstanceReport, InstanceState, InstanceSummary, RejectedReport, RejectedVersion,
-    Via,
-};
-
+pub use self::history::*;
+pub use self::instances::*;
 use crate::{Evidence, Mode, Outcome, Policy, PolicyError, PolicyPatch, QueryRule, Tag, Window};
 
 /// Where a policy in force came from.
@@ -19,6 +17,8 @@ use crate::{Evidence, Mode, Outcome, Policy, PolicyError, PolicyPatch, QueryRule
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Source {
+    /// Somebody set it for a limited time.
+    Override,
     /// Somebody set it.
     Policy,
     /// Somebody left it to the control plane, which decided (or has not yet).

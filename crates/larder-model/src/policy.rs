@@ -347,6 +347,32 @@ pub struct PolicyPatch {
 }
 
 impl PolicyPatch {
+    /// These fields, and of `other` those that are not set here.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            mode: self.mode.or(other.mode),
+            ttl_seconds: self.ttl_seconds.or(other.ttl_seconds),
+            min_ttl_seconds: self.min_ttl_seconds.or(other.min_ttl_seconds),
+            max_ttl_seconds: self.max_ttl_seconds.or(other.max_ttl_seconds),
+            staleness_budget: self.staleness_budget.or(other.staleness_budget),
+            jitter: self.jitter.or(other.jitter),
+            stale_while_revalidate_seconds: self
+                .stale_while_revalidate_seconds
+                .or(other.stale_while_revalidate_seconds),
+            stale_if_error_seconds: self.stale_if_error_seconds.or(other.stale_if_error_seconds),
+            negative_ttl_seconds: self.negative_ttl_seconds.or(other.negative_ttl_seconds),
+            soft_load_timeout_seconds: self
+                .soft_load_timeout_seconds
+                .or(other.soft_load_timeout_seconds),
+            load_timeout_seconds: self.load_timeout_seconds.or(other.load_timeout_seconds),
+            max_value_bytes: self.max_value_bytes.or(other.max_value_bytes),
+            include_query: self.include_query.or(other.include_query),
+            vary: self.vary.or(other.vary),
+            tags: self.tags.or(other.tags),
+        }
+    }
+
     /// The policy that this makes of another one.
     ///
     /// # Errors
@@ -495,6 +521,19 @@ mod tests {
         let wire = serde_json::to_string(&PolicyPatch::from(&policy)).unwrap();
         let patch: PolicyPatch = serde_json::from_str(&wire).unwrap();
         assert_eq!(patch.apply(&Policy::default()).unwrap(), policy);
+    }
+
+    #[test]
+    fn fields_that_are_set_come_before_those_of_another_patch() {
+        let all = PolicyPatch::from(&ttl(60.0).unwrap());
+        assert_eq!(PolicyPatch::default().or(all.clone()), all);
+        assert_eq!(all.clone().or(PolicyPatch::default()), all);
+        let shorter = PolicyPatch {
+            ttl_seconds: Some(5.0),
+            ..PolicyPatch::default()
+        };
+        let both = shorter.or(all.clone());
+        assert_eq!((both.ttl_seconds, both.jitter), (Some(5.0), all.jitter));
     }
 
     #[test]

@@ -96,6 +96,11 @@ impl RedisStore {
         (link, taken): (Link, Option<Taken>),
     ) -> Option<Stored> {
         if !self.is_believed(key, &bytes, link) {
+            if !self.sweeps {
+                tracing::warn!(
+                    "{key} is there, but may be of another life of the server: it is not read until a service has removed those that are; where the services keep them, set LARDER_AFTER_FAILOVER=keep here, too"
+                );
+            }
             return None;
         }
         let is_too_long = match left {

@@ -35,6 +35,8 @@ pub struct RedisStore {
     pub(crate) release: Script,
     began: Instant,
     pub(crate) deadline: Duration,
+    /// Whether it removes what it does not believe.
+    pub(crate) sweeps: bool,
     _sweeping: Sweeping,
 }
 
@@ -50,6 +52,7 @@ impl RedisStore {
         let servers = Arc::new(Servers::start(url, options, &changes));
         Self {
             _sweeping: Sweeping::start(&servers, &changes, sweeps),
+            sweeps,
             deadline,
             max_value_bytes,
             values_per_reply: Reader::strings_per_reply(max_string),

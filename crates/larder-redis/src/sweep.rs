@@ -112,7 +112,6 @@ impl Sweeper {
         let changes = Arc::clone(&self.changes);
         let lives = &changes.lives;
         let mut failures = 0;
-        let mut is_said = false;
         loop {
             let asked = lives.asked();
             match self.pass().await {
@@ -123,11 +122,6 @@ impl Sweeper {
                 }
                 Ok(false) if self.sweeps => tokio::time::sleep(PAUSE).await,
                 Ok(false) => {
-                    if !std::mem::replace(&mut is_said, true) {
-                        tracing::warn!(
-                            "plain entries may be of another life of the server: they are not read until a service has removed those; where the services keep them, set LARDER_AFTER_FAILOVER=keep here, too"
-                        );
-                    }
                     // Nobody need wait for others.
                     lives.serve(asked);
                     let _ = tokio::time::timeout(PAUSE_AFTER_FAILURE, lives.woken()).await;

@@ -44,7 +44,8 @@ mod secret_file;
 mod settings;
 
 pub use cache::{
-    Builder, Cache, StartError, cache_key, look_at_outbox, look_at_store, open_embedded, open_redis, open_store,
+    Builder, Cache, StartError, cache_key, look_at_outbox, look_at_store, open_embedded,
+    open_redis, open_store,
 };
 pub use disabled::Disabled;
 pub use larder_client::Client;

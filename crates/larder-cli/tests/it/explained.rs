@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::running::{Answer, Up, larder, until};
 
-fn with_plane(folder: &tempfile::TempDir, up: &Up, args: &[&str]) -> Answer {
+pub(crate) fn with_plane(folder: &tempfile::TempDir, up: &Up, args: &[&str]) -> Answer {
     let mut command = larder(folder.path());
     let port = up.control_port.to_string();
     command.args(args).env("CONTROL_PORT", port);

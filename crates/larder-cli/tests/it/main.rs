@@ -7,6 +7,7 @@ mod entries;
 mod explained;
 mod faults;
 mod framed;
+mod history;
 mod instances;
 mod orderly_end;
 mod policies;

@@ -2,6 +2,7 @@
 
 use larder_testing::redis::RedisServer;
 
+use crate::explained::with_plane;
 use crate::running::{Answer, Up, larder, run};
 
 /// ESC, a title by OSC, clipboard by OSC 52, CSI in one byte, right-to-left override, newline, DEL.
@@ -52,6 +53,42 @@ fn values_keys_and_arguments_are_escaped() {
             answer.err
         );
     }
+}
+
+#[test]
+fn what_others_said_of_their_changes_is_escaped() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(&folder, |_| ());
+    let turned = "a\u{202e}b";
+    assert!(
+        steers(turned),
+        "the naive form would turn what is behind it"
+    );
+    let said = ["--author", turned, "--reason", turned];
+    let set = ["policy", "set", "svc", "/a", "--ttl", "60"];
+    let add = [
+        "override", "add", "svc", "/a", "--for", "1h", "--mode", "off",
+    ];
+    for args in [&set[..], &add] {
+        let answer = with_plane(&folder, &up, &[args, &said].concat());
+        assert_eq!(answer.code, 0, "{}", answer.err);
+    }
+    for args in [
+        &["policy", "history", "svc"][..],
+        &["policy", "diff", "svc"],
+        &["policy", "get", "svc", "/a"],
+        &["override", "list"],
+        &["audit", "list"],
+    ] {
+        for form in [&[][..], &["--json"]] {
+            let answer = with_plane(&folder, &up, &[args, form].concat());
+            assert_eq!(answer.code, 0, "{args:?}: {}", answer.err);
+            assert!(!steers(&answer.out), "{args:?}: {:?}", answer.out);
+        }
+    }
+    let more = with_plane(&folder, &up, &[&set[..], &["--reason", CANARY]].concat());
+    assert_eq!(more.code, 3, "{}", more.out);
+    assert!(!steers(&more.err), "{:?}", more.err);
 }
 
 #[test]

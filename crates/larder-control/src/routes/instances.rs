@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Json, Query, State};
+use axum::extract::{Json, State};
 use http::StatusCode;
 use larder_http::Problem;
 use larder_model::api::{InstanceList, InstanceReport, Received};
 
-use super::overview::{Filter, only};
+use super::overview::Filter;
 use crate::instances::ReportError;
 use crate::json::Body;
 use crate::plane::Plane;
+use crate::target::Asked;
 
 /// The instances that were heard of in the last hour, of all services or of one: which version each has in force, since
 /// when, and over what it came.
@@ -19,9 +19,9 @@ use crate::plane::Plane;
     responses((status = OK, body = InstanceList), (status = BAD_REQUEST, description = "no service")))]
 pub(super) async fn list(
     State(plane): State<Arc<Plane>>,
-    filter: Result<Query<Filter>, QueryRejection>,
+    Asked(filter): Asked<Filter>,
 ) -> Result<Json<InstanceList>, Problem> {
-    let only = only(filter)?;
+    let only = filter.only()?;
     let current = |service: &_| {
         let version = plane
             .registry

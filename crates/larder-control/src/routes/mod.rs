@@ -1,10 +1,14 @@
 //! What the control plane answers.
 
+mod audit;
+mod changes;
 mod config;
 mod explain;
 mod instances;
+mod overrides;
 mod overview;
 mod policies;
+mod revisions;
 mod signals;
 mod stream;
 
@@ -24,7 +28,7 @@ use crate::plane::Plane;
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Larder's control plane",
-    description = "Which endpoints of which services are cached, and for how long; what was measured. Errors are application/problem+json."
+    description = "Which endpoints of which services are cached, and for how long; what was measured; who changed what. Errors are application/problem+json."
 ))]
 struct Api;
 
@@ -33,7 +37,15 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
         .routes(routes!(config::of_endpoint))
         .routes(routes!(config::of_service))
         .routes(routes!(policies::get, policies::put, policies::delete))
-        .routes(routes!(policies::list))
+        .routes(routes!(policies::list, policies::replace))
+        .routes(routes!(revisions::list))
+        .routes(routes!(revisions::diff))
+        .routes(routes!(revisions::one))
+        .routes(routes!(revisions::rollback))
+        .routes(routes!(overrides::list, overrides::begin))
+        .routes(routes!(overrides::one, overrides::end))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::head))
         .routes(routes!(explain::explain))
         .routes(routes!(overview::services))
         .routes(routes!(overview::endpoints))

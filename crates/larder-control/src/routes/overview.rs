@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Json, Query, State};
+use axum::extract::{Json, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{StatusCode, header};
@@ -14,6 +13,7 @@ use larder_model::api::{MeasuredList, ServiceList, ServiceSummary};
 
 use crate::measured::REACH;
 use crate::plane::Plane;
+use crate::target::{Asked, bad};
 
 const PAGE: &str = "\
 Larder's control plane
@@ -22,6 +22,9 @@ GET    /api/services                            services that have policies or w
 GET    /api/policies/{service}                  its policies
 PUT    /api/policies/{service}/{endpoint}       set one, such as {\"mode\":\"on\",\"ttl_seconds\":60}
 DELETE /api/policies/{service}/{endpoint}       remove one
+GET    /api/overrides                           policies for a limited time
+GET    /api/revisions/{service}                 what was set and decided before
+GET    /api/audit                               who did what
 GET    /api/config/{service}/{endpoint}         what is in force, and why
 GET    /api/explain/{service}/{endpoint}        what was decided, from what, and what would flip it
 GET    /api/endpoints                           what was measured in the last minutes
@@ -59,22 +62,18 @@ pub(super) async fn services(State(plane): State<Arc<Plane>>) -> Json<ServiceLis
     })
 }
 
+/// Of which service something is asked for; of all if left out.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
     service: Option<String>,
 }
 
-/// Whether the query asks for one service, and for which.
-pub(super) fn only(
-    filter: Result<Query<Filter>, QueryRejection>,
-) -> Result<Option<Service>, Problem> {
-    let bad = |detail: String| {
-        Problem::new(StatusCode::BAD_REQUEST).detail(larder_model::escape(&detail).into_owned())
-    };
-    let Query(filter) = filter.map_err(|error| bad(error.body_text()))?;
-    let only = filter.service.as_deref().map(Service::new).transpose();
-    only.map_err(|error| bad(error.to_string()))
+impl Filter {
+    pub(super) fn only(&self) -> Result<Option<Service>, Problem> {
+        let only = self.service.as_deref().map(Service::new).transpose();
+        only.map_err(bad)
+    }
 }
 
 /// What was measured lately, of all services or of one.
@@ -82,9 +81,9 @@ pub(super) fn only(
     responses((status = OK, body = MeasuredList), (status = BAD_REQUEST, description = "no service")))]
 pub(super) async fn endpoints(
     State(plane): State<Arc<Plane>>,
-    filter: Result<Query<Filter>, QueryRejection>,
+    Asked(filter): Asked<Filter>,
 ) -> Result<Json<MeasuredList>, Problem> {
-    let only = only(filter)?;
+    let only = filter.only()?;
     Ok(Json(MeasuredList {
         window_seconds: REACH.as_secs(),
         endpoints: plane.measured.list(only.as_ref(), crate::auto::now()),

@@ -1,17 +1,17 @@
 //! What holds, for clients that follow it: told as soon as it changes.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use larder_http::{Endless, Problem};
 
 use crate::plane::Plane;
 use crate::streams::{Refused, retry_after};
-use crate::target::OfService;
+use crate::target::{OfService, address};
 
 /// No tag of ours is longer.
 const MAX_TAG: usize = 128;
@@ -39,10 +39,9 @@ pub(super) async fn of_service(
 ) -> Response {
     let known = last_event_id(request.headers());
     let latest = || plane.registry.event(&service);
-    let opened = plane
-        .streams
-        .open(&service, address(&request), known, latest);
-    match opened {
+    // All are one where the server does not say.
+    let address = address(request.extensions()).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    match plane.streams.open(&service, address, known, latest) {
         Ok(stream) => (Extension(Endless), HEADERS, stream.into_body()).into_response(),
         Err(refused) => {
             plane.metrics.streams_refused.inc();
@@ -55,12 +54,6 @@ pub(super) async fn of_service(
 fn last_event_id(headers: &HeaderMap) -> Option<&str> {
     let id = headers.get("last-event-id")?.to_str().ok()?;
     (id.len() <= MAX_TAG).then_some(id)
-}
-
-/// Where the request comes from; all are one where the server does not say.
-fn address(request: &Request) -> IpAddr {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip())
 }
 
 fn refuse(refused: Refused) -> Response {

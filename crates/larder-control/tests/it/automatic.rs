@@ -59,6 +59,18 @@ async fn auto(control: &Running, endpoint: &str, mode: &str) {
     );
 }
 
+/// An endpoint of a slow origin, for which it was decided to cache it.
+pub(crate) async fn slow(control: &Running, endpoint: &str) -> Value {
+    auto(control, endpoint, "auto").await;
+    report(
+        control,
+        vec![window(&format!("/{endpoint}"), 800, 1, false)],
+    )
+    .await;
+    let path = format!("/api/config/svc/{endpoint}");
+    decided(control, &path, "ms on average").await
+}
+
 #[tokio::test]
 async fn slow_origins_are_cached_fast_and_unsafe_ones_are_not_and_a_restart_remembers() {
     let folder = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod abandoned;
+mod audit;
 mod automatic;
 mod bad_input;
 mod browser;
@@ -10,7 +11,10 @@ mod followers;
 mod gate;
 mod instances;
 mod never_read;
+mod overrides;
 mod policies;
+mod replacing;
+mod revisions;
 mod signals;
 mod streams;
 

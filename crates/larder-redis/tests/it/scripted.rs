@@ -47,9 +47,11 @@ pub(crate) fn only_node(
             b"CLUSTER" if command[1] == b"NODES" => {
                 let me = stream.local_addr()?;
                 let line = format!("me {me}@1 myself,master - 0 0 1 connected 0-16383 {moving}");
+                let line = line.trim_end();
                 stream.write_all(&bulk(line.as_bytes()))
             }
             b"CLUSTER" => stream.write_all(b"*0\r\n"),
+            b"SELECT" => stream.write_all(b"+OK\r\n"),
             _ => answer(command, stream),
         },
     );
