@@ -142,7 +142,9 @@ async fn what_can_not_be_put_in_force_is_parked_shown_and_not_sent_again() {
     relay.set(Answer::Pass);
     until(SOON * 2, "good", async || ttl(&client, "/a") == GOOD).await;
     assert_eq!(client.status().rejected, None);
-    let kept = std::fs::read_to_string(state.join("policies/svc.json")).unwrap();
+    let file = state.join("policies/svc.json");
+    until(SOON, "kept", async || file.exists()).await;
+    let kept = std::fs::read_to_string(&file).unwrap();
     assert!(
         !kept.contains("x-99"),
         "nothing is kept that was not in force"

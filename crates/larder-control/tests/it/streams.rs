@@ -58,6 +58,23 @@ async fn a_change_is_told_with_the_document_and_its_tag() {
 }
 
 #[tokio::test]
+async fn an_override_is_told_and_its_end_too() {
+    let control = Running::start().await;
+    control.put("/api/policies/svc/a", "{}").await;
+    let mut follower = Follower::open(control.port, "").await;
+    follower.event_of("policies").await;
+    let new = serde_json::json!({"service_name": "svc", "endpoint": "/a", "policy": {"mode": "off"},
+        "reason": "data: {}", "duration_seconds": 1});
+    let begun = control.post("/api/overrides", &new.to_string()).await;
+    assert!(begun.status < 300, "{begun:?}");
+    for source in ["override", "policy"] {
+        let event = follower.event_of("policies").await;
+        let config: Value = serde_json::from_str(&event.data).unwrap();
+        assert_eq!(config["policies"][0]["source"], source, "{config}");
+    }
+}
+
+#[tokio::test]
 async fn who_comes_again_hears_only_what_he_does_not_have() {
     let control = Running::start().await;
     control.put("/api/policies/svc/a", "{}").await;
