@@ -147,6 +147,17 @@ What the store can't be told is kept in LARDER_JOURNAL, and exit code 3 says so.
     )]
     Policy(Policy),
 
+    /// Show which version of its policies each instance of a service has in force
+    ///
+    /// current: the one that holds; stale: another; rejected: the one that holds could not be put in force; gone: not heard
+    /// of for a minute and a half.
+    #[command(after_help = "Examples:
+  larder instances
+  larder instances product-service --json")]
+    Instances {
+        /// The service; all of them if left out
+        service: Option<Service>,
+    },
     /// Set a policy for a limited time, over what is set or decided; it ends by itself
     #[command(
         subcommand,

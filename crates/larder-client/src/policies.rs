@@ -319,6 +319,7 @@ mod tests {
             recorder: Recorder::default(),
             store_errors: AtomicU64::default(),
             status: Mutex::default(),
+            standing: tokio::sync::watch::Sender::default(),
             defaults,
         };
         let config = serde_json::json!({"service_name": "svc", "version": 1, "policies": [

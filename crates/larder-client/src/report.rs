@@ -193,6 +193,11 @@ impl Reporter {
         })
     }
 
+    /// The name under which it reports.
+    pub(crate) fn instance(&self) -> &str {
+        &self.instance
+    }
+
     fn report(&mut self, endpoint: String, window: Window) -> WindowReport {
         self.sequence += 1;
         WindowReport {

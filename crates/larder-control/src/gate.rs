@@ -93,7 +93,7 @@ pub(crate) async fn check(State(gate): State<Gate>, request: Request, next: Next
     response
 }
 
-/// A request that would change something.
+/// A request that would change something: what instances say of themselves does not count.
 struct Attempt {
     request: String,
     address: Option<IpAddr>,

@@ -24,6 +24,9 @@ pub(crate) struct Metrics {
     pub(crate) crowded_out: Counter,
     pub(crate) policies: Gauge,
     pub(crate) endpoints: Gauge,
+    pub(crate) streams: Gauge,
+    pub(crate) streams_refused: Counter,
+    pub(crate) instances: Gauge,
 }
 
 impl Metrics {
@@ -40,6 +43,9 @@ impl Metrics {
             crowded_out: Counter::default(),
             policies: Gauge::default(),
             endpoints: Gauge::default(),
+            streams: Gauge::default(),
+            streams_refused: Counter::default(),
+            instances: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -92,6 +98,21 @@ impl Metrics {
             "measured_endpoints",
             "Endpoints measured lately",
             self.endpoints.clone(),
+        );
+        registry.register(
+            "streams",
+            "Streams of policies that are open",
+            self.streams.clone(),
+        );
+        registry.register(
+            "streams_refused",
+            "Streams that were not opened, since there were as many as may be",
+            self.streams_refused.clone(),
+        );
+        registry.register(
+            "instances",
+            "Instances heard of lately",
+            self.instances.clone(),
         );
     }
 

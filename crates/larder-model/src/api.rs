@@ -4,10 +4,12 @@
 //! can be started before its clients; what the control plane is sent has no unknown field.
 
 mod history;
+mod instances;
 
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::history::*;
+pub use self::instances::*;
 use crate::{Evidence, Mode, Outcome, Policy, PolicyError, PolicyPatch, QueryRule, Tag, Window};
 
 /// Where a policy in force came from.
