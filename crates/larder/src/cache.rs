@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use larder_client::{Client, ClientSettings};
 use larder_core::{
-    Disabled, FixedGovernor, Frames, Governor, Key, KeyError, KeySecret, Outbox, OutboxLimits, Policy,
-    Service, Store,
+    Disabled, FixedGovernor, Frames, Governor, Key, KeyError, KeySecret, Outbox, OutboxLimits,
+    Policy, Service, Store,
 };
 use larder_embedded::{EmbeddedStore, OpenError};
 use larder_redis::{RedisStore, RedisUrl};
