@@ -1,11 +1,14 @@
 //! Engines over a real database.
 
+use std::sync::Arc;
+
 use larder_decide::KeyLog;
 use larder_model::{Outcome, PER_SECOND, Window};
 
 use super::*;
 use crate::cause::Cause;
 use crate::registry::{Preconditions, Registry};
+use crate::streams::{StreamLimits, Streams};
 
 const TICK: Duration = Duration::from_secs(10);
 
@@ -23,7 +26,8 @@ impl Ticked {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let [database, key] = ["control.db", "audit.key"].map(|name| folder.path().join(name));
-        let registry = Registry::open(&database, &key).await.unwrap();
+        let streams = Arc::new(Streams::new(StreamLimits::default()));
+        let registry = Registry::open(&database, &key, streams).await.unwrap();
         let ticked = Self {
             folder,
             engines: Engines::new(registry.database()),
