@@ -15,9 +15,8 @@ use crate::write::worst;
 
 /// A version outlives every entry that depends on it; if not, those are dead. 30 days, in milliseconds.
 const LIFE: &[u8] = b"2592000000";
-/// The `SET` that makes a version, and the `GET` behind it.
-type Make<'a> = (Vec<&'a [u8]>, [&'a [u8]; 2]);
-
+/// Commands that ask for one version.
+const QUESTIONS: usize = 3;
 /// With less than half of it left it is kept for longer. Not at each read: all who know it are told.
 const HALF: i64 = 1_296_000_000;
 
@@ -42,7 +41,7 @@ impl RedisStore {
         names: &[VersionName],
     ) -> Result<Vec<Told>, StoreError> {
         let mut all = Vec::with_capacity(names.len());
-        for names in names.chunks(BATCH / 2) {
+        for names in names.chunks(BATCH / QUESTIONS) {
             let keys: Vec<String> = names
                 .iter()
                 .map(|name| version_key(service, name))
@@ -52,14 +51,24 @@ impl RedisStore {
         Ok(all)
     }
 
+    /// Those that there are, and of the others those that are made: of all who do that at the same time one makes the one that
+    /// all are told.
     async fn tell_batch(&self, keys: &[String]) -> Result<Vec<Told>, StoreError> {
+        let values: Vec<String> = keys.iter().map(|_| new_value()).collect();
+        let makes: Vec<[&[u8]; 6]> = std::iter::zip(keys, &values)
+            .map(|(key, value)| {
+                let (key, value) = (key.as_bytes(), value.as_bytes());
+                [b"SET", key, value, b"PX", LIFE, b"NX"]
+            })
+            .collect();
         let reads: Vec<[[&[u8]; 2]; 2]> = keys
             .iter()
             .map(|key| [[&b"GET"[..], key.as_bytes()], [b"PTTL", key.as_bytes()]])
             .collect();
-        let mut commands = Vec::with_capacity(keys.len() * 2);
-        for [get, pttl] in &reads {
+        let mut commands = Vec::with_capacity(keys.len() * QUESTIONS);
+        for (set, [get, pttl]) in std::iter::zip(&makes, &reads) {
             commands.extend([
+                Command::new(set, Expect::Text),
                 Command::new(get, Expect::Text),
                 Command::new(pttl, Expect::Integer),
             ]);
@@ -68,60 +77,44 @@ impl RedisStore {
         let taken: Vec<Option<Taken>> = taken.collect();
         let answers = self.servers.ask_over(&commands).await;
         let mut told = Vec::with_capacity(keys.len());
-        let mut missing = Vec::new();
-        for (index, answers) in answers.chunks(2).enumerate() {
-            told.push(read(&answers[0], taken[index])?);
-            if told[index].is_none() {
-                let is_absent = matches!(answers[0].outcome, Ok(Some(Value::Null)));
-                missing.push((index, is_absent));
-            } else if matches!(answers[1].outcome, Ok(Some(Value::Integer(left))) if left < HALF) {
-                self.keep_version(&keys[index]);
+        for ((key, taken), answers) in keys.iter().zip(taken).zip(answers.chunks(QUESTIONS)) {
+            let [set, get, pttl] = answers else {
+                return Err(StoreError::NotBegun);
+            };
+            let found = match (read(get, taken)?, &set.outcome) {
+                (Some(found), _) => found,
+                (None, Ok(Some(Value::Error(error)))) => {
+                    return Err(StoreError::Refused(shown_bytes(error)));
+                }
+                (None, _) => self.replace_version(key).await?,
+            };
+            if matches!(pttl.outcome, Ok(Some(Value::Integer(left))) if left < HALF) {
+                self.keep_version(key);
             }
+            told.push(found);
         }
-        if !missing.is_empty() {
-            self.make_versions(keys, &missing, &mut told).await?;
-        }
-        let odd = || StoreError::Refused("a version could not be made".to_owned());
-        told.into_iter().map(|told| told.ok_or_else(odd)).collect()
+        Ok(told)
     }
 
-    /// Makes versions; of all who do that at the same time one makes the one that all are told. What is none is replaced.
-    async fn make_versions(
-        &self,
-        keys: &[String],
-        missing: &[(usize, bool)],
-        told: &mut [Option<Told>],
-    ) -> Result<(), StoreError> {
-        let values: Vec<String> = missing.iter().map(|_| new_value()).collect();
-        let makes: Vec<Make<'_>> = std::iter::zip(missing, &values)
-            .map(|((index, is_absent), value)| {
-                let key = keys[*index].as_bytes();
-                let mut set: Vec<&[u8]> = vec![b"SET", key, value.as_bytes(), b"PX", LIFE];
-                if *is_absent {
-                    set.push(b"NX");
-                }
-                (set, [&b"GET"[..], key])
-            })
-            .collect();
-        let mut commands = Vec::with_capacity(makes.len() * 2);
-        for (set, get) in &makes {
-            commands.extend([
-                Command::new(set, Expect::Text),
-                Command::new(get, Expect::Text),
-            ]);
-        }
-        let taken = missing
-            .iter()
-            .map(|(index, _)| self.servers.take(keys[*index].as_bytes()));
-        let taken: Vec<Option<Taken>> = taken.collect();
+    /// Makes a version where something lies that is none.
+    async fn replace_version(&self, key: &str) -> Result<Told, StoreError> {
+        let value = new_value();
+        let set: [&[u8]; 5] = [b"SET", key.as_bytes(), value.as_bytes(), b"PX", LIFE];
+        let get: [&[u8]; 2] = [b"GET", key.as_bytes()];
+        let commands = [
+            Command::new(&set, Expect::Text),
+            Command::new(&get, Expect::Text),
+        ];
+        let taken = self.servers.take(key.as_bytes());
         let answers = self.servers.ask_over(&commands).await;
-        for (((index, _), taken), answers) in missing.iter().zip(taken).zip(answers.chunks(2)) {
-            if let Ok(Some(Value::Error(error))) = &answers[0].outcome {
-                return Err(StoreError::Refused(shown_bytes(error)));
-            }
-            told[*index] = read(&answers[1], taken)?;
+        let [set, get] = &answers[..] else {
+            return Err(StoreError::NotBegun);
+        };
+        if let Ok(Some(Value::Error(error))) = &set.outcome {
+            return Err(StoreError::Refused(shown_bytes(error)));
         }
-        Ok(())
+        let odd = || StoreError::Refused("a version could not be made".to_owned());
+        read(get, taken)?.ok_or_else(odd)
     }
 
     /// Has a version live longer, without waiting for it.
