@@ -25,7 +25,7 @@ struct Section {
     is_charted: bool,
 }
 
-const SECTIONS: [Section; 10] = [
+const SECTIONS: [Section; 11] = [
     section("In the process", "in_process", true),
     section("Embedded", "embedded", true),
     section("Redis", "redis hit", true),
@@ -34,6 +34,7 @@ const SECTIONS: [Section; 10] = [
     section("Guarantees", "guarantees", false),
     section("With Redis away", "redis ", false),
     section("Under attack", "config", false),
+    section("Streams", "streams", false),
     section("What a hit costs", "costs", false),
     section("Growth", "growth", false),
 ];

@@ -22,6 +22,7 @@ mod server;
 mod side;
 mod sides;
 mod soak;
+mod streams;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -122,6 +123,7 @@ fn measure(args: &Args) -> anyhow::Result<ExitCode> {
     guarantees::measure(&mut report)?;
     faults::measure(&mut report)?;
     attacks::measure(&mut report)?;
+    streams::measure(&mut report)?;
     let results = report.results;
     let tables = document::markdown(&results, false);
     print!("{tables}");

@@ -41,6 +41,11 @@ impl Server {
         Self::start(command.current_dir(folder), port)
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The sample service, with these variables besides.
     pub(crate) fn service(
         folder: &Path,

@@ -147,6 +147,17 @@ What the store can't be told is kept in LARDER_JOURNAL, and exit code 3 says so.
     )]
     Policy(Policy),
 
+    /// Show which version of its policies each instance of a service has in force
+    ///
+    /// current: the one that holds; stale: another; rejected: the one that holds could not be put in force; gone: not heard
+    /// of for a minute and a half.
+    #[command(after_help = "Examples:
+  larder instances
+  larder instances product-service --json")]
+    Instances {
+        /// The service; all of them if left out
+        service: Option<Service>,
+    },
     /// Set a policy for a limited time, over what is set or decided; it ends by itself
     #[command(
         subcommand,
@@ -339,15 +350,15 @@ pub(crate) struct Simulate {
     pub(crate) log: PathBuf,
 
     /// How long the origin takes where the log does not say, in milliseconds
-    #[arg(long, default_value_t = 100.0, value_parser = number)]
+    #[arg(long, default_value_t = 100.0, value_parser = latency, allow_hyphen_values = true)]
     pub(crate) origin_ms: f64,
 
     /// The longest TTL that auto may choose, in seconds
-    #[arg(long, default_value_t = 3_600.0, value_parser = number)]
+    #[arg(long, default_value_t = 3_600.0, value_parser = seconds, allow_hyphen_values = true)]
     pub(crate) max_ttl: f64,
 
     /// The share of hits that may be stale where auto decides
-    #[arg(long, default_value_t = 0.01, value_parser = number)]
+    #[arg(long, default_value_t = 0.01, value_parser = budget, allow_hyphen_values = true)]
     pub(crate) staleness_budget: f64,
 
     /// Leave the query out of the key
@@ -412,6 +423,21 @@ fn tag(text: &str) -> Result<larder::Tag, String> {
 fn number(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number: &f64| number.is_finite());
     number.ok_or_else(|| "use a number".to_owned())
+}
+
+/// In milliseconds, a day at the most.
+fn latency(text: &str) -> Result<f64, String> {
+    let latency = number(text).ok();
+    latency
+        .filter(|ms| (0.0..=86_400_000.0).contains(ms))
+        .ok_or_else(|| "use 0 to 86400000 milliseconds (a day)".to_owned())
+}
+
+fn budget(text: &str) -> Result<f64, String> {
+    let budget = number(text).ok();
+    budget
+        .filter(|share| *share > 0.0 && *share <= 1.0)
+        .ok_or_else(|| "use a share above 0 and at most 1, such as 0.01".to_owned())
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -17,6 +17,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<Done> {
     let port = options.control_port.unwrap_or(settings.control_port);
     serving::keep_secrets_out_of_core_dumps();
+    serving::allow_many_connections();
     let shutdown = serving::shutdown()?;
     let listener = serving::listen("control plane", port, "--control-port", "CONTROL_PORT").await?;
     let plane = open(&settings).await?;

@@ -14,6 +14,7 @@ mod explain;
 mod history;
 mod history_api;
 mod in_clear;
+mod instances;
 mod invalidate;
 mod output;
 mod overrides;
@@ -96,6 +97,7 @@ async fn run_async(command: Command, settings: Settings, output: &Output) -> any
         Command::Invalidate(what) => invalidate::run(what, &settings, output).await,
         Command::Stats => entries::stats(&settings, output).await,
         Command::Policy(action) => policy::run(action, &settings, output).await,
+        Command::Instances { service } => instances::run(service, &settings, output).await,
         Command::Override(action) => overrides::run(action, &settings, output).await,
         Command::Audit(action) => audit::run(action, &settings, output).await,
         Command::Explain(what) => explain::run(what, &settings, output).await,

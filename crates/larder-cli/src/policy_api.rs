@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use larder::api::{EndpointConfig, Explanation, PolicyDocument, PolicyList, ServiceList};
+use larder::api::{
+    EndpointConfig, Explanation, InstanceList, PolicyDocument, PolicyList, ServiceList,
+};
 use larder::{Endpoint, PolicyPatch, Service, Settings};
 use reqwest::{Method, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
@@ -51,6 +53,17 @@ impl ControlPlane {
 
     pub(crate) async fn services(&self) -> anyhow::Result<ServiceList> {
         self.get("/api/services").await
+    }
+
+    /// The instances of a service, or of all.
+    pub(crate) async fn instances(
+        &self,
+        service: Option<&Service>,
+    ) -> anyhow::Result<InstanceList> {
+        match service {
+            Some(service) => self.get(&format!("/api/instances?service={service}")).await,
+            None => self.get("/api/instances").await,
+        }
     }
 
     pub(crate) async fn policies(&self, service: &Service) -> anyhow::Result<PolicyList> {

@@ -62,6 +62,19 @@ pub(crate) fn log(default: &str) {
         .init();
 }
 
+/// Lets the process have as many files open as the system lets it: many shells allow 1,024 unless asked, and each client
+/// that follows a stream has one.
+pub(crate) fn allow_many_connections() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // Up to its own bound a process may raise it; where that fails, connections wait to be accepted.
+    let _ = setrlimit(Resource::Nofile, most);
+}
+
 /// Lets no crash write the process's memory, with all secrets in it, to the disk; `LARDER_CORE_DUMP=1` does.
 pub(crate) fn keep_secrets_out_of_core_dumps() {
     use rustix::process::{Resource, Rlimit, setrlimit};

@@ -20,6 +20,7 @@ pub(crate) async fn run(
     output: &Output,
 ) -> anyhow::Result<Done> {
     serving::keep_secrets_out_of_core_dumps();
+    serving::allow_many_connections();
     let shutdown = serving::shutdown()?;
     let control_port = options.control_port.unwrap_or(settings.control_port);
     let control_listener = serving::listen(

@@ -2,22 +2,27 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use larder_core::api::Via;
 use larder_core::{Check, Event, Gate, Governor, Key, Named, Policy, Service};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::announce::Announce;
 use crate::fetch::{Remote, UrlError};
+use crate::follow::Follow;
+use crate::intake::{Intake, Standing, unquoted};
 use crate::known_good::KnownGood;
 use crate::policies::{InForce, Policies};
 use crate::recorder::{Noted, Recorder};
-use crate::report::{Backlog, Reporter};
-use crate::{fetch, poll, report};
+use crate::report::{Backlog, Reporter, Turns};
+use crate::{fetch, report};
 
 /// What the client needs to know.
 #[derive(Debug, Clone)]
@@ -60,9 +65,13 @@ pub enum StartError {
 pub struct Status {
     /// The version of the policies in force; `None` before there are any.
     pub version: Option<u64>,
+    /// Over what they came, or were last confirmed.
+    pub via: Via,
     /// Whether they come from the disk, and the control plane has not confirmed them yet.
     pub from_disk: bool,
-    /// Whether the control plane answered when it was last asked.
+    /// Why the latest that the control plane sent could not be put in force; `None` if it is.
+    pub rejected: Option<String>,
+    /// Whether the control plane answered when it was last asked, or tells of changes.
     pub connected: bool,
     /// Why the control plane's latest answer is not in force, or why there is none; `None` if all is well.
     pub trouble: Option<String>,
@@ -83,7 +92,12 @@ pub(crate) struct Shared {
     pub(crate) defaults: Policy,
     pub(crate) policies: ArcSwap<Policies>,
     pub(crate) recorder: Recorder,
+    /// What the store did not do since the last report.
+    pub(crate) store_errors: AtomicU64,
+    /// What is not told by `standing`.
     pub(crate) status: Mutex<Status>,
+    /// What is in force, for those who want to hear of changes.
+    pub(crate) standing: watch::Sender<Standing>,
 }
 
 impl fmt::Debug for Client {
@@ -114,25 +128,37 @@ impl Client {
             service: settings.service,
             defaults: settings.defaults,
             recorder: Recorder::default(),
+            store_errors: AtomicU64::default(),
             status: Mutex::default(),
+            standing: watch::Sender::default(),
         });
         let etag = known_good.as_ref().and_then(|kept| shared.recall(kept));
         let (closing, is_closing) = watch::channel(false);
-        let polling = poll::Poll {
+        let following = Follow {
+            intake: Intake {
+                shared: Arc::clone(&shared),
+                known_good: known_good.map(Arc::new),
+                etag,
+                parked: None,
+                is_parked_latest: false,
+            },
+            remote: Arc::clone(&remote),
+        };
+        let announcing = Announce {
             shared: Arc::clone(&shared),
             remote: Arc::clone(&remote),
-            known_good: known_good.map(Arc::new),
-            etag,
-            parked: None,
+            instance: reporter.instance().to_owned(),
         };
         let reporting = report::Report {
             shared: Arc::clone(&shared),
             remote,
             reporter,
             backlog: Backlog::default(),
+            turns: Turns::default(),
         };
         let tasks = vec![
-            runtime.spawn(polling.run(is_closing.clone())),
+            runtime.spawn(following.run(is_closing.clone())),
+            runtime.spawn(announcing.run(is_closing.clone())),
             runtime.spawn(reporting.run(is_closing)),
         ];
         Ok(Arc::new(Self {
@@ -151,7 +177,14 @@ impl Client {
     /// How the client stands with its control plane.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.shared.status().clone()
+        let standing = self.shared.standing.borrow().clone();
+        Status {
+            version: standing.version,
+            via: standing.via,
+            from_disk: standing.via == Via::LastKnownGood,
+            rejected: standing.rejected.map(|rejected| rejected.reason),
+            ..self.shared.status().clone()
+        }
     }
 
     /// Sends what was measured, waiting at most 2 s for it, and ends. Policies stay as they are.
@@ -193,9 +226,16 @@ impl Governor for Client {
     }
 
     fn note_answer(&self, key: &Key, json: &Bytes, check: Option<Check>) {
-        if let Some(watched) = self.shared.policies.load().watched(key) {
+        let policies = self.shared.policies.load();
+        if let Some(watched) = policies.watched(key) {
+            // Where an older entry may have been stored for less, nobody knows how old it is.
+            let check = check.filter(|check| !check.is_by_ttl || policies.is_ttl_settled(key));
             watched.answered(key, json, check);
         }
+    }
+
+    fn note_store_error(&self) {
+        self.shared.store_errors.fetch_add(1, Ordering::Relaxed);
     }
 
     fn note_invalidated(&self, what: Named<'_>) {
@@ -244,10 +284,15 @@ impl Shared {
             "the last policies hold until the control plane answers"
         );
         self.policies.store(Arc::new(policies));
-        let mut status = self.status();
-        status.version = Some(kept.config.version);
-        status.from_disk = true;
-        kept.etag.filter(|tag| fetch::is_tag(tag))
+        let etag = kept.etag.filter(|tag| fetch::is_tag(tag));
+        self.standing.send_replace(Standing {
+            version: Some(kept.config.version),
+            tag: etag.as_deref().map(unquoted),
+            via: Via::LastKnownGood,
+            since: Some(Instant::now()),
+            rejected: None,
+        });
+        etag
     }
 
     pub(crate) fn status(&self) -> std::sync::MutexGuard<'_, Status> {

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use larder_core::Service;
-use larder_core::api::SignalBatch;
-use reqwest::{StatusCode, header};
+use larder_core::api::{InstanceReport, SignalBatch};
+use reqwest::{ClientBuilder, StatusCode, header};
 use url::Url;
 
 use crate::client::StartError;
 
 /// No answer is larger, in bytes.
 pub(crate) const MAX_ANSWER: usize = 8 << 20;
+/// What a stream of server-sent events is called.
+const EVENTS: &str = "text/event-stream";
 /// A tag that is longer is not used.
 const MAX_ETAG: usize = 256;
 
@@ -39,6 +41,21 @@ pub(crate) enum FetchError {
     TooLarge,
 }
 
+/// Why there is no stream.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StreamError {
+    #[error("it can't be reached ({0})")]
+    Unreachable(String),
+    #[error("it answered with status {status}")]
+    Status {
+        status: StatusCode,
+        /// When to come again, if it said so.
+        after: Option<Duration>,
+    },
+    #[error("what it answered is no stream of events")]
+    ContentType,
+}
+
 /// What the control plane answered.
 pub(crate) enum Fetched {
     /// It is one of those that are known: this one, if the answer says which.
@@ -52,8 +69,12 @@ pub(crate) enum Fetched {
 /// The control plane, for one service.
 pub(crate) struct Remote {
     http: reqwest::Client,
+    /// For what has no end: it may be silent, and whoever reads it knows for how long.
+    endless: reqwest::Client,
     config: Url,
+    stream: Url,
     signals: Url,
+    instances: Url,
 }
 
 impl Remote {
@@ -67,13 +88,49 @@ impl Remote {
             url
         };
         Ok(Self {
-            http: http_client(is_https)?,
-            config: at(&format!(
-                "/api/config/{service}",
-                service = service.as_str()
-            )),
+            http: http_client(is_https, |builder| {
+                builder
+                    .read_timeout(Duration::from_secs(2))
+                    .timeout(Duration::from_secs(10))
+                    .pool_max_idle_per_host(2)
+            })?,
+            endless: http_client(is_https, |builder| builder.pool_max_idle_per_host(0))?,
+            config: at(&format!("/api/config/{service}")),
+            stream: at(&format!("/api/stream/{service}")),
             signals: at("/api/signals/batch"),
+            instances: at("/api/instances"),
         })
+    }
+
+    /// Begins to follow the service's policies; `known` is the id of the version that is here already.
+    pub(crate) async fn stream(
+        &self,
+        known: Option<&str>,
+    ) -> Result<reqwest::Response, StreamError> {
+        let request = self.endless.get(self.stream.clone());
+        let mut request = request.header(header::ACCEPT, EVENTS);
+        if let Some(known) = known {
+            request = request.header("last-event-id", known);
+        }
+        let response = request.send().await;
+        let response = response.map_err(|error| StreamError::Unreachable(cause(error)))?;
+        let status = response.status();
+        if status != StatusCode::OK {
+            let after = retry_after(&response);
+            return Err(StreamError::Status { status, after });
+        }
+        let form = response.headers().get(header::CONTENT_TYPE);
+        let form = form.and_then(|form| form.to_str().ok()).unwrap_or("");
+        let essence = form.split(';').next().unwrap_or("").trim();
+        if !essence.eq_ignore_ascii_case(EVENTS) {
+            return Err(StreamError::ContentType);
+        }
+        Ok(response)
+    }
+
+    /// Tells which policies are in force here.
+    pub(crate) async fn announce(&self, report: &InstanceReport) -> Result<(), FetchError> {
+        self.post(&self.instances, report).await
     }
 
     /// The service's policies, unless they have one of these tags.
@@ -99,13 +156,24 @@ impl Remote {
 
     /// Delivers windows. A status says that the control plane has made up its mind about them.
     pub(crate) async fn report(&self, batch: &SignalBatch) -> Result<(), FetchError> {
-        let request = self.http.post(self.signals.clone()).json(batch);
+        self.post(&self.signals, batch).await
+    }
+
+    async fn post<T: serde::Serialize>(&self, url: &Url, document: &T) -> Result<(), FetchError> {
+        let request = self.http.post(url.clone()).json(document);
         let response = request.send().await.map_err(unreachable)?;
         match response.status() {
             status if status.is_success() => Ok(()),
             status => Err(FetchError::Status(status)),
         }
     }
+}
+
+/// After how many seconds the control plane asks to come again.
+fn retry_after(response: &reqwest::Response) -> Option<Duration> {
+    let after = response.headers().get(header::RETRY_AFTER)?;
+    let seconds: u64 = after.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 /// Whether this can be sent as a tag.
@@ -129,7 +197,10 @@ fn parse(url: &str) -> Result<Url, UrlError> {
     }
 }
 
-fn http_client(is_https: bool) -> Result<reqwest::Client, StartError> {
+fn http_client(
+    is_https: bool,
+    set: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> Result<reqwest::Client, StartError> {
     // Fails where the program has a provider already, which then is the one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
@@ -137,15 +208,12 @@ fn http_client(is_https: bool) -> Result<reqwest::Client, StartError> {
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .referer(false)
-        .connect_timeout(Duration::from_secs(1))
-        .read_timeout(Duration::from_secs(2))
-        .timeout(Duration::from_secs(10))
-        .pool_max_idle_per_host(2);
+        .connect_timeout(Duration::from_secs(1));
     if !is_https {
         // Else a machine without certificate authorities could not even speak plain HTTP.
         builder = builder.tls_certs_only([]);
     }
-    builder
+    set(builder)
         .build()
         .map_err(|error| StartError::Http(error.to_string()))
 }
@@ -167,14 +235,18 @@ async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, FetchError> {
     Ok(body)
 }
 
-/// The innermost cause, which is what helps; without the URL.
 fn unreachable(error: reqwest::Error) -> FetchError {
+    FetchError::Unreachable(cause(error))
+}
+
+/// The innermost cause, which is what helps; without the URL.
+pub(crate) fn cause(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut cause: &dyn std::error::Error = &error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    FetchError::Unreachable(cause.to_string())
+    cause.to_string()
 }
 
 #[cfg(test)]

@@ -20,24 +20,33 @@
 //!
 //! What holds:
 //!
-//! - asking for a policy takes no lock and does no I/O; a change is acted on within 5 s;
+//! - asking for a policy takes no lock and does no I/O;
+//! - a change is acted on as soon as the control plane's stream tells of it; where that can't be had, the control plane is
+//!   asked, and a change acted on within 5 s. A stream that was lost is noticed by its silence, and opened again;
 //! - with the control plane away the last policies hold, also across a restart (they lie in
 //!   `{state_dir}/policies/{service}.json`); before there were any, the service's own defaults do;
 //! - an answer with anything in it that can't be is parked whole: the policies in force stay, and
-//!   [`Client::status`] says why;
+//!   [`Client::status`] and the control plane say why, and it is not asked for again;
+//! - the control plane is told which version is in force here, since when, and over what it came;
 //! - whatever the control plane says, answers to methods other than GET and HEAD are not cached;
 //! - of endpoints that the control plane watches (`auto`, `shadow`) it is recorded which keys are asked for, by hash,
 //!   and by hash what the origin answers; of others only counts are;
 //! - what was measured is sent every 5 s, never on a request's path; what can't be sent is kept within a bound, and
 //!   the oldest of it dropped and counted.
 
+mod announce;
 mod client;
+mod events;
 mod fetch;
+mod follow;
+mod intake;
 mod known_good;
 mod policies;
 mod poll;
 mod recorder;
+mod reopening;
 mod report;
+mod stream;
 mod watch;
 
 pub use client::{Client, ClientSettings, StartError, Status};

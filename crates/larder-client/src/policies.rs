@@ -1,11 +1,12 @@
 //! The policies in force: made once from a whole answer, then only read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_core::api::{EndpointConfig, ServiceConfig, Source, Watch};
 use larder_core::{
-    Endpoint, EndpointError, Evidence, Gate, Key, Method, Mode, Policy, PolicyError, Templates,
-    Window,
+    Clock as _, CoarseClock, Endpoint, EndpointError, Evidence, Gate, Key, Method, Mode, Policy,
+    PolicyError, Templates, Window,
 };
 
 use crate::client::Shared;
@@ -18,6 +19,8 @@ const MAX_POLICIES: usize = 2_000;
 const MOST_CHECKED: f64 = 0.05;
 /// A reason is cut to this many characters.
 const MAX_REASON: usize = 500;
+/// Other instances act on a change so much later at the most.
+const OTHERS: Duration = Duration::from_secs(10);
 
 /// Why an answer of the control plane is not put in force.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +65,8 @@ struct Entry {
     reason: Arc<str>,
     watch: Option<Watch>,
     counters: Arc<Counters>,
+    /// From when on no entry is left that was stored for less than the TTL in force, by the coarse clock.
+    ttl_settled_at: Duration,
 }
 
 /// All that holds at one version.
@@ -185,6 +190,12 @@ impl Policies {
         Some(&entry.counters.watched)
     }
 
+    /// Whether no entry of a key's endpoint is left that was stored for less than the TTL in force.
+    pub(crate) fn is_ttl_settled(&self, key: &Key) -> bool {
+        let settled = |entry: &Entry| entry.ttl_settled_at <= CoarseClock.now();
+        self.find(key).is_some_and(settled)
+    }
+
     /// Notes that entries of these endpoints were invalidated.
     pub(crate) fn erase(&self, is_meant: impl Fn(&Endpoint, &Policy) -> bool) {
         for entry in &self.entries {
@@ -240,10 +251,10 @@ impl Entry {
         } else {
             policy.with_mode(Mode::Off)
         };
-        let counters = before
-            .entry(&endpoint)
-            .map(|entry| Arc::clone(&entry.counters));
+        let known = before.entry(&endpoint);
+        let counters = known.map(|entry| Arc::clone(&entry.counters));
         let counters = counters.unwrap_or_default();
+        let ttl_before = known.map(|entry| (stored_for(&entry.policy), entry.ttl_settled_at));
         let watch = config.watch.filter(|_| endpoint.method().is_safe());
         let check_share = watch.map_or(0.0, |watch| watch.check_share.clamp(0.0, MOST_CHECKED));
         Ok(Self {
@@ -253,6 +264,7 @@ impl Entry {
                 ..Gate::from(&policy)
             },
             watch,
+            ttl_settled_at: settled_at(ttl_before, stored_for(&policy), CoarseClock.now()),
             policy: Arc::new(policy),
             source: config.source,
             reason: config
@@ -267,9 +279,30 @@ impl Entry {
     }
 }
 
+/// How long entries are stored for.
+fn stored_for(policy: &Policy) -> Duration {
+    match policy.mode() {
+        Mode::On => policy.ttl(),
+        Mode::Off | Mode::Auto | Mode::Shadow => Duration::ZERO,
+    }
+}
+
+/// When all entries that were stored for less than a TTL are gone, by the TTL before it and when that was so of it.
+fn settled_at(before: Option<(Duration, Duration)>, ttl: Duration, now: Duration) -> Duration {
+    match before {
+        // What others stored before is not known.
+        None => now + ttl + OTHERS,
+        Some((before, settled)) if ttl > before || ttl.is_zero() => {
+            settled.max(now + before + OTHERS)
+        }
+        Some((_, settled)) => settled,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::sync::atomic::AtomicU64;
 
     use arc_swap::ArcSwap;
     use larder_core::{QueryRule, Service, Variant};
@@ -284,7 +317,9 @@ mod tests {
             service: Service::new("svc").unwrap(),
             policies: ArcSwap::from_pointee(Policies::defaults(&defaults)),
             recorder: Recorder::default(),
+            store_errors: AtomicU64::default(),
             status: Mutex::default(),
+            standing: tokio::sync::watch::Sender::default(),
             defaults,
         };
         let config = serde_json::json!({"service_name": "svc", "version": 1, "policies": [
@@ -365,5 +400,23 @@ mod tests {
             assert!(!is_off(&policies, &of("/elsewhere")));
             assert!(is_off(&policies, &of("/users/7/secret")));
         }
+    }
+
+    #[test]
+    fn a_ttl_is_settled_when_all_that_was_stored_for_less_is_gone() {
+        let secs = Duration::from_secs;
+        let (now, off) = (secs(1_000), Duration::ZERO);
+        assert_eq!(settled_at(None, secs(60), now), secs(1_070));
+        assert_eq!(settled_at(None, off, now), secs(1_010));
+        let old = secs(900);
+        assert_eq!(settled_at(Some((secs(5), old)), secs(20), now), secs(1_015));
+        assert_eq!(settled_at(Some((secs(60), old)), secs(15), now), old);
+        let later = secs(2_000);
+        assert_eq!(settled_at(Some((secs(5), later)), secs(20), now), later);
+        // What was stored before it went off, for 20 s, is younger than what is stored for 60 s after it went on again.
+        let went_off = settled_at(Some((secs(20), old)), off, now);
+        assert_eq!(went_off, secs(1_030));
+        let on_again = settled_at(Some((off, went_off)), secs(60), secs(1_005));
+        assert_eq!(on_again, secs(1_030));
     }
 }

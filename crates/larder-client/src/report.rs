@@ -1,7 +1,8 @@
 //! Measured windows out: every 5 s, in order, with a bounded backlog.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use larder_core::api::{SignalBatch, WindowReport};
@@ -17,19 +18,30 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const LAST_REPORT: Duration = Duration::from_secs(2);
 /// At most this many windows wait to be delivered.
 const MAX_BACKLOG: usize = 10_000;
-/// So many records of keys and answers are sent at a time; one takes at most 20 bytes.
+/// So many records of keys, answers and invalidations are taken over at a time; they take at most 64 KB.
 const MAX_RECORDS: usize = 3_200;
 /// After this time the control plane decides nothing by a window's keys.
 const KEYS_COUNT: Duration = Duration::from_secs(60);
-/// So many windows stay under the control plane's limit for a body, however long their paths are.
+/// So many windows are sent at a time.
 const BATCH: usize = 400;
+/// And so many bytes: the control plane takes a MiB.
+const BATCH_BYTES: usize = 900_000;
+/// A window takes no more, but for its path and its records, of which each takes at most so many; in bytes.
+const WINDOW_BYTES: usize = 1_500;
+const RECORD_BYTES: usize = 20;
+/// A store that fails for one in so many lookups has fewer hits than there could be.
+const FAILING: u64 = 20;
 
 pub(crate) struct Report {
     pub(crate) shared: Arc<Shared>,
     pub(crate) remote: Arc<Remote>,
     pub(crate) reporter: Reporter,
     pub(crate) backlog: Backlog,
+    pub(crate) turns: Turns,
 }
+
+/// What was measured of an endpoint: its window, and its keys if it is watched.
+type Measured = (String, Window, Option<Evidence>);
 
 impl Report {
     pub(crate) async fn run(mut self, mut closing: watch::Receiver<bool>) {
@@ -56,61 +68,95 @@ impl Report {
         let unknown = self.shared.recorder.take().into_iter();
         let unknown = unknown.map(|(endpoint, window)| (endpoint, window, None));
         let mut measured: Vec<_> = policies.measured().chain(unknown).collect();
-        measured.retain(|(_, window, _)| *window != Window::default());
-        share_out(&mut measured);
+        measured.retain(tells_something);
+        self.turns.share_out(&mut measured);
+        let store_failed = self.has_store_failed(&measured);
         let length = ended - std::mem::replace(&mut self.reporter.began, ended);
         self.backlog.forget_keys();
         for (endpoint, window, evidence) in measured {
             let mut report = self.reporter.report(endpoint, window);
             report.evidence = evidence;
             report.length_ms = millis(length);
+            report.store_failed = store_failed;
             self.backlog.push(report, ended);
         }
         self.shared.status().dropped_windows = self.backlog.dropped;
     }
 
+    /// Whether the store failed so often since the last time that its hits say nothing.
+    fn has_store_failed(&self, measured: &[Measured]) -> bool {
+        let errors = self.shared.store_errors.swap(0, Ordering::Relaxed);
+        let lookups = measured
+            .iter()
+            .map(|(_, window, _)| window.hits + window.misses);
+        errors > 0 && errors.saturating_mul(FAILING) >= lookups.sum::<u64>()
+    }
+
     /// Sends until nothing is left or the control plane does not take it.
     async fn deliver(&mut self) {
         while !self.backlog.waiting.is_empty() {
-            let sent = self.backlog.waiting.len().min(BATCH);
-            let windows = self.backlog.waiting.iter().take(sent).map(Waiting::now);
-            let windows = windows.collect();
+            let windows = self.backlog.batch();
+            let sent = windows.len();
             let batch = SignalBatch {
                 signals: Vec::new(),
                 windows,
             };
             match self.remote.report(&batch).await {
-                Ok(()) => {}
+                Ok(()) => self.backlog.delivered(sent),
                 // It will never take these: another try would keep all later ones waiting.
                 Err(FetchError::Status(status)) if is_final(status) => {
                     tracing::warn!(%status, windows = sent, "the control plane refused what was measured");
-                    self.backlog.dropped += sent as u64;
+                    self.backlog.drop_oldest(sent);
                 }
                 Err(error) => {
                     tracing::debug!(%error, "what was measured waits for the control plane");
                     break;
                 }
             }
-            self.backlog.waiting.drain(..sent);
         }
         self.shared.status().dropped_windows = self.backlog.dropped;
     }
 }
 
-/// Keeps the keys of those endpoints that were asked for most, as far as there is room for keys.
-fn share_out(measured: &mut [(String, Window, Option<Evidence>)]) {
-    let mut by_requests: Vec<&mut (String, Window, Option<Evidence>)> =
-        measured.iter_mut().collect();
-    by_requests.sort_by_key(|(_, window, _)| std::cmp::Reverse(window.requests()));
-    let mut records = 0;
-    for (_, _, evidence) in by_requests {
-        records += evidence
-            .as_ref()
-            .map_or(0, |it| it.keys.len() + it.answers.len());
-        if records > MAX_RECORDS {
-            *evidence = None;
+/// Whether there is anything to report. A process may do nothing but invalidate what others read.
+fn tells_something((_, window, evidence): &Measured) -> bool {
+    let tells = |evidence: &Evidence| evidence.has_erased() || !evidence.answers.is_empty();
+    *window != Window::default() || evidence.as_ref().is_some_and(tells)
+}
+
+/// For whose keys there was no room, and how often in a row.
+#[derive(Default)]
+pub(crate) struct Turns(HashMap<String, u32>);
+
+impl Turns {
+    /// Keeps the keys for which there is room: first of those endpoints that had to wait for longest, then of those that were
+    /// asked for most.
+    fn share_out(&mut self, measured: &mut [Measured]) {
+        let before = std::mem::take(&mut self.0);
+        let waited = |endpoint: &str| before.get(endpoint).copied().unwrap_or(0);
+        let mut in_turn: Vec<&mut Measured> = measured.iter_mut().collect();
+        in_turn.sort_by_key(|(endpoint, window, _)| {
+            std::cmp::Reverse((waited(endpoint), window.requests()))
+        });
+        let mut room = MAX_RECORDS;
+        for (endpoint, _, evidence) in in_turn {
+            let Some(evidence) = evidence else { continue };
+            if !evidence.cut_to(room) {
+                self.0.insert(endpoint.clone(), waited(endpoint) + 1);
+            }
+            room -= evidence.records();
         }
     }
+}
+
+/// How many bytes a text takes in JSON, but for its quotes.
+fn json_bytes(text: &str) -> usize {
+    let escaped = |byte| match byte {
+        b'"' | b'\\' => 2,
+        ..b' ' => 6,
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum()
 }
 
 fn millis(time: Duration) -> u64 {
@@ -147,6 +193,11 @@ impl Reporter {
         })
     }
 
+    /// The name under which it reports.
+    pub(crate) fn instance(&self) -> &str {
+        &self.instance
+    }
+
     fn report(&mut self, endpoint: String, window: Window) -> WindowReport {
         self.sequence += 1;
         WindowReport {
@@ -157,6 +208,7 @@ impl Reporter {
             length_ms: 0,
             ended_ago_ms: 0,
             store_id: self.store_id,
+            store_failed: false,
             instance: self.instance.clone(),
             boot: self.boot,
             sequence: self.sequence,
@@ -169,6 +221,8 @@ impl Reporter {
 pub(crate) struct Backlog {
     waiting: VecDeque<Waiting>,
     dropped: u64,
+    /// Endpoints of which it was dropped which keys were invalidated.
+    untold: HashSet<String>,
 }
 
 /// A window that waits, and when it ended.
@@ -185,42 +239,63 @@ impl Waiting {
             ..self.report.clone()
         }
     }
+
+    /// How many bytes it takes at the most when it is sent.
+    fn bytes(&self) -> usize {
+        let records = self.report.evidence.as_ref().map_or(0, Evidence::records);
+        WINDOW_BYTES + json_bytes(&self.report.endpoint) + RECORD_BYTES * records
+    }
 }
 
 impl Backlog {
-    /// Forgets the keys of windows that are so old that nothing is decided by them.
+    /// Forgets the keys of windows that are so old that nothing is decided by them; what was invalidated is told.
     fn forget_keys(&mut self) {
         for waiting in &mut self.waiting {
             if waiting.ended.elapsed() > KEYS_COUNT {
-                waiting.report.evidence = None;
+                let evidence = waiting.report.evidence.take();
+                let erased = evidence.map(Evidence::into_erased);
+                waiting.report.evidence = erased.filter(Evidence::has_erased);
             }
         }
     }
 
-    fn push(&mut self, report: WindowReport, ended: Instant) {
+    fn push(&mut self, mut report: WindowReport, ended: Instant) {
         if self.waiting.len() >= MAX_BACKLOG {
-            self.waiting.pop_front();
-            self.dropped += 1;
+            self.drop_oldest(1);
+        }
+        if let Some(evidence) = &mut report.evidence {
+            evidence.erased_more |= self.untold.remove(&report.endpoint);
         }
         self.waiting.push_back(Waiting { report, ended });
+    }
+
+    /// What is to be sent next.
+    fn batch(&self) -> Vec<WindowReport> {
+        let mut bytes = 0;
+        let fits = |waiting: &&Waiting| {
+            bytes += waiting.bytes();
+            bytes <= BATCH_BYTES
+        };
+        let batch = self.waiting.iter().take(BATCH).take_while(fits);
+        batch.map(Waiting::now).collect()
+    }
+
+    fn delivered(&mut self, sent: usize) {
+        self.waiting.drain(..sent);
+    }
+
+    fn drop_oldest(&mut self, count: usize) {
+        for Waiting { report, .. } in self.waiting.drain(..count) {
+            self.dropped += 1;
+            if report
+                .evidence
+                .is_some_and(|evidence| evidence.has_erased())
+            {
+                self.untold.insert(report.endpoint);
+            }
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_oldest_windows_are_dropped_and_counted() {
-        let mut reporter = Reporter::new(&Service::new("svc").unwrap(), 0).unwrap();
-        let mut backlog = Backlog::default();
-        for _ in 0..MAX_BACKLOG + 5 {
-            backlog.push(
-                reporter.report("/a".into(), Window::default()),
-                Instant::now(),
-            );
-        }
-        assert_eq!((backlog.waiting.len(), backlog.dropped), (MAX_BACKLOG, 5));
-        assert_eq!(backlog.waiting.front().unwrap().report.sequence, 6);
-    }
-}
+mod tests;

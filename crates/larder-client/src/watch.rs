@@ -16,8 +16,9 @@ pub(crate) struct Watched {
 impl Watched {
     /// A key was asked for.
     pub(crate) fn saw(&self, key: &Key) {
+        let hash = hash(key);
         if let Ok(mut log) = self.log().try_lock() {
-            log.saw(hash(key), now());
+            log.saw(hash, now());
         }
     }
 
@@ -27,13 +28,14 @@ impl Watched {
             age: ticks(check.age),
             has_changed: check.has_changed,
         });
-        let body = XxHash3_64::oneshot(json) as u16;
-        self.lock().answered(hash(key), body, check, now());
+        let (hash, body) = (hash(key), XxHash3_64::oneshot(json) as u16);
+        self.lock().answered(hash, body, check, now());
     }
 
     /// A key was invalidated; `None`: more may have been.
     pub(crate) fn erased(&self, key: Option<&Key>) {
-        self.lock().erased(key.map(hash));
+        let hash = key.map(hash);
+        self.lock().erased(hash);
     }
 
     /// What was recorded since the last time; from now on, of the keys that are seldom asked for, this share is.

@@ -17,6 +17,7 @@ pub(crate) fn now() -> Duration {
 
 /// Decides again and again.
 pub(crate) async fn run(plane: &Plane) {
+    plane.engines.forget_left_behind().await;
     let mut ticks = tokio::time::interval(plane.tick);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -27,13 +28,21 @@ pub(crate) async fn run(plane: &Plane) {
 
 async fn tick(plane: &Plane, now: Duration) {
     plane.measured.forget_old(now);
-    let mut inboxes = plane.measured.take_windows();
+    let mut waited = plane.measured.take_windows();
+    if waited.crowded_out > 0 {
+        plane.metrics.crowded_out.inc_by(waited.crowded_out);
+        let windows = waited.crowded_out;
+        tracing::warn!(
+            windows,
+            "more was measured than one tick takes in: the rest counts, but nothing is decided by it"
+        );
+    }
     let mut all = HashSet::new();
     for snapshot in plane.registry.services().values() {
         let service = snapshot.service();
         let mut news = Vec::new();
         for watched in snapshot.watched() {
-            let inbox = inboxes.get_mut(service);
+            let inbox = waited.by_service.get_mut(service);
             let windows = inbox.and_then(|inbox| inbox.remove(&watched.endpoint));
             let windows = windows.unwrap_or_default();
             all.insert((service.clone(), watched.endpoint.clone()));

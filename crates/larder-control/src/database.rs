@@ -145,6 +145,7 @@ impl Database {
             &after.decisions,
         )
         .await?;
+        engines::forget(&mut transaction, before, after).await?;
         overrides::write(
             &mut transaction,
             service,

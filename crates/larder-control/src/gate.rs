@@ -19,6 +19,9 @@ use crate::plane::Plane;
 /// The page there is: only to this one may another site's link lead.
 const PAGE: &str = "/";
 
+/// What services say of themselves: it changes nothing that somebody set.
+const REPORTS: [&str; 2] = ["/api/signals", "/api/instances"];
+
 /// So much of a refused request is written down, in bytes.
 const MAX_ATTEMPT: usize = 300;
 
@@ -90,7 +93,7 @@ pub(crate) async fn check(State(gate): State<Gate>, request: Request, next: Next
     response
 }
 
-/// A request that would change something: what was measured does not count.
+/// A request that would change something: what instances say of themselves does not count.
 struct Attempt {
     request: String,
     address: Option<IpAddr>,
@@ -99,7 +102,8 @@ struct Attempt {
 impl Attempt {
     fn of(request: &Request) -> Option<Self> {
         let (method, path) = (request.method(), request.uri().path());
-        if matches!(*method, Method::GET | Method::HEAD) || path.starts_with("/api/signals") {
+        let is_report = REPORTS.iter().any(|report| path.starts_with(report));
+        if matches!(*method, Method::GET | Method::HEAD) || is_report {
             return None;
         }
         let mut text = larder_model::escape(&format!("{method} {path}")).into_owned();

@@ -12,9 +12,9 @@
 //! # }
 //! ```
 //!
-//! Policies lie in one SQLite file. What clients ask for is answered from memory. Every change is a revision, and an entry of
-//! an audit trail that [`verify_audit`] looks over. There are no API keys yet, so it serves on loopback only
-//! ([`check_bind`]), and refuses what a web page could send there.
+//! Policies lie in one SQLite file. What clients ask for is answered from memory; those who follow a service's stream are
+//! told of a change at once. Every change is a revision, and an entry of an audit trail that [`verify_audit`] looks over. There
+//! are no API keys yet, so it serves on loopback only ([`check_bind`]), and refuses what a web page could send there.
 
 mod audit;
 mod auto;
@@ -26,6 +26,7 @@ mod engines;
 mod expiring;
 mod gate;
 mod hex;
+mod instances;
 mod json;
 mod measured;
 mod metrics;
@@ -35,6 +36,7 @@ mod plane;
 mod registry;
 mod routes;
 mod stored;
+mod streams;
 mod target;
 
 pub use audit::{AuditFault, KeyError, Verified, VerifyError, verify_audit};
@@ -42,3 +44,4 @@ pub use bind::{BindError, check_bind};
 pub use database::OpenError;
 pub use gate::HostError;
 pub use plane::{ControlPlane, RunError, Settings};
+pub use streams::StreamLimits;

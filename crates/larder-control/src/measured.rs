@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use larder_decide::{Arrived, Seen};
+use larder_decide::Seen;
 use larder_model::api::{MeasuredEndpoint, SignalBatch};
 use larder_model::{Endpoint, Service, Window};
 
 pub(crate) use check::SignalError;
 use check::{Checked, Identity, OTHER, check_signal, check_window, guess};
 use inbox::Inbox;
+pub(crate) use inbox::Waited;
 pub(crate) use rolling::REACH;
 use rolling::Rolling;
 
@@ -63,13 +64,21 @@ struct Endpoints {
     other: Rolling,
 }
 
+/// What a policy knows of an endpoint.
+pub(crate) struct Known {
+    /// The policy's own template.
+    pub(crate) endpoint: Endpoint,
+    /// Whether something is decided for it.
+    pub(crate) is_watched: bool,
+}
+
 impl Measured {
-    /// Takes a batch in. `template` finds the template that an endpoint, which may be a concrete path, belongs to.
+    /// Takes a batch in. `known` finds the policy that an endpoint, which may be a concrete path, belongs to.
     pub(crate) fn take(
         &self,
         batch: SignalBatch,
         now: Duration,
-        template: impl Fn(&Service, &Endpoint) -> Option<Endpoint>,
+        known: impl Fn(&Service, &Endpoint) -> Option<Known>,
     ) -> Result<Counted, SignalError> {
         let signals = batch.signals.into_iter().map(check_signal);
         let windows = batch.windows.into_iter().map(check_window);
@@ -78,8 +87,13 @@ impl Measured {
             let Some(endpoint) = &one.endpoint else {
                 continue;
             };
-            let known = template(&one.service, endpoint);
-            one.endpoint = Some(known.map_or_else(|| guess(endpoint), Ok)?);
+            match known(&one.service, endpoint) {
+                Some(known) => {
+                    one.is_watched = known.is_watched;
+                    one.endpoint = Some(known.endpoint);
+                }
+                None => one.endpoint = Some(guess(endpoint)?),
+            }
         }
         let mut state = self.state();
         let mut counted = Counted::default();
@@ -150,8 +164,8 @@ impl Measured {
             .retain(|_, (_, seen)| now.saturating_sub(*seen) < FORGET_AFTER);
     }
 
-    /// The windows that arrived since the last time, by service and endpoint.
-    pub(crate) fn take_windows(&self) -> HashMap<Service, HashMap<Endpoint, Vec<Arrived>>> {
+    /// The windows that arrived since the last time of endpoints that something is decided for.
+    pub(crate) fn take_windows(&self) -> Waited {
         self.state().inbox.take()
     }
 
@@ -163,7 +177,7 @@ impl Measured {
 // === impl State ===
 
 impl State {
-    fn count(&mut self, one: Checked, now: Duration, counted: &mut Counted) {
+    fn count(&mut self, mut one: Checked, now: Duration, counted: &mut Counted) {
         if !self.services.contains_key(&one.service) && self.services.len() >= MAX_SERVICES {
             counted.dropped += 1;
             return;
@@ -174,7 +188,9 @@ impl State {
             counted.duplicates += 1;
             return;
         }
-        self.inbox.put(&one, now);
+        if one.is_watched {
+            self.inbox.put(&mut one, now);
+        }
         self.rolling(one.service, one.endpoint)
             .add(&one.window, now);
         counted.accepted += 1;
@@ -268,6 +284,7 @@ mod tests {
             length_ms: 5_000,
             ended_ago_ms: 0,
             store_id: 0,
+            store_failed: false,
             instance: "i-1".into(),
             boot: 1,
             sequence,
@@ -301,10 +318,31 @@ mod tests {
                 .unwrap();
         }
         assert_eq!(requests(&measured, "/a", NOW), 2);
-        let windows = measured.take_windows();
+    }
+
+    #[test]
+    fn what_nothing_is_decided_for_waits_for_no_tick() {
+        let measured = Measured::default();
+        let known = |is_watched| {
+            move |_: &Service, endpoint: &Endpoint| {
+                Some(Known {
+                    endpoint: endpoint.clone(),
+                    is_watched,
+                })
+            }
+        };
+        for sequence in [1, 2] {
+            let batch = window(sequence, one_hit());
+            measured.take(batch, NOW, known(sequence == 2)).unwrap();
+        }
+        measured
+            .take(window(3, one_hit()), NOW, |_, _| None)
+            .unwrap();
+        assert_eq!(requests(&measured, "/a", NOW), 3);
+        let windows = measured.take_windows().by_service;
         let service = Service::new("svc").unwrap();
-        assert_eq!(windows[&service][&"/a".parse().unwrap()].len(), 2);
-        assert!(measured.take_windows().is_empty());
+        assert_eq!(windows[&service][&"/a".parse().unwrap()].len(), 1);
+        assert!(measured.take_windows().by_service.is_empty());
     }
 
     #[test]

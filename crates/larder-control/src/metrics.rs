@@ -21,8 +21,12 @@ pub(crate) struct Metrics {
     pub(crate) signals: Counter,
     pub(crate) duplicates: Counter,
     pub(crate) dropped: Counter,
+    pub(crate) crowded_out: Counter,
     pub(crate) policies: Gauge,
     pub(crate) endpoints: Gauge,
+    pub(crate) streams: Gauge,
+    pub(crate) streams_refused: Counter,
+    pub(crate) instances: Gauge,
 }
 
 impl Metrics {
@@ -36,8 +40,12 @@ impl Metrics {
             signals: Counter::default(),
             duplicates: Counter::default(),
             dropped: Counter::default(),
+            crowded_out: Counter::default(),
             policies: Gauge::default(),
             endpoints: Gauge::default(),
+            streams: Gauge::default(),
+            streams_refused: Counter::default(),
+            instances: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -80,11 +88,31 @@ impl Metrics {
             "Signals of services past the bound",
             self.dropped.clone(),
         );
+        registry.register(
+            "windows_crowded_out",
+            "Windows past what one tick takes in, or whose keys were: nothing is decided by them",
+            self.crowded_out.clone(),
+        );
         registry.register("policies", "Policies that are set", self.policies.clone());
         registry.register(
             "measured_endpoints",
             "Endpoints measured lately",
             self.endpoints.clone(),
+        );
+        registry.register(
+            "streams",
+            "Streams of policies that are open",
+            self.streams.clone(),
+        );
+        registry.register(
+            "streams_refused",
+            "Streams that were not opened, since there were as many as may be",
+            self.streams_refused.clone(),
+        );
+        registry.register(
+            "instances",
+            "Instances heard of lately",
+            self.instances.clone(),
         );
     }
 

@@ -14,13 +14,17 @@ use crate::bind::{BindError, check_bind};
 use crate::database::OpenError;
 use crate::engines::Engines;
 use crate::gate::{self, Gate, HostError, Hosts};
+use crate::instances::Instances;
 use crate::measured::Measured;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
+use crate::streams::{StreamLimits, Streams};
 use crate::{auto, expiring, routes};
 
 /// No body is larger, in bytes.
 const MAX_BODY: usize = 1 << 20;
+/// So many connections there may be besides those of streams.
+const CONNECTIONS: usize = 10_000;
 
 /// What the control plane needs to know.
 #[derive(Debug, Clone)]
@@ -35,6 +39,8 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     /// How often decisions are made: each 10 s, unless a test can't wait so long.
     pub tick: Duration,
+    /// How many streams there may be, and how each is served.
+    pub streams: StreamLimits,
 }
 
 impl Settings {
@@ -47,6 +53,7 @@ impl Settings {
             database,
             allowed_hosts: Vec::new(),
             tick: Duration::from_secs(10),
+            streams: StreamLimits::default(),
         }
     }
 }
@@ -73,6 +80,8 @@ pub(crate) struct Plane {
     pub(crate) metrics: Metrics,
     pub(crate) engines: Engines,
     pub(crate) tick: Duration,
+    pub(crate) streams: Arc<Streams>,
+    pub(crate) instances: Instances,
 }
 
 /// The control plane. Cheap to clone; the clones are one.
@@ -95,13 +104,21 @@ impl ControlPlane {
     /// An [`OpenError`] that says what to do.
     pub async fn open(settings: Settings) -> Result<Self, OpenError> {
         Hosts::new(0, &settings.allowed_hosts)?;
-        let registry = Registry::open(&settings.database, &settings.audit_key).await?;
+        let streams = Arc::new(Streams::new(settings.streams));
+        let registry = Registry::open(
+            &settings.database,
+            &settings.audit_key,
+            Arc::clone(&streams),
+        )
+        .await?;
         let plane = Plane {
             engines: Engines::new(registry.database()),
             tick: settings.tick.max(Duration::from_millis(10)),
             registry,
             measured: Measured::default(),
             metrics: Metrics::new(),
+            streams,
+            instances: Instances::default(),
         };
         Ok(Self {
             plane: Arc::new(plane),
@@ -125,7 +142,8 @@ impl ControlPlane {
         Ok(Router::new().fallback_service(routes))
     }
 
-    /// Serves until `shutdown` comes, and decides meanwhile for endpoints in mode `auto`.
+    /// Serves until `shutdown` comes, and decides meanwhile for endpoints in mode `auto`. Then those who follow a stream
+    /// are asked to come again later, and requests that are being answered end.
     ///
     /// # Errors
     /// A [`RunError`]; [`RunError::Bind`] for an address that other machines reach.
@@ -137,7 +155,17 @@ impl ControlPlane {
         let address = listener.local_addr()?;
         check_bind(address)?;
         let router = self.router(address.port())?;
-        let serving = larder_http::serve(listener, router, Limits::default(), shutdown);
+        let streams = Arc::clone(&self.plane.streams);
+        let limits = Limits {
+            connections: CONNECTIONS.saturating_add(streams.limits().in_all),
+            write_timeout: streams.limits().stall,
+            ..Limits::default()
+        };
+        let shutdown = async move {
+            shutdown.await;
+            streams.end();
+        };
+        let serving = larder_http::serve(listener, router, limits, shutdown);
         let served = tokio::select! {
             served = serving => served,
             () = auto::run(&self.plane) => Ok(()),

@@ -12,7 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use larder_model::api::EndpointConfig;
+use bytes::Bytes;
+use larder_model::api::{EndpointConfig, ServiceConfig};
 use larder_model::{Endpoint, Service};
 use tokio::sync::Mutex;
 
@@ -20,6 +21,7 @@ use crate::audit::{AuditKey, Head, Refusals, Trail};
 use crate::database::{Database, OpenError};
 use crate::moment::Moment;
 use crate::pace::Replacements;
+use crate::streams::{Event, Streams};
 pub(crate) use changes::{ChangeError, Preconditions, Replacement, Tags};
 use in_force::default_config;
 pub(crate) use snapshot::Snapshot;
@@ -34,10 +36,23 @@ pub(crate) struct Registry {
     audit_head: ArcSwap<Head>,
     refusals: Refusals,
     replacements: Replacements,
+    /// Those who follow a service hear of each of its snapshots.
+    streams: Arc<Streams>,
+}
+
+/// What a service's clients are given.
+pub(crate) struct Published {
+    pub(crate) etag: String,
+    /// The [`ServiceConfig`], as JSON.
+    pub(crate) document: Bytes,
 }
 
 impl Registry {
-    pub(crate) async fn open(path: &Path, audit_key: &Path) -> Result<Self, OpenError> {
+    pub(crate) async fn open(
+        path: &Path,
+        audit_key: &Path,
+        streams: Arc<Streams>,
+    ) -> Result<Self, OpenError> {
         let database = Database::open(path).await?;
         let trail = Trail::new(AuditKey::open_or_make(audit_key)?);
         let mut services = BTreeMap::new();
@@ -57,6 +72,7 @@ impl Registry {
             refusals: Refusals::default(),
             replacements: Replacements::default(),
             database,
+            streams,
         };
         let opened = registry.open_trail().await;
         opened.map_err(|source| OpenError::Damaged {
@@ -76,6 +92,31 @@ impl Registry {
 
     pub(crate) fn service(&self, service: &Service) -> Option<Arc<Snapshot>> {
         self.services.load().get(service.as_str()).cloned()
+    }
+
+    /// What a service's clients are given, also of one that never had a policy.
+    pub(crate) fn published(&self, service: &Service) -> Published {
+        if let Some(snapshot) = self.service(service) {
+            return Published {
+                etag: snapshot.etag().to_owned(),
+                document: snapshot.document(),
+            };
+        }
+        let nothing = ServiceConfig {
+            service_name: service.as_str().to_owned(),
+            version: 0,
+            policies: Vec::new(),
+        };
+        Published {
+            etag: self.etag(0),
+            document: crate::json::bytes(&nothing),
+        }
+    }
+
+    /// [`Registry::published`], as streams say it.
+    pub(crate) fn event(&self, service: &Service) -> Event {
+        let Published { etag, document } = self.published(service);
+        Event::new(&etag, &document)
     }
 
     /// The policy in force for an endpoint or a concrete path.
@@ -124,9 +165,12 @@ impl Registry {
 
     fn activate(&self, snapshot: Snapshot) {
         let name = snapshot.stored.service.as_str().to_owned();
+        let snapshot = Arc::new(snapshot);
         let mut services = BTreeMap::clone(&self.services.load());
-        services.insert(name, Arc::new(snapshot));
+        services.insert(name, Arc::clone(&snapshot));
         self.services.store(Arc::new(services));
+        // Behind the store: a stream that is opened meanwhile sees it there, or hears of it here.
+        self.streams.publish(&snapshot);
     }
 }
 

@@ -439,6 +439,7 @@ impl Inner {
     /// Counts an error that the caller doesn't get to see, and logs it if none was logged of late.
     pub(crate) fn note_error(&self, error: &StoreError) {
         self.counters.add(Count::StoreErrors);
+        self.governor.note_store_error();
         let now = u64::try_from(CoarseClock.now().as_millis()).unwrap_or(u64::MAX);
         let logged_at = self.logged_at.load(Ordering::Relaxed);
         let interval = LOG_INTERVAL.as_millis() as u64;

@@ -74,10 +74,37 @@ pub(crate) struct Departure {
 pub(crate) struct Background {
     /// How long the entry was fresh yet that it loads anew: only one that is fresh for longer is another.
     pub(crate) left: Duration,
-    /// The entry that it is to be compared with, and how old that is.
-    pub(crate) checks: Option<(Bytes, Duration)>,
+    /// The entry that it is to be compared with.
+    pub(crate) checks: Option<Compared>,
     /// Held until it has landed.
     pub(crate) _place: OwnedSemaphorePermit,
+}
+
+/// A fresh entry with which what the origin answers is to be compared.
+pub(crate) struct Compared {
+    json: Bytes,
+    age: Duration,
+    is_by_ttl: bool,
+}
+
+impl Compared {
+    /// `None` of one of which it can't be told how old it is at the least: what chance took away of its life is not known.
+    fn new(entry: Found<Raw>, ttl: Duration, jitter: f64) -> Option<Self> {
+        let by_ttl = || ttl.mul_f64(1.0 - jitter).checked_sub(entry.left?);
+        Some(Self {
+            age: entry.age.or_else(by_ttl)?,
+            is_by_ttl: entry.age.is_none(),
+            json: entry.value.bytes,
+        })
+    }
+
+    fn with(&self, json: &Bytes) -> Check {
+        Check {
+            age: self.age,
+            is_by_ttl: self.is_by_ttl,
+            has_changed: self.json != *json,
+        }
+    }
 }
 
 impl Departure {
@@ -98,11 +125,12 @@ impl Departure {
     /// To be compared with an entry that is fresh by this gate, as it was just read: one that is fresh for longer is another.
     pub(crate) fn checking(mut self, gate: Gate, entry: Option<Found<Raw>>) -> Self {
         let ttl = gate.ttl.map(Ttl::get).unwrap_or_default();
+        let jitter = self.inner.governor.policy(&self.key).jitter();
         if let (Some(background), Some(entry)) = (&mut self.background, entry)
             && let Some(left) = entry.left
         {
             background.left = left;
-            background.checks = Some((entry.value.bytes, ttl.saturating_sub(left)));
+            background.checks = Compared::new(entry, ttl, jitter);
         }
         self
     }
@@ -156,10 +184,7 @@ impl Departure {
         }
         if let Some(json) = &json {
             let checks = self.background.as_ref().and_then(|it| it.checks.as_ref());
-            let check = checks.map(|(entry, age)| Check {
-                age: *age,
-                has_changed: entry != json,
-            });
+            let check = checks.map(|entry| entry.with(json));
             self.inner.note_answer(&self.key, json, check);
         }
         self.inner.load_costs.note(&self.key, load);

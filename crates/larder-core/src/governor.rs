@@ -33,6 +33,9 @@ pub trait Governor: Send + Sync + 'static {
     /// that it was to check was. Only where [`Gate::is_watched`].
     fn note_answer(&self, _key: &Key, _json: &Bytes, _check: Option<Check>) {}
 
+    /// Takes note that the store did not do what it was asked.
+    fn note_store_error(&self) {}
+
     /// Takes note of an invalidation: what comes next under a key is no change that nobody told of.
     fn note_invalidated(&self, _what: Named<'_>) {}
 }
@@ -40,8 +43,11 @@ pub trait Governor: Send + Sync + 'static {
 /// What an answer of the origin was compared with: an entry that was fresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Check {
-    /// How old it was.
+    /// How old it was, at the least.
     pub age: Duration,
+    /// Whether that follows from the TTL in force, as of an entry of the plain form, which does not say its age: one that was stored
+    /// for less is younger.
+    pub is_by_ttl: bool,
     /// Whether the origin answers something else.
     pub has_changed: bool,
 }

@@ -87,6 +87,8 @@ pub(crate) struct Found<V> {
     pub(crate) json: Option<Bytes>,
     /// How long it is fresh yet, if that is known.
     pub(crate) left: Option<Duration>,
+    /// How old it is, if it says so.
+    pub(crate) age: Option<Duration>,
     /// Whether it is to be loaded anew already.
     pub(crate) is_due_early: bool,
 }
@@ -263,6 +265,7 @@ impl Inner {
             bytes,
             json,
             left,
+            age: None,
             is_due_early: is_due_early(load_cost, left),
         };
         Some((Look::Fresh(found), cut))
@@ -333,6 +336,7 @@ impl Inner {
             bytes: frame.payload.len() as u64,
             json: Some(frame.payload),
             left: Some(left),
+            age: Some(age),
             is_due_early: freshness == Freshness::Fresh
                 && is_due_early(frame.load_cost, Some(left)),
             value,

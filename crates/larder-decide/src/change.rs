@@ -76,7 +76,7 @@ impl Bucket {
 type Buckets = [Bucket; GAPS.len() + 1];
 
 /// What an answer of the origin tells, whose key it had answered before.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Observation {
     /// The time since the answer before, in seconds.
     pub(crate) gap: f64,

@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use larder_model::{Evidence, OriginAnswer, PER_SECOND, Window};
+use larder_model::{Evidence, Window};
 use serde::{Deserialize, Serialize};
 
-use crate::change::{Changes, Observation};
+use crate::change::Changes;
 use crate::figures::{Figures, Limits, Standing};
-use crate::ghost::{Ghost, TTLS, Use};
+use crate::ghost::{Ghost, TTLS};
 use crate::latency::Latency;
 use crate::record::{Record, VERSION};
 use crate::rule::decide;
+use crate::tick::{Seen, StoreTick, in_ghost_time};
 
 /// More stores than this of one endpoint are not told apart: their windows only count.
 const MOST_STORES: usize = 8;
@@ -28,6 +29,8 @@ const FORGET_AFTER: f64 = 86_400.0;
 const HIT_MS: f64 = 0.5;
 /// Real hits are compared with the ghost's from so many lookups on.
 const COMPARED: f64 = 200.0;
+/// While caching is off, what real hits fell short of the ghost's loses half its weight in this time, in seconds.
+const RHO_HALF_LIFE: f64 = 3_600.0;
 /// Checks a second that are wanted; the least and the most share of hits; and the most while there is suspicion.
 const CHECKS_PER_SECOND: f64 = 0.1;
 const CHECK_SHARE: (f64, f64) = (0.001, 0.02);
@@ -50,6 +53,17 @@ pub struct Arrived {
     pub window: Window,
     /// Its keys; `None` where nobody told them.
     pub evidence: Option<Evidence>,
+    /// Whether the store failed meanwhile: then its hits say nothing about how many there could be.
+    pub has_store_failed: bool,
+}
+
+impl Arrived {
+    /// Keeps what was invalidated, of a window that is too late to tell more; whether there is any.
+    fn keep_erased(&mut self) -> bool {
+        self.window = Window::default();
+        self.evidence = self.evidence.take().map(Evidence::into_erased);
+        self.evidence.as_ref().is_some_and(Evidence::has_erased)
+    }
 }
 
 /// Sums over requests, which fade together.
@@ -58,6 +72,7 @@ struct Traffic {
     seconds: f64,
     requests: f64,
     with_keys: f64,
+    untold: f64,
     hits: f64,
     hit_ms: f64,
 }
@@ -89,6 +104,8 @@ pub struct Engine {
     /// The longest TTL that the budget allowed at the last tick, in seconds.
     tried_ttl: Option<f64>,
     standing: Standing,
+    /// When it went on from a decision whose evidence is lost.
+    resumed_ms: Option<u64>,
 }
 
 impl Engine {
@@ -110,6 +127,7 @@ impl Engine {
             changes: Changes::default(),
             tried_ttl: None,
             standing: Standing::default(),
+            resumed_ms: None,
         }
     }
 
@@ -118,6 +136,7 @@ impl Engine {
     pub fn resume(now_ms: u64, standing: Standing) -> Self {
         Self {
             standing,
+            resumed_ms: Some(now_ms),
             ..Self::new(now_ms)
         }
     }
@@ -177,7 +196,9 @@ impl Engine {
         }
         self.ticked_ms = now_ms;
         self.tick += 1;
-        windows.retain(|window| window.ended_ms.saturating_add(LATE_MS) >= now_ms);
+        windows.retain_mut(|window| {
+            window.ended_ms.saturating_add(LATE_MS) >= now_ms || window.keep_erased()
+        });
         windows.sort_by(|a, b| (a.store, a.began_ms, &a.id).cmp(&(b.store, b.began_ms, &b.id)));
         self.fade(seconds);
         let sum = self.count(&windows, now_ms);
@@ -187,7 +208,7 @@ impl Engine {
         for (age, has_changed) in &seen.checks {
             self.changes.check(*age, *has_changed, rate);
         }
-        self.compare(&sum, limits);
+        self.compare(&windows, seconds, limits);
         let figures = self.figures(now_ms, &sum, has_tripped);
         self.tried_ttl = Some(figures.change.longest_ttl(limits.budget)).filter(|ttl| *ttl > 0.0);
         let before = self.standing;
@@ -216,6 +237,7 @@ impl Engine {
                 &mut traffic.seconds,
                 &mut traffic.requests,
                 &mut traffic.with_keys,
+                &mut traffic.untold,
                 &mut traffic.hits,
                 &mut traffic.hit_ms,
             ] {
@@ -241,8 +263,12 @@ impl Engine {
         for arrived in windows {
             sum.merge(&arrived.window);
             self.latency.take(&arrived.window);
-            if let Some(evidence) = &arrived.evidence {
-                self.traffic.with_keys += (evidence.hot_requests + evidence.cold_requests) as f64;
+            match &arrived.evidence {
+                Some(evidence) => {
+                    self.traffic.with_keys +=
+                        evidence.hot_requests as f64 + evidence.cold_requests as f64;
+                }
+                None => self.traffic.untold += arrived.window.requests() as f64,
             }
         }
         self.traffic.requests += sum.requests() as f64;
@@ -263,14 +289,16 @@ impl Engine {
         let is_cached = self.standing.is_on && limits.is_applied;
         let tried_ttl = self.tried_ttl;
         let epoch_ms = self.epoch_ms;
+        let now = in_ghost_time(now_ms, epoch_ms);
         for of_store in windows.chunk_by(|a, b| a.store == b.store) {
             let store = of_store[0].store;
-            if !self.ghosts.contains_key(&store) && self.ghosts.len() >= MOST_STORES {
-                continue;
-            }
-            let ghost = self.ghosts.entry(store).or_default();
-            let tick = StoreTick::gather(of_store, epoch_ms);
-            tick.erase(ghost);
+            // A store too many has no ghost that lasts; what was checked of it counts.
+            let mut passing = Ghost::default();
+            let is_known = self.ghosts.contains_key(&store) || self.ghosts.len() < MOST_STORES;
+            let ghost = match is_known {
+                true => self.ghosts.entry(store).or_default(),
+                false => &mut passing,
+            };
             for evidence in of_store
                 .iter()
                 .filter_map(|arrived| arrived.evidence.as_ref())
@@ -278,16 +306,17 @@ impl Engine {
                 ghost.count(evidence.hot_requests as f64, evidence.cold_requests as f64);
                 ghost.narrow(evidence.share);
             }
-            for (hash, asked) in &tick.uses {
-                ghost.ask(*hash, asked);
-            }
             let weigh = |gap: f64, hits: f64| match is_cached {
                 true => hits,
                 false if tried_ttl.is_some_and(|ttl| gap > ttl) => 0.0,
                 false => 1.0,
             };
-            tick.answer(ghost, &mut seen, weigh);
-            ghost.prune(in_ghost_time(now_ms, epoch_ms));
+            StoreTick::gather(of_store, epoch_ms).show(ghost, now, &mut seen, weigh);
+            ghost.prune(now);
+        }
+        // Only beside others: what one store taught is not lost over a night.
+        if !windows.is_empty() {
+            self.ghosts.retain(|_, ghost| ghost.is_in_use(now));
         }
         seen
     }
@@ -304,15 +333,26 @@ impl Engine {
     }
 
     /// Compares real hits with the ghost's, once the store has filled.
-    fn compare(&mut self, sum: &Window, limits: &Limits) {
+    fn compare(&mut self, windows: &[Arrived], seconds: f64, limits: &Limits) {
         let standing = &self.standing;
         let since = self.ticked_ms as f64 / 1_000.0 - standing.changed_at.max(standing.ttl_at);
+        if !standing.is_on {
+            // Why real hits fell short may be over: a store that was away would else keep it off for ever.
+            self.rho = 1.0 - (1.0 - self.rho) * (-seconds / RHO_HALF_LIFE).exp2();
+        }
         if !standing.is_on || !limits.is_applied || since < standing.ttl.min(FIRST) {
             return;
         }
-        let lookups = (sum.hits + sum.misses) as f64;
+        let told = windows.iter().filter(|arrived| !arrived.has_store_failed);
+        let (hits, lookups) = told.fold((0, 0), |(hits, lookups), arrived| {
+            let window = &arrived.window;
+            // A load that failed fills nothing.
+            let filled = window.misses.saturating_sub(window.errors);
+            (hits + window.hits, lookups + window.hits + filled)
+        });
+        let (hits, lookups) = (hits as f64, lookups as f64);
         self.compared.lookups += lookups;
-        self.compared.hits += sum.hits as f64;
+        self.compared.hits += hits;
         self.compared.ghost_hits += lookups * self.ghost_figures().ghost_ratio(standing.ttl);
         if self.compared.lookups >= COMPARED && self.compared.ghost_hits > 0.0 {
             self.rho = (self.compared.hits / self.compared.ghost_hits).clamp(0.05, 1.0);
@@ -362,6 +402,7 @@ impl Engine {
             now: now_ms as f64 / 1_000.0,
             lambda: self.lambda(),
             requests: [traffic.requests, traffic.with_keys],
+            untold: traffic.untold,
             origin: self.latency.bounds(),
             hit_ms: match traffic.hits >= 1.0 && traffic.hit_ms > 0.0 {
                 true => traffic.hit_ms / traffic.hits,
@@ -378,149 +419,10 @@ impl Engine {
             ],
             calls: [calls as f64, sum.errors as f64],
             answered_at: self.answered_ms as f64 / 1_000.0,
+            is_resumed: self
+                .resumed_ms
+                .is_some_and(|at| now_ms.saturating_sub(at) as f64 / 1_000.0 < FORGET_AFTER),
             ..self.ghost_figures()
         }
-    }
-}
-
-fn in_ghost_time(ms: u64, epoch_ms: u64) -> u32 {
-    let ticks = ms.saturating_sub(epoch_ms) * u64::from(PER_SECOND) / 1_000;
-    u32::try_from(ticks).unwrap_or(u32::MAX)
-}
-
-/// What the answers of a tick told.
-#[derive(Default)]
-struct Seen {
-    answers: Vec<Observation>,
-    /// Ages of fresh entries that were checked, in seconds, and whether they had changed.
-    checks: Vec<(f64, bool)>,
-}
-
-/// A tick's windows of one store, by key.
-#[derive(Default)]
-struct StoreTick {
-    uses: BTreeMap<u32, Use>,
-    answers: BTreeMap<u32, Vec<(u32, OriginAnswer)>>,
-    erased: Vec<u32>,
-    erased_more: bool,
-}
-
-impl StoreTick {
-    fn gather(windows: &[Arrived], epoch_ms: u64) -> Self {
-        let mut tick = Self::default();
-        for arrived in windows {
-            let Some(evidence) = &arrived.evidence else {
-                continue;
-            };
-            let began = in_ghost_time(arrived.began_ms, epoch_ms);
-            let at = |within: u16| began.saturating_add(u32::from(within));
-            for key in &evidence.keys {
-                let asked = Use {
-                    requests: u32::from(key.requests),
-                    first: at(key.first),
-                    last: at(key.last),
-                    since_before: key.since_before,
-                    is_hot: key.is_hot,
-                };
-                let merge = |known: &mut Use| known.merge(&asked);
-                tick.uses.entry(key.hash).and_modify(merge).or_insert(asked);
-            }
-            for answer in &evidence.answers {
-                let answers = tick.answers.entry(answer.hash).or_default();
-                answers.push((at(answer.at), *answer));
-            }
-            tick.erased.extend(&evidence.erased);
-            tick.erased_more |= evidence.erased_more;
-        }
-        tick.answers
-            .values_mut()
-            .for_each(|answers| answers.sort_by_key(|(at, answer)| (*at, answer.body)));
-        for hash in &tick.erased {
-            if let Some(asked) = tick.uses.get_mut(hash) {
-                asked.since_before = None;
-            }
-        }
-        if tick.erased_more {
-            tick.uses
-                .values_mut()
-                .for_each(|asked| asked.since_before = None);
-        }
-        tick
-    }
-
-    fn erase(&self, ghost: &mut Ghost) {
-        if self.erased_more {
-            ghost.erase(None);
-        }
-        self.erased.iter().for_each(|hash| ghost.erase(Some(*hash)));
-    }
-
-    /// Compares each answer with the one before; `weigh` says how many hits one stands for, by the gap and the requests since.
-    fn answer(&self, ghost: &mut Ghost, seen: &mut Seen, weigh: impl Fn(f64, f64) -> f64) {
-        for (hash, answers) in &self.answers {
-            let asked = self.uses.get(hash);
-            let loads = answers
-                .iter()
-                .filter(|(_, answer)| answer.check.is_none())
-                .count();
-            let hits = asked
-                .map_or(0.0, |asked| f64::from(asked.requests) - loads as f64)
-                .max(0.0);
-            let mut left = hits;
-            for (at, answer) in answers {
-                let before = hits * asked.map_or(0.0, |asked| asked.part_before(*at));
-                let hits_now = (before - (hits - left)).clamp(0.0, left);
-                left -= hits_now;
-                let key = ghost.keys.get_mut(hash);
-                let mut observed = None;
-                if let Some(check) = answer.check {
-                    let age = f64::from(check.age) / f64::from(PER_SECOND);
-                    seen.checks.push((age, check.has_changed));
-                    observed = Some((age, check.has_changed));
-                }
-                let Some(key) = key else {
-                    if let Some((gap, has_changed)) = observed {
-                        let hits = weigh(gap, 1.0);
-                        seen.answers.push(Observation {
-                            gap,
-                            has_changed,
-                            hits,
-                        });
-                    }
-                    continue;
-                };
-                key.hits_since += hits_now;
-                if let Some((body, known_at)) = key.body {
-                    let gap = f64::from(at.saturating_sub(known_at)) / f64::from(PER_SECOND);
-                    let (gap, has_changed) = observed.unwrap_or((gap, body != answer.body));
-                    let hits = weigh(gap, key.hits_since);
-                    seen.answers.push(Observation {
-                        gap,
-                        has_changed,
-                        hits,
-                    });
-                }
-                key.body = Some((answer.body, *at));
-                key.hits_since = 0.0;
-            }
-            if let Some(key) = ghost.keys.get_mut(hash) {
-                key.hits_since += left;
-            }
-        }
-        for (hash, asked) in &self.uses {
-            if !self.answers.contains_key(hash)
-                && let Some(key) = ghost.keys.get_mut(hash)
-            {
-                key.hits_since += f64::from(asked.requests);
-            }
-        }
-    }
-}
-
-impl Use {
-    /// Which part of its requests came before an instant, if they are evenly spread.
-    fn part_before(&self, at: u32) -> f64 {
-        let span = f64::from(self.last.saturating_sub(self.first)).max(1.0);
-        (f64::from(at.saturating_sub(self.first)) / span).min(1.0)
     }
 }

@@ -30,6 +30,9 @@ impl Default for Limits {
     }
 }
 
+/// An origin that has not answered for so long is silent, in seconds.
+const SILENCE: f64 = 3_600.0;
+
 /// Seconds of waiting that caching has to save per second.
 pub const THETA: f64 = 0.01;
 
@@ -50,6 +53,8 @@ pub struct Figures {
     pub key_share: f64,
     /// Requests, and those of them that had a lookup with a key; faded.
     pub requests: [f64; 2],
+    /// Requests of which it was not told whether they had one; faded.
+    pub untold: f64,
     /// How long the origin takes.
     pub origin: Bounds,
     /// How long a hit takes.
@@ -62,6 +67,8 @@ pub struct Figures {
     pub calls: [f64; 2],
     /// When the origin last answered.
     pub answered_at: f64,
+    /// Whether it goes on, since a day at the most, from a decision whose evidence was lost.
+    pub is_resumed: bool,
 }
 
 impl Figures {
@@ -82,6 +89,17 @@ impl Figures {
                 self.ghost[above - 1] + part * (self.ghost[above] - self.ghost[above - 1])
             }
         }
+    }
+
+    /// Whether the origin has not answered for so long that nothing is decided.
+    pub(crate) fn is_silent(&self, now: &Standing) -> bool {
+        now.is_on && self.now - self.answered_at > (2.0 * now.ttl).max(SILENCE)
+    }
+
+    /// Whether what a TTL was decided from was lost, and nothing that was seen since speaks against it.
+    pub(crate) fn is_unproven(&self, ttl: f64, budget: f64) -> bool {
+        let known = 1.25 * self.change.longest_ttl(budget);
+        self.is_resumed && self.change.changed <= 0.0 && ttl > known
     }
 
     /// The milliseconds that caching saves a request at a hit ratio, if the origin takes `origin_ms`. A miss asks the

@@ -3,12 +3,13 @@
 //!
 //! After SHARDS (Waldspurger et al., FAST '15) and its miniature caches; but the keys that carry most are kept exactly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use larder_model::PER_SECOND;
+use larder_model::{Evidence, PER_SECOND};
 use serde::{Deserialize, Serialize};
 
-use crate::key_log::is_sampled;
+use crate::change::Observation;
+use crate::key_log::{LEAST_SHARE, is_sampled};
 
 /// The TTLs that are tried, in seconds.
 pub const TTLS: [u32; 9] = [1, 2, 5, 10, 30, 60, 300, 900, 3_600];
@@ -20,6 +21,38 @@ const HALF_LIFE: f64 = 420.0;
 const ENOUGH: f64 = 300.0;
 /// A key that was not asked for so long is forgotten, in seconds: no TTL that is tried is longer.
 const FORGET_AFTER: u32 = 3_600;
+/// A ghost that nobody reported to for so long is given up, in seconds; and after it nothing is taken to be invalidated still.
+const IN_USE: u32 = 3_600;
+/// Of one tick's invalidations so many are told apart; with more, all keys are taken to be.
+const MOST_ERASED: usize = 1_024;
+/// So many answers wait for the next tick's invalidations.
+const MOST_HELD: usize = 1_024;
+
+/// What was invalidated in a tick.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Erased {
+    hashes: BTreeSet<u32>,
+    /// More than is listed.
+    is_all: bool,
+}
+
+impl Erased {
+    pub(crate) fn take(&mut self, evidence: &Evidence) {
+        self.hashes.extend(&evidence.erased);
+        self.is_all |= evidence.erased_more || self.hashes.len() > MOST_ERASED;
+        if self.is_all {
+            self.hashes.clear();
+        }
+    }
+
+    pub(crate) fn has(&self, hash: u32) -> bool {
+        self.is_all || self.hashes.contains(&hash)
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.is_all && self.hashes.is_empty()
+    }
+}
 
 /// A key's lookups since the last tick, of all instances together. Times are in 1/25 s.
 #[derive(Debug, Clone, Copy)]
@@ -52,9 +85,20 @@ pub(crate) struct GhostKey {
     /// When it was last filled, had it each of the TTLs; `None`: never.
     fills: [Option<u32>; TTLS.len()],
     /// The origin's last answer, and when.
-    pub(crate) body: Option<(u16, u32)>,
+    body: Option<(u16, u32)>,
     /// The requests that it stood for since.
     pub(crate) hits_since: f64,
+}
+
+impl GhostKey {
+    /// The origin answered, `hits` requests after the last time; how long after the answer before, whether it differs, and
+    /// for how many requests that stood.
+    pub(crate) fn answered(&mut self, body: u16, at: u32, hits: f64) -> Option<(f64, bool, f64)> {
+        let hits = std::mem::take(&mut self.hits_since) + hits;
+        let (before, known_at) = self.body.replace((body, at))?;
+        let gap = f64::from(at.saturating_sub(known_at)) / f64::from(PER_SECOND);
+        Some((gap, body != before, hits))
+    }
 }
 
 /// Requests and misses, of one class of keys.
@@ -91,6 +135,13 @@ pub(crate) struct Ghost {
     cold: Class,
     /// Of the keys that are not hot, those below this share are remembered.
     pub(crate) share: f64,
+    /// When it was last shown windows, and when something was last invalidated.
+    reported: u32,
+    erased_at: Option<u32>,
+    /// What was invalidated when it was last shown windows.
+    erased: Erased,
+    /// Answers that differed then.
+    pub(crate) held: Vec<(u32, Observation)>,
 }
 
 impl Default for Ghost {
@@ -100,6 +151,10 @@ impl Default for Ghost {
             hot: Class::default(),
             cold: Class::default(),
             share: 1.0,
+            reported: 0,
+            erased_at: None,
+            erased: Erased::default(),
+            held: Vec::new(),
         }
     }
 }
@@ -121,6 +176,7 @@ impl Ghost {
 
     /// Takes over that of the keys that are not hot, only those below this share were recorded.
     pub(crate) fn narrow(&mut self, share: f64) {
+        let share = share.max(LEAST_SHARE);
         if share < self.share {
             self.share = share;
             self.keys
@@ -154,25 +210,48 @@ impl Ghost {
         key.seen = key.seen.max(asked.last);
     }
 
-    /// Forgets what an invalidation removed; `None`: everything.
-    pub(crate) fn erase(&mut self, hash: Option<u32>) {
-        let erase = |key: &mut GhostKey| {
-            key.fills = [None; TTLS.len()];
-            key.body = None;
-            key.hits_since = 0.0;
-        };
-        match hash {
-            Some(hash) => {
-                if let Some(key) = self.keys.get_mut(&hash) {
-                    erase(key);
-                }
+    /// Forgets what invalidations removed: the keys are filled anew.
+    pub(crate) fn erase(&mut self, erased: &Erased) {
+        for (hash, key) in &mut self.keys {
+            if erased.has(*hash) {
+                key.fills = [None; TTLS.len()];
+                (key.body, key.hits_since) = (None, 0.0);
             }
-            None => self.keys.values_mut().for_each(erase),
         }
+    }
+
+    /// Forgets what a tick's answers were of keys that were invalidated in it, or in the one before: they may be older.
+    pub(crate) fn forget_answers(&mut self, erased: Erased, now: u32) {
+        for (hash, key) in &mut self.keys {
+            if erased.has(*hash) || self.erased.has(*hash) {
+                (key.body, key.hits_since) = (None, 0.0);
+            }
+        }
+        if !erased.is_empty() {
+            self.erased_at = Some(now);
+        }
+        self.erased = erased;
+    }
+
+    /// Whether a key was invalidated when windows were last shown.
+    pub(crate) fn was_erased(&self, hash: u32) -> bool {
+        self.erased.has(hash)
+    }
+
+    /// Whether an answer that differs is to wait for the next tick's invalidations.
+    pub(crate) fn has_room_to_hold(&self, now: u32) -> bool {
+        let is_recent = |at: u32| now.saturating_sub(at) < IN_USE * PER_SECOND;
+        self.erased_at.is_some_and(is_recent) && self.held.len() < MOST_HELD
+    }
+
+    /// Whether windows were shown to it of late.
+    pub(crate) fn is_in_use(&self, now: u32) -> bool {
+        now.saturating_sub(self.reported) < IN_USE * PER_SECOND
     }
 
     /// Forgets what was long not asked for, keeps within its bounds, and finds how many keys are to be recorded.
     pub(crate) fn prune(&mut self, now: u32) {
+        self.reported = now;
         let is_recent = |seen: u32| now.saturating_sub(seen) < FORGET_AFTER * PER_SECOND;
         self.keys.retain(|_, key| is_recent(key.seen));
         let mut hot: Vec<(u32, u32)> = self
@@ -189,7 +268,7 @@ impl Ghost {
         }
         let mut cold = self.keys.len() - hot.len().min(MOST_KEYS);
         let mut share = self.share;
-        while cold > MOST_KEYS {
+        while cold > MOST_KEYS && share > LEAST_SHARE {
             share *= 0.8;
             let is_kept = |hash: u32| is_sampled(hash, share);
             cold = self
@@ -200,7 +279,7 @@ impl Ghost {
         }
         self.narrow(share);
         if cold < MOST_KEYS / 3 {
-            self.share = (self.share * 1.25).min(1.0);
+            self.share = (self.share * 1.25).clamp(LEAST_SHARE, 1.0);
         }
     }
 
@@ -318,7 +397,9 @@ mod tests {
         ghost.count(2.0, 0.0);
         ghost.ask(1, &asked(1, 0, 0));
         ghost.keys.get_mut(&1).unwrap().body = Some((7, 0));
-        ghost.erase(Some(1));
+        let mut erased = Erased::default();
+        erased.hashes.insert(1);
+        ghost.erase(&erased);
         assert_eq!(ghost.keys[&1].body, None);
         ghost.ask(1, &asked(1, 5, 5));
         assert!(ghost.hits()[8] < 0.5);

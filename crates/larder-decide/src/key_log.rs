@@ -12,10 +12,13 @@ const HALF: usize = 4;
 /// Of the records, so many are kept for keys that are not hot.
 const COLD_RECORDS: usize = 64;
 
+/// No share of keys is less: that of one hash.
+pub(crate) const LEAST_SHARE: f64 = 1.0 / 4_294_967_296.0;
+
 /// Whether a hash lies below a share of all.
 #[must_use]
 pub(crate) fn is_sampled(hash: u32, share: f64) -> bool {
-    f64::from(hash) < share * 4_294_967_296.0
+    f64::from(hash) * LEAST_SHARE < share
 }
 
 /// What is remembered of a key.
@@ -153,11 +156,11 @@ impl KeyLog {
         let hot_room = MAX_RECORDS - cold.len().min(COLD_RECORDS);
         hot.sort_unstable_by_key(|record| record.hash);
         hot.truncate(hot_room);
-        let mut recorded_share = self.share;
+        let mut recorded_share = self.share.max(LEAST_SHARE);
         let cold_room = MAX_RECORDS - hot.len();
         cold.sort_unstable_by_key(|record| record.hash);
         if let Some(cut) = cold.get(cold_room) {
-            recorded_share = f64::from(cut.hash) / 4_294_967_296.0;
+            recorded_share = (f64::from(cut.hash) * LEAST_SHARE).max(LEAST_SHARE);
             cold.truncate(cold_room);
         }
         let mut keys = hot;

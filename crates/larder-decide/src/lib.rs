@@ -18,6 +18,7 @@ mod record;
 mod rule;
 mod seen;
 pub mod simulation;
+mod tick;
 
 pub use change::ChangeFigures;
 pub use collapse::collapse;

@@ -10,7 +10,7 @@ use crate::rule::{
 };
 
 /// The engine's version: records and states of another one are not read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A tick's decision, and all that it was made from.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -82,10 +82,14 @@ impl Record {
     /// Whether it is news: another decision, or another reason.
     #[must_use]
     pub fn is_news_after(&self, last: &Self) -> bool {
-        self.after.is_on != last.after.is_on
-            || self.after.ttl != last.after.ttl
-            || self.code != last.code
-            || self.limits != last.limits
+        !self.decides_as(last) || self.code != last.code
+    }
+
+    /// Whether it decides the same, within the same limits, for whatever reason.
+    #[must_use]
+    pub fn decides_as(&self, other: &Self) -> bool {
+        (self.after.is_on, self.after.ttl, self.limits)
+            == (other.after.is_on, other.after.ttl, other.limits)
     }
 
     /// Why, in one sentence with its figures.
@@ -128,6 +132,9 @@ impl Record {
                 "{}/s with an origin of {mean} ms: at most {} s of waiting saved per second, {THETA} needed",
                 short(figures.lambda),
                 short(figures.lambda * figures.saving(1.0, origin.mean) / 1_000.0)
+            ),
+            Code::ChangesTooOften if longest < 1.0 => format!(
+                "the policy allows {longest} s, and nothing is decided for less than a second"
             ),
             Code::ChangesTooOften => format!(
                 "what is under a key changes about every {}: even {} s would give more than {} stale hits",
@@ -200,6 +207,10 @@ impl Record {
                 short((dwell_ends(&self.after) - figures.now).max(0.0)),
                 self.after.flips
             ),
+            Code::EvidenceLost if !self.figures.is_silent(&self.after) => {
+                "too little is known of changes by now, and no answer differed: what was decided holds"
+                    .to_owned()
+            }
             Code::EvidenceLost => format!(
                 "the origin has not answered for {} s: what was decided holds",
                 short(figures.now - figures.answered_at)
@@ -212,6 +223,13 @@ impl Record {
         if figures.origin.answers < MIN_ANSWERS {
             let seen = figures.origin.answers.floor();
             return format!("{seen} of {MIN_ANSWERS} answers of the origin were measured");
+        }
+        if figures.change.rate.is_finite() && figures.best_ttl(&self.limits).is_none() {
+            return format!(
+                "none of {} repeated answers differed, too few to allow {} s",
+                short(figures.change.observed),
+                short(self.limits.min_ttl.max(1.0))
+            );
         }
         if figures.change.rate.is_finite() {
             return "it seems to pay: one more look".to_owned();

@@ -107,8 +107,7 @@ pub fn decide(figures: &Figures, before: &Standing, limits: &Limits) -> (Standin
     if is_failing(figures) {
         return (now, Code::OriginFailing);
     }
-    let patience = (2.0 * now.ttl).max(CALM);
-    if now.is_on && figures.now - figures.answered_at > patience {
+    if figures.is_silent(&now) {
         return (now, Code::EvidenceLost);
     }
     let code = match now.is_on {
@@ -184,11 +183,13 @@ fn stay_off(figures: &Figures, now: &mut Standing, limits: &Limits) -> Code {
 /// What speaks against caching; `None`: nothing.
 fn against(figures: &Figures, limits: &Limits) -> Option<Code> {
     let [requests, with_keys] = figures.requests;
-    if requests >= MIN_ANSWERS && with_keys == 0.0 {
-        return Some(Code::NoKeys);
-    }
     if requests >= MIN_ANSWERS && with_keys < 0.05 * requests {
-        return Some(Code::Uncacheable);
+        let is_told = figures.untold < 0.5 * requests;
+        return Some(if is_told {
+            Code::Uncacheable
+        } else {
+            Code::NoKeys
+        });
     }
     if figures.origin.answers < MIN_ANSWERS || figures.lookups < MIN_ANSWERS {
         return Some(Code::Learning);
@@ -211,11 +212,11 @@ fn against(figures: &Figures, limits: &Limits) -> Option<Code> {
         return Some(Code::NoReuse);
     }
     let Some(ttl) = figures.best_ttl(limits) else {
-        let is_known = figures.change.rate.is_finite();
-        return Some(if is_known {
-            Code::ChangesTooOften
-        } else {
+        let could_learn = limits.max_ttl >= shortest(limits) && figures.change.changed <= 0.0;
+        return Some(if could_learn {
             Code::Learning
+        } else {
+            Code::ChangesTooOften
         });
     };
     let is_enough = figures.saving(figures.hit_ratio(ttl), origin_ms) > bar;
@@ -238,8 +239,13 @@ fn wilson_low(hits: f64, n: f64) -> f64 {
 
 // === on ===
 
+/// No TTL is shorter, in seconds.
+fn shortest(limits: &Limits) -> f64 {
+    limits.min_ttl.max(1.0)
+}
+
 fn stay_on(figures: &Figures, now: &mut Standing, limits: &Limits) -> Code {
-    let shortest = limits.min_ttl.max(1.0);
+    let shortest = shortest(limits);
     if varies(figures, limits) {
         switch(figures, now, false);
         return Code::BodyVaries;
@@ -247,7 +253,15 @@ fn stay_on(figures: &Figures, now: &mut Standing, limits: &Limits) -> Code {
     if figures.change.has_tripped {
         return trip(figures, now, shortest, limits);
     }
-    let Some(longest) = figures.longest_ttl(limits) else {
+    let is_held = limits.max_ttl >= shortest && figures.is_unproven(now.ttl, limits.budget);
+    if is_held {
+        now.ttl = now.ttl.min(limits.max_ttl);
+    }
+    let longest = match is_held {
+        true => Some(now.ttl),
+        false => figures.longest_ttl(limits),
+    };
+    let Some(longest) = longest else {
         now.ticks[1] = now.ticks[1].saturating_add(1);
         if now.ticks[1] >= TICKS[1] {
             switch(figures, now, false);
@@ -256,6 +270,10 @@ fn stay_on(figures: &Figures, now: &mut Standing, limits: &Limits) -> Code {
         return shorten(figures, now, shortest);
     };
     now.ticks[1] = 0;
+    // Before all that may have to wait: what is stale never does.
+    if now.ttl > 1.25 * longest {
+        return shorten(figures, now, longest);
+    }
     if !still_pays(figures, now) {
         now.ticks[2] = now.ticks[2].saturating_add(1);
         if now.ticks[2] >= TICKS[2] {
@@ -268,8 +286,8 @@ fn stay_on(figures: &Figures, now: &mut Standing, limits: &Limits) -> Code {
     } else {
         now.ticks[2] = 0;
     }
-    match now.ttl > 1.25 * longest {
-        true => shorten(figures, now, longest),
+    match is_held {
+        true => Code::EvidenceLost,
         false => move_ttl(figures, now, limits, longest),
     }
 }
@@ -324,7 +342,7 @@ fn set_ttl(figures: &Figures, now: &mut Standing, ttl: f64) {
 /// Whether it still saves something, were the origin as slow as it was before caching helped: traffic alone never
 /// switches it off.
 fn still_pays(figures: &Figures, now: &Standing) -> bool {
-    if figures.origin.answers < MIN_ANSWERS {
+    if figures.origin.answers < MIN_ANSWERS || figures.lookups < MIN_ANSWERS {
         return true;
     }
     let origin_ms = remembered_ms(figures, now);
@@ -432,12 +450,16 @@ mod tests {
     #[test]
     fn each_reason_against_it_is_told_apart() {
         assert_eq!(code(|f| f.origin.answers = 29.0), Code::Learning);
-        assert_eq!(code(|f| f.requests[1] = 0.0), Code::NoKeys);
+        assert_eq!(code(|f| f.requests[1] = 0.0), Code::Uncacheable);
+        let untold = |f: &mut Figures| (f.requests[1], f.untold) = (0.0, 500.0);
+        assert_eq!(code(untold), Code::NoKeys);
         assert_eq!(code(|f| f.requests[1] = 20.0), Code::Uncacheable);
         assert_eq!(code(|f| f.ghost = [0.0; 9]), Code::NoReuse);
         assert_eq!(code(|f| f.origin.low = 1.4), Code::FastEnough);
         assert_eq!(code(|f| f.lambda = 0.01), Code::TooLittle);
-        assert_eq!(code(|f| f.change.rate = 1.0), Code::ChangesTooOften);
+        assert_eq!(code(|f| f.change.rate = 1.0), Code::Learning);
+        let changing = |f: &mut Figures| (f.change.rate, f.change.changed) = (1.0, 9.0);
+        assert_eq!(code(changing), Code::ChangesTooOften);
         assert_eq!(code(|f| f.change.rate = f64::INFINITY), Code::Learning);
         assert_eq!(code(|f| f.change.at_once = [100.0, 20.0]), Code::BodyVaries);
         assert_eq!(code(|f| f.calls = [20.0, 5.0]), Code::OriginFailing);
@@ -497,6 +519,56 @@ mod tests {
         volatile.change.rate = 1.0;
         let ticks = (0..3).fold(now, |now, _| decide(&volatile, &now, &Limits::default()).0);
         assert!(!ticks.is_on);
+    }
+
+    #[test]
+    fn what_is_stale_does_not_wait_where_it_would_be_switched_off_and_may_not_yet() {
+        let mut now = on();
+        (now.ticks[2], now.flips, now.dwell) = (5, 3, MOST_DWELL);
+        let mut both = figures();
+        both.hit_ms = 700.0;
+        both.now += 10.0;
+        assert_eq!(decide(&both, &now, &Limits::default()).1, Code::Dwell);
+        both.change.rate = 0.018 / 5.0;
+        let (after, code) = decide(&both, &now, &Limits::default());
+        assert_eq!((after.ttl, code), (5.0, Code::TtlDownChanges));
+    }
+
+    #[test]
+    fn without_evidence_what_was_decided_holds_and_a_change_is_evidence() {
+        let limits = Limits::default();
+        let mut lost = figures();
+        lost.is_resumed = true;
+        lost.change = ChangeFigures {
+            rate: f64::INFINITY,
+            kappa: 1.0,
+            ..ChangeFigures::default()
+        };
+        let mut now = on();
+        for tick in 1..100 {
+            lost.now = 1_000.0 + 10.0 * f64::from(tick);
+            lost.answered_at = lost.now;
+            let (after, code) = decide(&lost, &now, &limits);
+            assert_eq!(
+                (after.is_on, after.ttl, code),
+                (true, 900.0, Code::EvidenceLost)
+            );
+            now = after;
+            // A few answers that did not differ are not enough either.
+            (lost.change.observed, lost.change.rate) = (3.0, 1.0);
+        }
+        let shorter = Limits {
+            max_ttl: 60.0,
+            ..limits
+        };
+        assert_eq!(decide(&lost, &now, &shorter).0.ttl, 60.0);
+        let later = Figures {
+            is_resumed: false,
+            ..lost
+        };
+        assert_eq!(decide(&later, &now, &limits).1, Code::TtlDownChanges);
+        lost.change.changed = 1.0;
+        assert_eq!(decide(&lost, &now, &limits).1, Code::TtlDownChanges);
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! Which windows of an instance have been taken in: each once, in whatever order they come.
 
-use serde::{Deserialize, Serialize};
-
 /// The sequences of one run of an instance. One that lies further back than 128 before the latest counts as seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Seen {
     boot: u64,
     latest: u64,

@@ -1,7 +1,10 @@
 //! Requests in virtual time, answered as an engine decides that they are, by one or many instances whose windows may come
 //! late, twice or never. Deterministic: the same requests give the same figures.
 
+mod fixed;
+
 use std::collections::HashMap;
+use std::time::Duration;
 
 use larder_model::{Checked, Outcome, PER_SECOND, Window};
 
@@ -11,6 +14,9 @@ use crate::key_log::KeyLog;
 use crate::record::Record;
 use crate::seen::Seen;
 
+use fixed::Entry;
+pub use fixed::{Fixed, Tally};
+
 /// Instances report this often, in milliseconds.
 const WINDOW_MS: u64 = 5_000;
 /// The engine ticks this often.
@@ -19,6 +25,8 @@ const TICK_MS: u64 = 10_000;
 const POLL_MS: u64 = 5_000;
 /// The engine's state is saved this often.
 const SAVE_MS: u64 = 60_000;
+/// After a day without a request an engine measures anew, whatever was before: what is longer than this is passed over.
+const IDLE_MS: u64 = 25 * 3_600_000;
 
 /// A request, and what the origin answers, or would answer, now.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,109 +41,6 @@ pub struct Request {
     pub latency_ms: f64,
     /// Whether the origin fails.
     pub is_error: bool,
-}
-
-/// What a simulation counts.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Tally {
-    /// Requests.
-    pub requests: u64,
-    /// Those answered from the cache.
-    pub hits: u64,
-    /// Those among the hits whose answer the origin would not have given any more.
-    pub stale: u64,
-    /// Calls of the origin, checks of fresh entries among them.
-    pub origin_calls: u64,
-    /// Checks of fresh entries.
-    pub checks: u64,
-    /// How long the requests waited for the origin, in milliseconds.
-    pub waited_ms: f64,
-    /// How long they would have waited without a cache.
-    pub without_ms: f64,
-}
-
-impl Tally {
-    /// The share of requests that the cache answered.
-    #[must_use]
-    pub fn hit_ratio(&self) -> f64 {
-        share(self.hits, self.requests)
-    }
-
-    /// The share of hits that were stale.
-    #[must_use]
-    pub fn stale_share(&self) -> f64 {
-        share(self.stale, self.hits)
-    }
-
-    /// Calls of the origin by requests.
-    #[must_use]
-    pub fn origin_share(&self) -> f64 {
-        share(self.origin_calls, self.requests)
-    }
-}
-
-fn share(part: u64, all: u64) -> f64 {
-    if all == 0 {
-        0.0
-    } else {
-        part as f64 / all as f64
-    }
-}
-
-/// An entry of a simulated store.
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    filled_ms: u64,
-    body: u32,
-}
-
-/// A store whose entries all live equally long: what a fixed policy would do.
-#[derive(Debug, Clone, Default)]
-pub struct Fixed {
-    ttl_ms: u64,
-    entries: HashMap<u32, Entry>,
-    tally: Tally,
-}
-
-impl Fixed {
-    /// With this TTL, in milliseconds.
-    #[must_use]
-    pub fn new(ttl_ms: u64) -> Self {
-        Self {
-            ttl_ms,
-            ..Self::default()
-        }
-    }
-
-    /// Answers a request; whether the origin was called.
-    pub fn step(&mut self, request: &Request) -> bool {
-        self.tally.requests += 1;
-        self.tally.without_ms += request.latency_ms;
-        let entry = self.entries.get(&request.key);
-        if let Some(entry) = entry
-            && request.at_ms < entry.filled_ms + self.ttl_ms
-        {
-            self.tally.hits += 1;
-            self.tally.stale += u64::from(entry.body != request.body);
-            return false;
-        }
-        self.tally.origin_calls += 1;
-        self.tally.waited_ms += request.latency_ms;
-        if !request.is_error {
-            let entry = Entry {
-                filled_ms: request.at_ms,
-                body: request.body,
-            };
-            self.entries.insert(request.key, entry);
-        }
-        true
-    }
-
-    /// What was counted.
-    #[must_use]
-    pub fn tally(&self) -> &Tally {
-        &self.tally
-    }
 }
 
 /// What goes wrong. The shares are of windows.
@@ -218,6 +123,8 @@ pub struct Simulation {
     next_window_ms: u64,
     next_tick_ms: u64,
     began_ms: u64,
+    /// When something last happened.
+    active_ms: u64,
 }
 
 impl Simulation {
@@ -231,7 +138,7 @@ impl Simulation {
             boot: 1,
             sequence: 0,
             window: Window::default(),
-            keys: KeyLog::new(in_log_time(now_ms)),
+            keys: KeyLog::new(0),
             began_ms: now_ms,
         };
         Self {
@@ -255,14 +162,16 @@ impl Simulation {
             next_window_ms: now_ms + WINDOW_MS,
             next_tick_ms: now_ms + TICK_MS,
             began_ms: now_ms,
+            active_ms: now_ms,
         }
     }
 
     /// Answers a request; whether the origin was called for it.
     pub fn step(&mut self, request: &Request) -> bool {
         self.advance(request.at_ms);
+        self.active_ms = request.at_ms;
         let at = (self.chance() * self.instances.len() as f64) as usize;
-        let now = in_log_time(request.at_ms);
+        let now = self.log_time(request.at_ms);
         let key = (self.instances[at].store, request.key);
         self.tally.requests += 1;
         self.tally.without_ms += request.latency_ms;
@@ -285,8 +194,38 @@ impl Simulation {
         false
     }
 
+    /// Invalidates a key, or everything (`None`), by one of the instances.
+    pub fn invalidate(&mut self, now_ms: u64, key: Option<u32>) {
+        self.advance(now_ms);
+        self.active_ms = now_ms;
+        self.entries
+            .retain(|(_, other), _| key.is_some_and(|key| key != *other));
+        let at = (self.chance() * self.instances.len() as f64) as usize;
+        self.instances[at].keys.erased(key);
+    }
+
     /// Lets time pass.
     pub fn advance(&mut self, now_ms: u64) {
+        let idle_ms = self.active_ms.saturating_add(IDLE_MS);
+        if now_ms > idle_ms {
+            self.pass(idle_ms);
+            self.pass_over(now_ms - idle_ms);
+        }
+        self.pass(now_ms);
+    }
+
+    /// Moves everything that is due by nearly so long. Whole minutes keep windows, ticks and what is saved in step.
+    fn pass_over(&mut self, ms: u64) {
+        let whole_ms = ms.saturating_sub(SAVE_MS) / SAVE_MS * SAVE_MS;
+        self.next_window_ms += whole_ms;
+        self.next_tick_ms += whole_ms;
+        self.active_ms += whole_ms;
+        for instance in &mut self.instances {
+            instance.began_ms += whole_ms;
+        }
+    }
+
+    fn pass(&mut self, now_ms: u64) {
         loop {
             let next = self.next_window_ms.min(self.next_tick_ms);
             let decided_ms = self.decided.as_ref().map_or(u64::MAX, |(at, _)| *at);
@@ -337,7 +276,8 @@ impl Simulation {
 
     /// Calls the origin: for a request, or to check an entry.
     fn call(&mut self, at: usize, request: &Request, checked: Option<Entry>) {
-        let latency = std::time::Duration::from_secs_f64(request.latency_ms / 1_000.0);
+        let latency = Duration::try_from_secs_f64(request.latency_ms / 1_000.0).unwrap_or_default();
+        let now = self.log_time(request.at_ms);
         let instance = &mut self.instances[at];
         self.tally.origin_calls += 1;
         match checked {
@@ -361,10 +301,9 @@ impl Simulation {
             return;
         }
         let check = checked.map(|entry| Checked {
-            age: in_log_time(request.at_ms - entry.filled_ms),
+            age: in_log_time(request.at_ms.saturating_sub(entry.filled_ms)),
             has_changed: entry.body != request.body,
         });
-        let now = in_log_time(request.at_ms);
         instance
             .keys
             .answered(request.key, request.body as u16, check, now);
@@ -381,6 +320,7 @@ impl Simulation {
     fn report(&mut self) {
         let now_ms = self.next_window_ms;
         let faults = self.setup.faults;
+        let now = self.log_time(now_ms);
         for at in 0..self.instances.len() {
             let instance = &mut self.instances[at];
             instance.sequence += 1;
@@ -390,11 +330,8 @@ impl Simulation {
                 began_ms: instance.began_ms,
                 ended_ms: now_ms,
                 window: std::mem::take(&mut instance.window),
-                evidence: Some(
-                    instance
-                        .keys
-                        .take(self.in_force.key_share, in_log_time(now_ms)),
-                ),
+                evidence: Some(instance.keys.take(self.in_force.key_share, now)),
+                has_store_failed: false,
             };
             instance.began_ms = now_ms;
             if self.chance() < faults.lost {
@@ -415,7 +352,7 @@ impl Simulation {
             let at = (self.chance() * self.instances.len() as f64) as usize;
             self.instances[at].boot += 1;
             self.instances[at].sequence = 0;
-            self.instances[at].keys = KeyLog::new(in_log_time(now_ms));
+            self.instances[at].keys = KeyLog::new(now);
         }
     }
 
@@ -469,6 +406,10 @@ impl Simulation {
         }
     }
 
+    fn log_time(&self, ms: u64) -> u32 {
+        in_log_time(ms.saturating_sub(self.began_ms))
+    }
+
     /// From 0 to below 1 (splitmix64).
     fn chance(&mut self) -> f64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -485,5 +426,6 @@ fn is_due(since: u64, step: u64, every: u64) -> bool {
 }
 
 fn in_log_time(ms: u64) -> u32 {
-    (ms * u64::from(PER_SECOND) / 1_000) as u32
+    let ticks = ms.saturating_mul(u64::from(PER_SECOND)) / 1_000;
+    u32::try_from(ticks).unwrap_or(u32::MAX)
 }

@@ -15,4 +15,4 @@ pub mod serve;
 pub use caching::{Caching, CachingLayer, CachingService, NoCachingLayer, VaryError};
 pub use enclosed::Enclosed;
 pub use problem::Problem;
-pub use serve::{Limits, serve};
+pub use serve::{Endless, Limits, serve};

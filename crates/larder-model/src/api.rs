@@ -4,10 +4,12 @@
 //! can be started before its clients; what the control plane is sent has no unknown field.
 
 mod history;
+mod instances;
 
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::history::*;
+pub use self::instances::*;
 use crate::{Evidence, Mode, Outcome, Policy, PolicyError, PolicyPatch, QueryRule, Tag, Window};
 
 /// Where a policy in force came from.
@@ -344,6 +346,9 @@ pub struct WindowReport {
     /// Which store the instance has: those with the same number share one.
     #[serde(default)]
     pub store_id: u32,
+    /// Whether the store failed meanwhile, so that there were fewer hits than there could have been.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub store_failed: bool,
     /// Who measured: a random name, 1 to 64 of `A-Z a-z 0-9 . _ -`.
     pub instance: String,
     /// Which run of the instance: grows from one to the next.

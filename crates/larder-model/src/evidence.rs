@@ -5,6 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::window::MAX_COUNT;
+
 /// Times within a window count in 1/25 s.
 pub const PER_SECOND: u32 = 25;
 
@@ -52,15 +54,15 @@ pub struct Checked {
 }
 
 /// What a window has besides its counts. On the wire its records are packed, in base64.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Evidence {
-    /// Lookups of keys that are kept apart (hot), recorded or not.
+    /// Lookups of keys that are kept apart (hot), recorded or not; with the others at most 1,000,000,000.
     pub hot_requests: u64,
     /// Lookups of other keys.
     pub cold_requests: u64,
-    /// Of the keys that are not hot, those whose hash is below this share of all were recorded.
+    /// Of the keys that are not hot, those whose hash is below this share of all were recorded: above 0, at most 1.
     pub share: f64,
     /// The keys, each once, 14 bytes each: hash, requests (the highest bit: hot), first, last, and how long before the first it was
     /// seen (0: never; else one more than 1/25 s); little-endian.
@@ -79,14 +81,79 @@ pub struct Evidence {
     pub erased_more: bool,
 }
 
+impl Default for Evidence {
+    /// Nothing was seen, of all keys.
+    fn default() -> Self {
+        Self {
+            hot_requests: 0,
+            cold_requests: 0,
+            share: 1.0,
+            keys: Vec::new(),
+            answers: Vec::new(),
+            erased: Vec::new(),
+            erased_more: false,
+        }
+    }
+}
+
 impl Evidence {
+    /// Whether something was invalidated.
+    #[must_use]
+    pub fn has_erased(&self) -> bool {
+        self.erased_more || !self.erased.is_empty()
+    }
+
+    /// How many records it has.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.keys.len() + self.answers.len() + self.erased.len()
+    }
+
+    /// What was invalidated alone.
+    #[must_use]
+    pub fn into_erased(self) -> Self {
+        Self {
+            erased: self.erased,
+            erased_more: self.erased_more,
+            ..Self::default()
+        }
+    }
+
+    /// Lets nothing be later than this within its window, in 1/25 s.
+    pub fn end_by(&mut self, latest: u16) {
+        for key in &mut self.keys {
+            (key.first, key.last) = (key.first.min(latest), key.last.min(latest));
+        }
+        for answer in &mut self.answers {
+            answer.at = answer.at.min(latest);
+        }
+    }
+
+    /// Keeps at most so many records: without its keys and answers if they are too many, and as a last resort without saying
+    /// which keys were invalidated; that some were is told all the same. Whether it kept all of them.
+    pub fn cut_to(&mut self, room: usize) -> bool {
+        if self.records() <= room {
+            return true;
+        }
+        self.keys = Vec::new();
+        self.answers = Vec::new();
+        if self.erased.len() > room {
+            self.erased_more = true;
+            self.erased = Vec::new();
+        }
+        false
+    }
+
     /// Whether all of it can be.
     #[must_use]
     pub fn is_plausible(&self) -> bool {
         self.keys.len() <= MAX_RECORDS
             && self.answers.len() <= MAX_RECORDS
             && self.erased.len() <= MAX_RECORDS
-            && (0.0..=1.0).contains(&self.share)
+            && self.share > 0.0
+            && self.share <= 1.0
+            && self.hot_requests <= MAX_COUNT
+            && self.cold_requests <= MAX_COUNT - self.hot_requests
             && self
                 .keys
                 .iter()
@@ -233,10 +300,47 @@ mod tests {
     }
 
     #[test]
+    fn where_there_is_no_room_for_keys_it_is_told_that_some_were_invalidated() {
+        let mut all = evidence();
+        assert!(all.cut_to(8) && all == evidence());
+        let mut some = evidence();
+        assert!(!some.cut_to(7));
+        assert_eq!((some.records(), some.erased_more), (2, true));
+        assert_eq!(some.hot_requests, evidence().hot_requests);
+        let mut none = Evidence {
+            erased_more: false,
+            ..evidence()
+        };
+        assert!(!none.cut_to(1));
+        assert_eq!((none.records(), none.erased_more), (0, true));
+        let erased = evidence().into_erased();
+        assert_eq!((erased.records(), erased.hot_requests), (2, 0));
+    }
+
+    #[test]
     fn what_is_no_packed_record_is_refused() {
         for keys in ["AAA", "%", "AAAAAAAAAAAAAAAAAAAAAAAAA"] {
             let wire = format!(r#"{{"keys":"{keys}"}}"#);
             assert!(serde_json::from_str::<Evidence>(&wire).is_err(), "{keys}");
+        }
+        let sums = [(u64::MAX, 1), (1, u64::MAX), (MAX_COUNT, 1)];
+        for (hot_requests, cold_requests) in sums {
+            let counted = Evidence {
+                hot_requests,
+                cold_requests,
+                ..evidence()
+            };
+            assert!(!counted.is_plausible(), "{counted:?}");
+        }
+        for share in [0.0, -1.0, 1.1, f64::NAN] {
+            assert!(
+                !Evidence {
+                    share,
+                    ..evidence()
+                }
+                .is_plausible(),
+                "{share}"
+            );
         }
         let mut backwards = evidence();
         backwards.keys[0].first = 251;

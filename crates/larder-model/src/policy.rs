@@ -244,13 +244,6 @@ impl Policy {
             && self.tags.is_empty())
     }
 
-    /// This policy, with another TTL: what an automatic decision sets.
-    #[must_use]
-    pub fn with_ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl.min(MAX_DURATION);
-        self
-    }
-
     /// This policy, but off or on: what an automatic decision sets.
     #[must_use]
     pub fn with_mode(mut self, mode: Mode) -> Self {

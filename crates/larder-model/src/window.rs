@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::Outcome;
 
 /// No window counts more than this of anything.
-const MAX_COUNT: u64 = 1_000_000_000;
+pub(crate) const MAX_COUNT: u64 = 1_000_000_000;
 /// The logarithm of a shorter latency is that of this one, in milliseconds.
 const SHORTEST_MS: f64 = 0.001;
 

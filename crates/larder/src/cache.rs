@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use larder_client::{Client, ClientSettings};
 use larder_core::{
-    Disabled, FixedGovernor, Frames, Governor, Key, KeyError, KeySecret, Outbox, OutboxLimits, Policy,
-    Service, Store,
+    Disabled, FixedGovernor, Frames, Governor, Key, KeyError, KeySecret, Outbox, OutboxLimits,
+    Policy, Service, Store,
 };
 use larder_embedded::{EmbeddedStore, OpenError};
 use larder_redis::{RedisStore, RedisUrl};
 
 use crate::redis_tls;
 use crate::settings::{Settings, SettingsError};
+use crate::store_id::store_id;
 
 /// Why a cache can't be started. A store or a control plane that is away is no reason.
 #[derive(Debug, thiserror::Error)]
@@ -205,18 +206,6 @@ fn open_outbox(settings: &Settings, store: &dyn Store, service: &Service) -> Out
         Some(folder) => Outbox::open(&folder, &identity, service.clone(), limits),
         None => Outbox::new(service.clone(), limits),
     }
-}
-
-/// Which store the service has, for what is decided: all who use Redis share one, each machine's embedded store is its own.
-fn store_id(settings: &Settings) -> u32 {
-    if settings.redis_url.is_some() {
-        return 0;
-    }
-    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    let folder = std::fs::canonicalize(settings.dir.join("store"));
-    let mut hasher = std::hash::DefaultHasher::new();
-    std::hash::Hash::hash(&(machine, folder.ok()), &mut hasher);
-    (std::hash::Hasher::finish(&hasher) as u32).max(1)
 }
 
 /// One store has one name, wherever a process stands that uses it.

@@ -41,6 +41,7 @@ mod prometheus;
 mod redis_tls;
 mod secret_file;
 mod settings;
+mod store_id;
 
 pub use cache::{
     Builder, Cache, StartError, cache_key, look_at_outbox, look_at_store, open_embedded,

@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use larder_decide::TTLS;
 use larder_decide::simulation::{Fixed, Request, Setup, Simulation, Tally};
 
-use crate::simulate::TTLS;
 use crate::simulate::report::{Decided, EndpointRow, TtlRow};
 
 /// An endpoint with fewer requests has no engine.
@@ -22,10 +22,11 @@ struct Store {
 }
 
 impl Store {
-    fn new(ttl_seconds: u64) -> Self {
+    fn new(ttl_seconds: u32) -> Self {
+        let ttl_ms = u64::from(ttl_seconds) * 1_000;
         Self {
-            fixed: Fixed::new(ttl_seconds * 1_000),
-            ttl_ms: ttl_seconds * 1_000,
+            fixed: Fixed::new(ttl_ms),
+            ttl_ms,
             live: VecDeque::new(),
             bytes: 0,
             peak_bytes: 0,
@@ -67,9 +68,13 @@ impl Endpoint {
         }
     }
 
-    /// Whether a new key is still told apart.
-    pub(super) fn has_room(&self, key: u32) -> bool {
-        self.bodies.len() < MOST_KEYS || self.bodies.contains_key(&key)
+    pub(super) fn knows(&self, key: u32) -> bool {
+        self.bodies.contains_key(&key)
+    }
+
+    /// Whether no other key is told apart any more.
+    pub(super) fn is_full(&self) -> bool {
+        self.bodies.len() >= MOST_KEYS
     }
 
     /// Answers a request; `has_body` is false of a 304, which is as what came before. `may_decide` starts its engine once it

@@ -13,9 +13,6 @@ use crate::args::Simulate;
 use crate::output::{Done, Output};
 use crate::replay::Input;
 
-/// The TTLs that are tried, in seconds.
-const TTLS: [u64; 9] = [1, 2, 5, 10, 30, 60, 300, 900, 3_600];
-
 pub(crate) async fn run(options: Simulate, output: &Output) -> anyhow::Result<Done> {
     let input = Input::open(&options.log)?;
     let (svg, top, name) = (options.svg.clone(), options.top, options.log.clone());

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use larder_core::{QueryRule, Service};
-use larder_decide::Limits;
 use larder_decide::simulation::{Request, Setup, Tally};
+use larder_decide::{Limits, TTLS};
 use larder_logs::{Line, LogReader, format_time};
 use twox_hash::XxHash3_64;
 
@@ -13,7 +13,6 @@ use crate::args::Simulate;
 use crate::replay::{
     Included, Input, LINES_PER_LOOK, LinesRead, Progress, SERVICE, Targets, ends_badly, shown,
 };
-use crate::simulate::TTLS;
 use crate::simulate::endpoint::Endpoint;
 use crate::simulate::report::{EndpointRow, Report, TtlRow};
 
@@ -21,6 +20,8 @@ use crate::simulate::report::{EndpointRow, Report, TtlRow};
 const MOST_ENGINES: usize = 200;
 /// So many endpoints are told apart.
 const MOST_ENDPOINTS: usize = 10_000;
+/// So many keys are told apart, of all endpoints together.
+const MOST_KEYS: usize = 1_000_000;
 /// A 304 says that nothing has changed.
 const NOT_MODIFIED: u16 = 304;
 
@@ -63,6 +64,8 @@ struct Run<'a> {
     endpoints: Vec<Option<Endpoint>>,
     told_apart: usize,
     engines: usize,
+    /// So many more keys are told apart.
+    keys_left: usize,
     not_told_apart: u64,
     latest_ms: u64,
 }
@@ -90,6 +93,7 @@ impl<'a> Run<'a> {
             endpoints: Vec::new(),
             told_apart: 0,
             engines: 0,
+            keys_left: MOST_KEYS,
             not_told_apart: 0,
             latest_ms: 0,
         })
@@ -116,9 +120,12 @@ impl<'a> Run<'a> {
         self.told_apart += usize::from(is_new);
         let setup = self.setup;
         let endpoint = self.endpoints[at].get_or_insert_with(|| Endpoint::new(setup));
-        if !endpoint.has_room(key) {
-            self.not_told_apart += 1;
-            return;
+        if !endpoint.knows(key) {
+            if endpoint.is_full() || self.keys_left == 0 {
+                self.not_told_apart += 1;
+                return;
+            }
+            self.keys_left -= 1;
         }
         let latency_ms = logged.latency_micros.map(|micros| micros as f64 / 1_000.0);
         let request = Request {
@@ -170,7 +177,42 @@ impl<'a> Run<'a> {
             }
         }
         let rows = TTLS.iter().zip(&sums);
-        rows.map(|(ttl, (tally, bytes))| TtlRow::of(*ttl, tally, *bytes))
+        rows.map(|(ttl, (tally, bytes))| TtlRow::of(u64::from(*ttl), tally, *bytes))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use clap::Parser as _;
+    use larder_logs::Method;
+
+    use super::*;
+    use crate::args::{Args, Command};
+
+    #[test]
+    fn past_the_bound_no_key_is_told_apart_whatever_endpoint_it_is_of() {
+        let args = Args::parse_from(["larder", "simulate", "log"]);
+        let Command::Simulate(options) = args.command else {
+            panic!("another command");
+        };
+        let mut run = Run::new(&options).unwrap();
+        run.keys_left = 10;
+        for at in 0..40_u64 {
+            let target = format!("/{}/{}", ["a", "b"][at as usize % 2], at % 20);
+            run.take(&larder_logs::Request {
+                at_ms: at,
+                method: Method::Get,
+                target: Cow::Owned(target),
+                status: 200,
+                bytes: 1,
+                latency_micros: None,
+            });
+        }
+        let report = run.report();
+        assert_eq!((report.requests, report.not_told_apart), (20, 20));
+        assert_eq!(report.endpoints.len(), 2);
     }
 }

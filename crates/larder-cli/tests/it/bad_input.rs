@@ -25,6 +25,16 @@ fn wrong_usage_exits_with_2() {
         (&["keys", "cache:s*c:/"], "cache:<service>:"),
         (&["set", "cache:svc:/a", "1", "--ttl", "-1"], "--ttl"),
         (&["set", "cache:svc:/a", "1", "--ttl", "1e309"], "31536000"),
+        (&["simulate", "log", "--origin-ms=-5"], "86400000"),
+        (&["simulate", "log", "--origin-ms", "1e30"], "86400000"),
+        (&["simulate", "log", "--origin-ms", "NaN"], "86400000"),
+        (&["simulate", "log", "--max-ttl", "0"], "31536000"),
+        (&["simulate", "log", "--max-ttl", "-1"], "31536000"),
+        (&["simulate", "log", "--staleness-budget", "0"], "above 0"),
+        (
+            &["simulate", "log", "--staleness-budget", "1.5"],
+            "at most 1",
+        ),
         (&["policy", "get", "sv c", "/"], "service name"),
         (&["policy", "get", "svc", "/../a"], "dot segment"),
     ] {

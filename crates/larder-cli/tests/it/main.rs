@@ -8,6 +8,7 @@ mod explained;
 mod faults;
 mod framed;
 mod history;
+mod instances;
 mod orderly_end;
 mod policies;
 mod replay;

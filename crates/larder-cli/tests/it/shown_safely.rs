@@ -6,10 +6,10 @@ use crate::explained::with_plane;
 use crate::running::{Answer, Up, larder, run};
 
 /// ESC, a title by OSC, clipboard by OSC 52, CSI in one byte, right-to-left override, newline, DEL.
-const CANARY: &str =
+pub(crate) const CANARY: &str =
     "\u{1b}[31mred\u{1b}]0;title\u{7}\u{1b}]52;c;aGk=\u{7}\u{9b}2J\u{202e}\r\n\u{7f}";
 
-fn steers(text: &str) -> bool {
+pub(crate) fn steers(text: &str) -> bool {
     text.chars().any(|character| {
         (character.is_control() && character != '\n')
             || ('\u{202a}'..='\u{202e}').contains(&character)

@@ -76,8 +76,8 @@ async fn answer(
     let Ok(read @ 1..) = stream.read(&mut request).await else {
         return;
     };
-    // Reports are not what is asked here.
-    if request[..read].starts_with(b"GET") {
+    // Neither reports nor streams are what is asked here.
+    if request[..read].starts_with(b"GET /api/config/") {
         *last.lock().unwrap() = String::from_utf8_lossy(&request[..read]).into_owned();
         asked.fetch_add(1, Ordering::SeqCst);
     }

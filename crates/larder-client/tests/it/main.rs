@@ -4,8 +4,13 @@
 mod away;
 mod changes;
 mod hostile;
+mod hostile_streams;
+mod instances;
 mod lookups;
+mod relay;
 mod reports;
+mod stopped;
+mod streams;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -78,8 +83,15 @@ impl Drop for Control {
 impl Control {
     /// On this port, or on one of its own for 0.
     async fn start(database: &Path, port: u16) -> Self {
+        Self::start_with(database, port, |_| ()).await
+    }
+
+    async fn start_with(database: &Path, port: u16, set: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings::new(database);
         settings.tick = Duration::from_millis(200);
+        // Also where something stands between.
+        settings.allowed_hosts.push("127.0.0.1".into());
+        set(&mut settings);
         let control = ControlPlane::open(settings).await.unwrap();
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let port = listener.local_addr().unwrap().port();

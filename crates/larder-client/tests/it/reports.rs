@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::{Event, Governor as _, Outcome};
+use larder_core::{Event, Governor as _, Named, Outcome};
 use larder_testing::alone::{is_alone, resident};
 use serde_json::{Value, json};
 
@@ -61,6 +61,25 @@ async fn windows_arrive_per_template_and_closing_sends_the_last() {
         (&1_000.into(), Some(40.0))
     );
     assert_eq!(measured(&control, "/last").await["window"]["misses"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_only_invalidates_tells_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = Control::start(&folder.path().join("control.db"), 0).await;
+    for endpoint in ["/read/:id", "/other/:id"] {
+        control.put(endpoint, json!({"mode": "auto"})).await;
+    }
+    let client = client(control.port, None);
+    until(SOON, "watched", async || {
+        client.gate(&key("/read/1")).is_watched
+    })
+    .await;
+    client.note_invalidated(Named::Keys(&[key("/read/1")]));
+    client.close().await;
+    let told = measured(&control, "/read/{id}").await;
+    assert_eq!(told["window"]["hits"], 0, "{told}");
+    assert!(measured(&control, "/other/{id}").await.is_null());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,12 +2,20 @@
 
 use larder_decide::{Engine, Record};
 use larder_model::{Endpoint, Service};
-use sqlx::Row as _;
+use sqlx::{Row as _, SqliteConnection};
 
-use super::{Database, shape, signed};
+use super::{Database, gone, shape, signed};
+use crate::stored::StoredService;
 
 /// So many records of an endpoint are kept, the latest.
 const MOST_RECORDS: i64 = 500;
+/// What has no policy any more.
+const LEFT_BEHIND: [&str; 2] = [
+    "DELETE FROM engine_states WHERE NOT EXISTS (SELECT 1 FROM policies AS p \
+     WHERE p.service = engine_states.service AND p.method = engine_states.method AND p.shape = engine_states.shape)",
+    "DELETE FROM decision_records WHERE NOT EXISTS (SELECT 1 FROM policies AS p \
+     WHERE p.service = decision_records.service AND p.method = decision_records.method AND p.shape = decision_records.shape)",
+];
 
 impl Database {
     /// The engine's state of an endpoint, as it was kept; `None` also for that of another version.
@@ -28,7 +36,7 @@ impl Database {
         Ok(state.and_then(|state| Engine::from_bytes(&state)))
     }
 
-    /// Keeps the engine's state of an endpoint.
+    /// Keeps the engine's state of an endpoint, if that has a policy.
     pub(crate) async fn put_engine(
         &self,
         service: &Service,
@@ -36,18 +44,19 @@ impl Database {
         engine: &Engine,
     ) -> Result<(), sqlx::Error> {
         sqlx::query(
-            "INSERT OR REPLACE INTO engine_states (service, method, shape, state) VALUES (?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO engine_states (service, method, shape, state) \
+             SELECT service, method, shape, ? FROM policies WHERE service = ? AND method = ? AND shape = ?",
         )
+        .bind(engine.to_bytes())
         .bind(service.as_str())
         .bind(endpoint.method().as_str())
         .bind(shape(endpoint))
-        .bind(engine.to_bytes())
         .execute(&self.pool)
         .await?;
         Ok(())
     }
 
-    /// Keeps a record, and of the endpoint's others the latest.
+    /// Keeps a record, and of the endpoint's others the latest, if that has a policy.
     pub(crate) async fn put_record(
         &self,
         service: &Service,
@@ -56,13 +65,14 @@ impl Database {
     ) -> Result<(), sqlx::Error> {
         let (method, shape) = (endpoint.method().as_str(), shape(endpoint));
         sqlx::query(
-            "INSERT OR REPLACE INTO decision_records (service, method, shape, at_seconds, record) VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO decision_records (service, method, shape, at_seconds, record) \
+             SELECT service, method, shape, ?, ? FROM policies WHERE service = ? AND method = ? AND shape = ?",
         )
+        .bind(record.figures.now as i64)
+        .bind(record.to_bytes())
         .bind(service.as_str())
         .bind(method)
         .bind(&shape)
-        .bind(record.figures.now as i64)
-        .bind(record.to_bytes())
         .execute(&self.pool)
         .await?;
         sqlx::query(
@@ -79,21 +89,23 @@ impl Database {
         Ok(())
     }
 
-    /// The records of an endpoint that are not later than `at`, in seconds since 1970; newest first.
+    /// The records of an endpoint that are not later than `at`, in seconds since 1970; so many at the most, newest first.
     pub(crate) async fn records(
         &self,
         service: &Service,
         endpoint: &Endpoint,
         at: u64,
+        most: u32,
     ) -> Result<Vec<Record>, sqlx::Error> {
         let rows = sqlx::query(
             "SELECT record FROM decision_records WHERE service = ? AND method = ? AND shape = ? AND at_seconds <= ? \
-             ORDER BY at_seconds DESC",
+             ORDER BY at_seconds DESC LIMIT ?",
         )
         .bind(service.as_str())
         .bind(endpoint.method().as_str())
         .bind(shape(endpoint))
         .bind(signed(at))
+        .bind(most)
         .fetch_all(&self.pool)
         .await?;
         let mut records = Vec::with_capacity(rows.len());
@@ -103,4 +115,37 @@ impl Database {
         }
         Ok(records)
     }
+
+    /// Removes the states and records of endpoints that have no policy.
+    pub(crate) async fn forget_left_behind(&self) -> Result<(), sqlx::Error> {
+        for statement in LEFT_BEHIND {
+            sqlx::query(statement).execute(&self.pool).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Forgets what was measured of endpoints for which nothing is decided any more, and what was decided over time for those that
+/// have no policy any more.
+pub(super) async fn forget(
+    transaction: &mut SqliteConnection,
+    before: &StoredService,
+    after: &StoredService,
+) -> Result<(), sqlx::Error> {
+    const STATE: &str =
+        "DELETE FROM engine_states WHERE service = $1 AND method = $2 AND shape = $3";
+    const RECORDS: &str =
+        "DELETE FROM decision_records WHERE service = $1 AND method = $2 AND shape = $3";
+    let undecided = gone(&before.decisions, &after.decisions).map(|gone| (STATE, gone));
+    let states = gone(&before.policies, &after.policies).map(|gone| (STATE, gone));
+    let records = gone(&before.policies, &after.policies).map(|gone| (RECORDS, gone));
+    for (statement, (method, shape)) in undecided.chain(states).chain(records) {
+        sqlx::query(statement)
+            .bind(after.service.as_str())
+            .bind(method)
+            .bind(shape)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    Ok(())
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use larder_decide::collapse;
 use larder_model::api::{Signal, SignalStatus, WindowReport};
-use larder_model::{Endpoint, EndpointError, Evidence, KeyError, Method, Outcome, Service, Window};
+use larder_model::{
+    Endpoint, EndpointError, Evidence, KeyError, Method, Outcome, PER_SECOND, Service, Window,
+};
 
 /// What endpoints past the bound are called, by clients too.
 pub(super) const OTHER: &str = "other";
@@ -14,6 +16,10 @@ const MAX_LATENCY_MS: f64 = 86_400_000.0;
 const MAX_LN: f64 = 19.0;
 /// No answer counts more bytes: 1 TiB.
 const MAX_BYTES: u64 = 1 << 40;
+/// A longer window tells no keys, in milliseconds: what is decided is decided of the last minute.
+const MAX_KEYS_MS: u64 = 60_000;
+/// By so much an instance's times may lie behind the window's end, in milliseconds.
+const SLACK_MS: u64 = 2_000;
 
 /// Why signals are refused. Nothing of a batch counts if one is.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +37,7 @@ pub(crate) enum SignalError {
     )]
     Window(String),
     #[error(
-        "a window of {0} has keys that can't be: at most 256 of each kind, the first time not after the last, a share from 0 to 1"
+        "a window of {0} has keys that can't be: at most 256 of each kind, each asked for, the first time not after the last, a share above 0 and at most 1, together at most 1000000000 lookups"
     )]
     Keys(String),
     #[error("the instance's name {0:?} is not valid: use 1 to 64 of A-Z a-z 0-9 . _ -")]
@@ -43,9 +49,12 @@ pub(super) struct Checked {
     pub(super) service: Service,
     /// `None`: those that the client itself could not tell apart.
     pub(super) endpoint: Option<Endpoint>,
+    /// Whether something is decided for it.
+    pub(super) is_watched: bool,
     pub(super) window: Window,
     pub(super) identity: Option<Identity>,
     pub(super) evidence: Option<Evidence>,
+    pub(super) has_store_failed: bool,
     /// How long it was measured, and how long ago that ended, in milliseconds.
     pub(super) times_ms: (u64, u64),
     pub(super) store_id: u32,
@@ -75,9 +84,11 @@ pub(super) fn check_signal(signal: Signal) -> Result<Checked, SignalError> {
     Ok(Checked {
         service: Service::new(&signal.service_name)?,
         endpoint: Some(read_endpoint(&signal.endpoint)?),
+        is_watched: false,
         window,
         identity: None,
         evidence: None,
+        has_store_failed: false,
         times_ms: (0, 0),
         store_id: 0,
     })
@@ -110,8 +121,12 @@ pub(super) fn check_window(report: WindowReport) -> Result<Checked, SignalError>
             OTHER => None,
             endpoint => Some(read_endpoint(endpoint)?),
         },
+        is_watched: false,
         window,
-        evidence: report.evidence,
+        evidence: report
+            .evidence
+            .map(|evidence| within(evidence, report.length_ms)),
+        has_store_failed: report.store_failed,
         times_ms: (report.length_ms, report.ended_ago_ms),
         store_id: report.store_id,
         identity: Some(Identity {
@@ -135,6 +150,16 @@ fn fits_itself(window: &Window) -> bool {
         && window.bytes <= MAX_BYTES.saturating_mul(1_024)
 }
 
+/// Evidence whose times lie within a window of this length, in milliseconds: what is walked through is no longer.
+fn within(mut evidence: Evidence, length_ms: u64) -> Evidence {
+    if length_ms > MAX_KEYS_MS {
+        return evidence.into_erased();
+    }
+    let latest = (length_ms + SLACK_MS) * u64::from(PER_SECOND) / 1_000;
+    evidence.end_by(u16::try_from(latest).unwrap_or(u16::MAX));
+    evidence
+}
+
 /// A path with a query counts without it.
 fn read_endpoint(text: &str) -> Result<Endpoint, SignalError> {
     let text = text.split_once('?').map_or(text, |(path, _)| path);
@@ -145,4 +170,47 @@ fn read_endpoint(text: &str) -> Result<Endpoint, SignalError> {
 pub(super) fn guess(endpoint: &Endpoint) -> Result<Endpoint, SignalError> {
     let template = collapse(endpoint.template());
     Ok(Endpoint::new(Method::clone(endpoint.method()), &template)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_model::{KeyUse, OriginAnswer};
+
+    use super::*;
+
+    fn evidence() -> Evidence {
+        let key = KeyUse {
+            hash: 1,
+            requests: 30_000,
+            first: 10,
+            last: u16::MAX,
+            since_before: None,
+            is_hot: true,
+        };
+        let answer = OriginAnswer {
+            hash: 1,
+            body: 2,
+            at: u16::MAX,
+            check: None,
+        };
+        Evidence {
+            keys: vec![key],
+            answers: vec![answer],
+            erased: vec![3],
+            ..Evidence::default()
+        }
+    }
+
+    #[test]
+    fn nothing_is_later_than_its_window_and_what_took_longer_than_a_minute_tells_no_keys() {
+        let short = within(evidence(), 5_000);
+        assert_eq!((short.keys[0].first, short.keys[0].last), (10, 175));
+        assert_eq!((short.answers[0].at, short.is_plausible()), (175, true));
+        assert_eq!(within(evidence(), 60_000).keys[0].last, 1_550);
+        for long in [60_001, u64::MAX] {
+            let long = within(evidence(), long);
+            assert_eq!((long.keys.len(), long.answers.len()), (0, 0));
+            assert_eq!(long.erased, [3]);
+        }
+    }
 }

@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode, header};
 use larder_model::api::{EndpointConfig, ServiceConfig};
 
 use crate::plane::Plane;
-use crate::registry::Tags;
+use crate::registry::{Published, Tags};
 use crate::target::{OfEndpoint, OfService};
 
 const CACHE_CONTROL: (header::HeaderName, &str) = (header::CACHE_CONTROL, "private, no-cache");
@@ -36,11 +36,7 @@ pub(super) async fn of_service(
     OfService(service): OfService,
     headers: HeaderMap,
 ) -> Response {
-    let snapshot = plane.registry.service(&service);
-    let etag = match &snapshot {
-        Some(snapshot) => snapshot.etag().to_owned(),
-        None => plane.registry.etag(0),
-    };
+    let Published { etag, document } = plane.registry.published(&service);
     let known = headers
         .get(header::IF_NONE_MATCH)
         .and_then(|value| value.to_str().ok());
@@ -48,14 +44,6 @@ pub(super) async fn of_service(
     if known.is_some_and(|known| Tags(known.to_owned()).has(Some(&etag))) {
         return (StatusCode::NOT_MODIFIED, validators).into_response();
     }
-    let document = match snapshot {
-        Some(snapshot) => snapshot.document(),
-        None => crate::json::bytes(&ServiceConfig {
-            service_name: service.as_str().to_owned(),
-            version: 0,
-            policies: Vec::new(),
-        }),
-    };
     let json = [(header::CONTENT_TYPE, "application/json")];
     (validators, json, document).into_response()
 }

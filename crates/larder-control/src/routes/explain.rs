@@ -14,7 +14,7 @@ use crate::plane::Plane;
 use crate::target::OfPast;
 
 /// So many decisions of the past are shown.
-const MOST_PAST: usize = 50;
+const MOST_PAST: u32 = 50;
 
 /// What was decided for an endpoint of mode `auto` or `shadow`, now or at a time; from which figures; and what would make
 /// it another. The record can be replayed.
@@ -32,7 +32,8 @@ pub(super) async fn explain(
     let method = larder_model::Method::clone(endpoint.method());
     let endpoint = larder_model::Endpoint::new(method, &config.endpoint).unwrap_or(endpoint);
     let until = at.unwrap_or(u64::MAX);
-    let history = plane.engines.history(&service, &endpoint, until).await;
+    let history = plane.engines.history(&service, &endpoint, until, MOST_PAST);
+    let history = history.await;
     let history = history.map_err(|error| {
         tracing::error!(%error, "the decisions of the past can't be read");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE).detail("the database did not answer")
@@ -48,7 +49,7 @@ pub(super) async fn explain(
         method: config.method,
         mode: config.mode,
         decision: record.as_ref().map(describe),
-        history: history.iter().take(MOST_PAST).map(past).collect(),
+        history: history.iter().map(past).collect(),
     }))
 }
 

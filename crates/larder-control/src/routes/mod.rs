@@ -4,11 +4,13 @@ mod audit;
 mod changes;
 mod config;
 mod explain;
+mod instances;
 mod overrides;
 mod overview;
 mod policies;
 mod revisions;
 mod signals;
+mod stream;
 
 use std::sync::Arc;
 
@@ -49,6 +51,8 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
         .routes(routes!(overview::endpoints))
         .routes(routes!(signals::one))
         .routes(routes!(signals::batch))
+        .routes(routes!(stream::of_service))
+        .routes(routes!(instances::list, instances::report))
         .routes(routes!(overview::healthz))
         .routes(routes!(overview::readyz))
         .routes(routes!(overview::metrics))

@@ -28,6 +28,8 @@ GET    /api/audit                               who did what
 GET    /api/config/{service}/{endpoint}         what is in force, and why
 GET    /api/explain/{service}/{endpoint}        what was decided, from what, and what would flip it
 GET    /api/endpoints                           what was measured in the last minutes
+GET    /api/instances                           which version each instance of a service has in force
+GET    /api/stream/{service}                    its policies, and each change of them (server-sent events)
 POST   /api/signals                             report a request
 GET    /healthz, /readyz, /metrics              is it well
 GET    /openapi.json                            all of this, for programs
@@ -128,6 +130,10 @@ pub(super) async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
         .metrics
         .endpoints
         .set(i64::try_from(endpoints).unwrap_or(i64::MAX));
+    let streams = i64::try_from(plane.streams.count());
+    plane.metrics.streams.set(streams.unwrap_or(i64::MAX));
+    let instances = i64::try_from(plane.instances.count());
+    plane.metrics.instances.set(instances.unwrap_or(i64::MAX));
     let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, form)], plane.metrics.encode()).into_response()
 }

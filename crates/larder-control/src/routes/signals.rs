@@ -9,6 +9,7 @@ use larder_model::api::{EndpointConfig, Received, Signal, SignalBatch};
 use larder_model::{Endpoint, Method, Service};
 
 use crate::json::Body;
+use crate::measured::Known;
 use crate::plane::Plane;
 
 /// One request, as it was seen.
@@ -42,7 +43,7 @@ fn take(plane: &Plane, batch: SignalBatch) -> Result<Json<Received>, Problem> {
     let counted = plane
         .measured
         .take(batch, now, |service, endpoint| {
-            template(plane, service, endpoint)
+            known(plane, service, endpoint)
         })
         .map_err(|error| {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
@@ -56,8 +57,12 @@ fn take(plane: &Plane, batch: SignalBatch) -> Result<Json<Received>, Problem> {
     }))
 }
 
-/// The endpoint of the policy that holds for a path.
-fn template(plane: &Plane, service: &Service, endpoint: &Endpoint) -> Option<Endpoint> {
+/// What the policy that holds for a path knows of its endpoint.
+fn known(plane: &Plane, service: &Service, endpoint: &Endpoint) -> Option<Known> {
     let found: Arc<EndpointConfig> = plane.registry.service(service)?.find(endpoint)?;
-    Endpoint::new(Method::clone(endpoint.method()), &found.endpoint).ok()
+    let endpoint = Endpoint::new(Method::clone(endpoint.method()), &found.endpoint).ok()?;
+    Some(Known {
+        endpoint,
+        is_watched: found.watch.is_some(),
+    })
 }

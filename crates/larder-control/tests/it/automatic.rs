@@ -179,7 +179,7 @@ async fn a_decision_is_explained_with_its_figures_what_would_flip_it_and_what_wa
     let decision = &explained["decision"];
     assert_eq!(
         (&decision["replays"], &decision["engine_version"]),
-        (&true.into(), &1.into())
+        (&true.into(), &larder_decide::VERSION.into())
     );
     assert_eq!(explained["endpoint"], "/p/{id}");
     let figures = &decision["figures"];

@@ -7,22 +7,39 @@ mod automatic;
 mod bad_input;
 mod browser;
 mod database;
+mod followers;
 mod gate;
+mod instances;
+mod never_read;
 mod overrides;
 mod policies;
 mod replacing;
 mod revisions;
 mod signals;
+mod streams;
 
 use std::path::Path;
 use std::time::Duration;
 
 use larder_control::{ControlPlane, Settings};
+use larder_testing::process::PATIENCE;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+/// Waits until it is so.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !is_so().await {
+        assert!(
+            began.elapsed() < PATIENCE,
+            "not within {PATIENCE:?}: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
 
 /// A control plane that serves on a port of its own. Ends with the test.
 struct Running {
@@ -71,8 +88,15 @@ impl Answer {
 
 impl Running {
     async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    async fn start_with(set: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut running = Self::start_on(&folder.path().join("control.db")).await;
+        let mut settings = Settings::new(folder.path().join("control.db"));
+        settings.tick = Duration::from_millis(100);
+        set(&mut settings);
+        let mut running = Self::start_as(settings).await;
         running._folder = Some(folder);
         running
     }
@@ -80,6 +104,20 @@ impl Running {
     async fn start_on(database: &Path) -> Self {
         let mut settings = Settings::new(database);
         settings.tick = Duration::from_millis(100);
+        Self::start_as(settings).await
+    }
+
+    /// One that runs in another process.
+    fn at(port: u16) -> Self {
+        Self {
+            port,
+            stop: None,
+            task: tokio::spawn(std::future::ready(())),
+            _folder: None,
+        }
+    }
+
+    async fn start_as(settings: Settings) -> Self {
         let control = ControlPlane::open(settings).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -138,6 +176,14 @@ impl Running {
         }
         head.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
         self.raw(head.as_bytes()).await
+    }
+
+    /// What it counts under a name.
+    async fn metric(&self, name: &str) -> u64 {
+        let text = self.get("/metrics").await.body;
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let value = line.unwrap_or_else(|| panic!("{name} is not in {text}"));
+        value.trim().parse().unwrap()
     }
 
     async fn get(&self, path: &str) -> Answer {

@@ -201,7 +201,7 @@ async fn a_restart_knows_it_and_ends_what_ended_meanwhile_before_it_answers() {
     }
     let control = Running::start_on(&database).await;
     let all = listed(&control).await;
-    assert_eq!(all, [long.clone()]);
+    assert_eq!(all, [long]);
     assert_eq!(
         control.get("/api/config/svc/short").await.json()["source"],
         "default"

@@ -1,19 +1,25 @@
 //! What a governor that watches is told: every lookup, every answer of the origin, and what checks of fresh entries find.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder_core::{Cache, Check, Event, Gate, Governor, Key, Named, Policy, Service};
+use larder_core::{
+    Cache, Check, Event, Gate, Governor, Key, Named, Policy, PolicyPatch, Service, Store,
+};
 
+use crate::slow::Slow;
 use crate::{Calls, key, until};
 
 #[derive(Default)]
 struct Watching {
     is_watched: bool,
     check_share: u32,
+    policy: Mutex<Policy>,
     lookups: Mutex<Vec<Key>>,
     answers: Mutex<Vec<(Bytes, Option<Check>)>>,
+    store_errors: AtomicUsize,
     invalidated: Mutex<Vec<String>>,
 }
 
@@ -27,7 +33,7 @@ impl Governor for Watching {
     }
 
     fn policy(&self, _key: &Key) -> Arc<Policy> {
-        Arc::default()
+        Arc::new(self.policy.lock().unwrap().clone())
     }
 
     fn template(&self, _key: &Key) -> Option<Box<str>> {
@@ -44,6 +50,10 @@ impl Governor for Watching {
 
     fn note_answer(&self, _key: &Key, json: &Bytes, check: Option<Check>) {
         self.answers.lock().unwrap().push((json.clone(), check));
+    }
+
+    fn note_store_error(&self) {
+        self.store_errors.fetch_add(1, Ordering::Relaxed);
     }
 
     fn note_invalidated(&self, what: Named<'_>) {
@@ -66,13 +76,74 @@ async fn load(cache: &Cache, calls: &Calls) -> usize {
     loaded.await.unwrap().value
 }
 
-#[tokio::test]
-async fn a_hit_that_is_checked_tells_what_changed_and_is_answered_at_once() {
+/// Each hit is checked.
+fn checking(policy: &str) -> (Cache, Arc<Watching>) {
     let (cache, governor) = cache(Watching {
         is_watched: true,
         check_share: u32::MAX,
         ..Watching::default()
     });
+    governor.set(policy);
+    (cache, governor)
+}
+
+impl Watching {
+    fn set(&self, policy: &str) {
+        let patch: PolicyPatch = serde_json::from_str(policy).unwrap();
+        *self.policy.lock().unwrap() = patch.apply(&Policy::default()).unwrap();
+    }
+}
+
+/// What the check of a hit on an entry found that was stored under one policy, and is read under another.
+async fn checked(stored: &str, read: &str) -> Option<Check> {
+    let (cache, governor) = checking(stored);
+    let calls = Calls::default();
+    load(&cache, &calls).await;
+    governor.set(read);
+    load(&cache, &calls).await;
+    let is_checked = || governor.answers.lock().unwrap().len() == 2;
+    until("it is checked", is_checked).await;
+    governor.answers.lock().unwrap()[1].1
+}
+
+#[tokio::test]
+async fn a_checked_entry_is_never_taken_for_older_than_it_is() {
+    // It says its age itself.
+    let framed = r#"{"ttl_seconds":60,"stale_if_error_seconds":60}"#;
+    let longer = r#"{"ttl_seconds":3600,"stale_if_error_seconds":60}"#;
+    let check = checked(framed, longer).await.unwrap();
+    assert!(check.age < Duration::from_secs(30), "{check:?}");
+    assert!(!check.is_by_ttl && check.has_changed);
+    // It does not, and who knows the TTLs is told that it is said by that in force.
+    let longer = r#"{"ttl_seconds":3600,"jitter":0}"#;
+    let check = checked(r#"{"ttl_seconds":60,"jitter":0}"#, longer).await;
+    assert!(check.unwrap().is_by_ttl, "{check:?}");
+    // It may be so much older or younger by chance that nothing is known.
+    let even = r#"{"ttl_seconds":60,"jitter":1}"#;
+    assert_eq!(
+        checked(r#"{"ttl_seconds":60,"jitter":0}"#, even).await,
+        None
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_told() {
+    let (store, governor) = (Slow::new(), Arc::new(Watching::default()));
+    let cache = Cache::builder(Service::new("svc").unwrap())
+        .governor(Arc::clone(&governor) as Arc<dyn Governor>)
+        .store(Arc::clone(&store) as Arc<dyn Store>)
+        .build();
+    load(&cache, &Calls::default()).await;
+    let told = || governor.store_errors.load(Ordering::Relaxed);
+    assert_eq!(told(), 0);
+    store.is_away.store(true, Ordering::SeqCst);
+    load(&cache, &Calls::default()).await;
+    assert!(told() > 0);
+}
+
+#[tokio::test]
+async fn a_hit_that_is_checked_tells_what_changed_and_is_answered_at_once() {
+    let (cache, governor) = checking(r#"{"jitter":0}"#);
     let calls = Calls::default();
     assert_eq!(load(&cache, &calls).await, 1);
     assert_eq!(

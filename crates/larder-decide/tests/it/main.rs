@@ -1,6 +1,7 @@
 //! The engine over days of virtual time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod arrivals;
 mod exact;
 mod faults;
 mod workload;

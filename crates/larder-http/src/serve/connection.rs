@@ -1,9 +1,11 @@
 //! One connection, from its first byte to its last.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -17,12 +19,14 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tower::Service as _;
 
 use super::answer::{PacedBody, Turn};
 use super::body::{Arrival, BoundedBody};
 use super::door::Entered;
+use super::endless::{self, Handover};
 use super::stream::{PacedStream, SharedPace};
 use super::{Limits, head};
 use crate::Problem;
@@ -66,10 +70,12 @@ impl Connections {
             place,
         } = entered;
         let pace = SharedPace::new();
+        let handover = Handover::default();
         let answering = Answering {
             router: self.router.clone(),
             limits: Arc::clone(&self.limits),
             pace: pace.clone(),
+            handover: handover.clone(),
             peer,
         };
         let builder = Arc::clone(&self.builder);
@@ -77,31 +83,54 @@ impl Connections {
         let mut is_closing = self.is_closing.clone();
         async move {
             let _place = place;
-            let io = TokioIo::new(PacedStream::new(stream, pace.clone()));
-            let service = service_fn(move |request| answering.clone().answer(request));
-            let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-            let mut overdue = std::pin::pin!(pace.overdue(&limits));
-            let mut is_told = false;
-            loop {
-                tokio::select! {
-                    result = connection.as_mut() => {
-                        if let Err(error) = result {
-                            tracing::debug!(%peer, %error, "connection ended");
+            let (stream, body) = {
+                let stream = PacedStream::new(stream, pace.clone(), handover.clone());
+                let service = service_fn(move |request| answering.clone().answer(request));
+                // In a box, so that what an endless answer has no use for is given back.
+                let connection = builder.serve_connection(TokioIo::new(stream), service);
+                let mut connection = Box::pin(connection);
+                let mut overdue = std::pin::pin!(pace.overdue(&limits));
+                let mut is_told = false;
+                loop {
+                    let step = poll_fn(|cx| {
+                        let ended = connection.as_mut().poll(cx).map(Step::Ended);
+                        match handover.take() {
+                            Some((stream, body)) => Poll::Ready(Step::HandedOver(stream, body)),
+                            None => ended,
                         }
-                        return;
-                    }
-                    () = &mut overdue => {
-                        tracing::debug!(%peer, "connection took too long and is closed");
-                        return;
-                    }
-                    _ = is_closing.wait_for(|is_closing| *is_closing), if !is_told => {
-                        is_told = true;
-                        connection.as_mut().graceful_shutdown();
+                    });
+                    tokio::select! {
+                        step = step => match step {
+                            Step::HandedOver(stream, body) => break (stream, body),
+                            Step::Ended(Ok(())) => return,
+                            Step::Ended(Err(error)) => {
+                                tracing::debug!(%peer, %error, "connection ended");
+                                return;
+                            }
+                        },
+                        () = &mut overdue => {
+                            tracing::debug!(%peer, "connection took too long and is closed");
+                            return;
+                        }
+                        _ = is_closing.wait_for(|is_closing| *is_closing), if !is_told => {
+                            is_told = true;
+                            connection.as_mut().graceful_shutdown();
+                        }
                     }
                 }
+            };
+            if let Err(error) = endless::serve(stream, body, &limits).await {
+                tracing::debug!(%peer, %error, "endless answer ended");
             }
         }
     }
+}
+
+/// How far a connection has come.
+enum Step {
+    Ended(Result<(), Box<dyn std::error::Error + Send + Sync>>),
+    /// An endless answer's head is sent; the rest is not hyper's.
+    HandedOver(TcpStream, AxumBody),
 }
 
 fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
@@ -131,6 +160,7 @@ struct Answering {
     router: Router,
     limits: Arc<Limits>,
     pace: SharedPace,
+    handover: Handover,
     peer: SocketAddr,
 }
 
@@ -140,10 +170,13 @@ impl Answering {
         request: Request<Incoming>,
     ) -> Result<http::Response<PacedBody>, Infallible> {
         let turn = Turn::begin(self.pace.clone(), request.version());
-        let response = match head::check(&request, &self.limits) {
+        let handover = self.handover.clone();
+        let (method, version) = (request.method().clone(), request.version());
+        let mut response = match head::check(&request, &self.limits) {
             Ok(()) => self.route(request).await,
             Err(problem) => problem.into_response(),
         };
+        handover.keep_back(&mut response, &method, version);
         Ok(response.map(|body| PacedBody::new(body, turn)))
     }
 

@@ -13,6 +13,7 @@
 //!   of the answer after [`Limits::write_timeout`], one whose client takes it slower than
 //!   [`Limits::write_bytes_per_second`] that long after it fell behind;
 //! - a handler that panics is answered with 500;
+//! - an answer without an end ([`Endless`]) costs its socket and its body;
 //! - past [`Limits::connections`], new ones wait to be accepted; when the process runs out of descriptors, too.
 //!
 //! Errors of the accept loop's own are `application/problem+json`; a head that is no HTTP, or too large, gets a bare
@@ -22,6 +23,7 @@ mod answer;
 mod body;
 mod connection;
 mod door;
+mod endless;
 mod head;
 mod pace;
 mod stream;
@@ -37,6 +39,7 @@ use tokio::task::JoinSet;
 
 use connection::Connections;
 use door::Door;
+pub use endless::Endless;
 
 /// What one client may take. The default is meant for a server that anybody can reach.
 #[derive(Debug, Clone)]

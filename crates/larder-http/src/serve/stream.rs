@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::Limits;
+use super::endless::Handover;
 use super::pace::Pace;
 
 /// A connection's progress, told by its stream and by its requests, watched by its task.
@@ -57,18 +58,35 @@ impl SharedPace {
 const UNSENT_BYTES: u32 = 64 << 10;
 
 pub(super) struct PacedStream {
-    stream: TcpStream,
+    /// `None` once it was handed over: whoever reads or writes here is not waited for any more.
+    stream: Option<TcpStream>,
     pace: SharedPace,
+    handover: Handover,
 }
 
 impl PacedStream {
     /// A socket that refuses a setting works all the same.
-    pub(super) fn new(stream: TcpStream, pace: SharedPace) -> Self {
+    pub(super) fn new(stream: TcpStream, pace: SharedPace, handover: Handover) -> Self {
         // Answers are small and written whole: waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
         #[cfg(target_os = "linux")]
         let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
-        Self { stream, pace }
+        Self {
+            stream: Some(stream),
+            pace,
+            handover,
+        }
+    }
+
+    /// Ends when the client closes the connection, or says anything.
+    pub(super) async fn leaves(&self) {
+        let Some(stream) = &self.stream else {
+            return;
+        };
+        let is_nothing = |read: io::Result<usize>| {
+            read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        };
+        while stream.readable().await.is_ok() && is_nothing(stream.try_read(&mut [0; 64])) {}
     }
 
     fn note_write(&self, written: &Poll<io::Result<usize>>) {
@@ -87,8 +105,11 @@ impl AsyncRead for PacedStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let Some(stream) = &mut this.stream else {
+            return Poll::Pending;
+        };
         let before = buffer.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        let read = Pin::new(stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
             this.pace.lock().received(now());
         }
@@ -103,7 +124,10 @@ impl AsyncWrite for PacedStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        let Some(stream) = &mut this.stream else {
+            return Poll::Pending;
+        };
+        let written = Pin::new(stream).poll_write(cx, bytes);
         this.note_write(&written);
         written
     }
@@ -114,23 +138,36 @@ impl AsyncWrite for PacedStream {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, buffers);
+        let Some(stream) = &mut this.stream else {
+            return Poll::Pending;
+        };
+        let written = Pin::new(stream).poll_write_vectored(cx, buffers);
         this.note_write(&written);
         written
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream
+            .as_ref()
+            .is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         // Asked for when all was written, and only then.
         this.pace.lock().flushed(now());
-        Pin::new(&mut this.stream).poll_flush(cx)
+        let Some(stream) = &mut this.stream else {
+            return Poll::Pending;
+        };
+        let flushed = Pin::new(stream).poll_flush(cx);
+        this.handover.flushed(&mut this.stream);
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        match &mut self.get_mut().stream {
+            Some(stream) => Pin::new(stream).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }

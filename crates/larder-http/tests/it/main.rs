@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod client;
+mod endless;
 mod few_descriptors;
 mod hosts;
 mod http2;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod answers;
+mod decides;
 mod instances;
 mod metrics;
 mod store_away;
@@ -69,23 +70,7 @@ impl Running {
 
     /// The status and the body of an answer.
     async fn request(&self, method: &str, target: &str, body: &str) -> (u16, String) {
-        let length = body.len();
-        let request = format!(
-            "{method} {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-        );
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        let read = stream.read_to_string(&mut answer);
-        tokio::time::timeout(PATIENCE, read)
-            .await
-            .expect("no answer")
-            .unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let is_problem = head.contains("application/problem+json");
-        let status = head[9..12].parse().unwrap();
-        assert_eq!(is_problem, status >= 400, "{answer}");
-        (status, body.to_owned())
+        send(self.address, method, target, "", body).await
     }
 
     fn key(&self, endpoint: &str) -> Key {
@@ -95,4 +80,31 @@ impl Running {
     async fn is_stored(&self, endpoint: &str) -> bool {
         self.cache.get_json(&self.key(endpoint)).await.is_some()
     }
+}
+
+/// Sends a request with these header lines besides; the status and the body of its answer.
+async fn send(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &str,
+    body: &str,
+) -> (u16, String) {
+    let length = body.len();
+    let request = format!(
+        "{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer);
+    tokio::time::timeout(PATIENCE, read)
+        .await
+        .expect("no answer")
+        .unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let is_problem = head.contains("application/problem+json");
+    let status = head[9..12].parse().unwrap();
+    assert_eq!(is_problem, status >= 400, "{answer}");
+    (status, body.to_owned())
 }

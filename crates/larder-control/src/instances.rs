@@ -1,0 +1,271 @@
+//! The instances of services: which version of its policies each has in force, as it says. In memory, bounded.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use larder_model::api::{InstanceReport, InstanceState, InstanceSummary, RejectedVersion};
+use larder_model::{KeyError, Service};
+
+/// Instances report every 30 s; who missed two of it, and half of the third, is gone.
+const GONE_AFTER: Duration = Duration::from_secs(90);
+/// So long after that it is forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(3_600);
+/// Further ones are refused.
+const MAX_INSTANCES: usize = 10_000;
+/// A tag has no more characters.
+const MAX_TAG: usize = 128;
+/// A reason is cut to so many characters.
+const MAX_REASON: usize = 300;
+
+/// Why a report is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReportError {
+    #[error(transparent)]
+    Service(#[from] KeyError),
+    #[error("the instance's name {0:?} is not valid: use 1 to 64 of A-Z a-z 0-9 . _ -")]
+    Instance(String),
+    #[error("a tag is not one: use what came as ETag or id, at most 128 characters")]
+    Tag,
+    #[error("10,000 instances are known, the most that may be")]
+    Full,
+}
+
+/// All instances that were heard of lately.
+#[derive(Default)]
+pub(crate) struct Instances {
+    known: Mutex<HashMap<(Service, String), Known>>,
+}
+
+/// What an instance said last.
+struct Known {
+    report: InstanceReport,
+    seen: Duration,
+}
+
+impl Instances {
+    /// Takes a report in.
+    pub(crate) fn take(&self, report: InstanceReport, now: Duration) -> Result<(), ReportError> {
+        let report = check(report)?;
+        let service = Service::new(&report.service_name)?;
+        let key = (service, report.instance.clone());
+        let mut known = self.lock();
+        if report.leaving {
+            known.remove(&key);
+            return Ok(());
+        }
+        if !known.contains_key(&key) && known.len() >= MAX_INSTANCES {
+            known.retain(|_, one| !one.is_gone(now));
+            if known.len() >= MAX_INSTANCES {
+                return Err(ReportError::Full);
+            }
+        }
+        known.insert(key, Known { report, seen: now });
+        Ok(())
+    }
+
+    /// How all instances, or those of one service, stand; `current` tells a service's version and its `ETag`.
+    pub(crate) fn list(
+        &self,
+        only: Option<&Service>,
+        now: Duration,
+        current: impl Fn(&Service) -> (u64, String),
+    ) -> Vec<InstanceSummary> {
+        let mut known = self.lock();
+        known.retain(|_, one| now.saturating_sub(one.seen) < FORGET_AFTER);
+        let mut currents = HashMap::new();
+        let mut list = Vec::new();
+        for ((service, _), one) in known.iter() {
+            if only.is_some_and(|only| only != service) {
+                continue;
+            }
+            let (version, etag) = currents.entry(service).or_insert_with(|| current(service));
+            list.push(one.describe(now, *version, etag.trim_matches('"')));
+        }
+        list.sort_by(|a, b| (&a.service_name, &a.instance).cmp(&(&b.service_name, &b.instance)));
+        list
+    }
+
+    /// How many are known.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Service, String), Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn is_gone(&self, now: Duration) -> bool {
+        now.saturating_sub(self.seen) > GONE_AFTER
+    }
+
+    fn state(&self, now: Duration, current: &str) -> InstanceState {
+        let rejected = self.report.rejected.as_ref();
+        let is_current = |tag: &Option<String>| tag.as_deref() == Some(current);
+        if self.is_gone(now) {
+            InstanceState::Gone
+        } else if is_current(&self.report.tag) {
+            InstanceState::Current
+        } else if rejected.is_some_and(|rejected| is_current(&rejected.tag)) {
+            InstanceState::Rejected
+        } else {
+            InstanceState::Stale
+        }
+    }
+
+    fn describe(&self, now: Duration, current_version: u64, current: &str) -> InstanceSummary {
+        let since = now.saturating_sub(self.seen);
+        let ago = |ago_ms: u64| {
+            Duration::from_millis(ago_ms)
+                .saturating_add(since)
+                .as_secs()
+        };
+        let report = &self.report;
+        InstanceSummary {
+            service_name: report.service_name.clone(),
+            instance: report.instance.clone(),
+            state: self.state(now, current),
+            version: report.version,
+            current_version,
+            via: report.via,
+            activated_seconds_ago: ago(report.activated_ago_ms),
+            seen_seconds_ago: since.as_secs(),
+            rejected: report.rejected.as_ref().map(|rejected| RejectedVersion {
+                tag: rejected.tag.clone(),
+                reason: rejected.reason.clone(),
+                seconds_ago: ago(rejected.ago_ms),
+            }),
+        }
+    }
+}
+
+fn check(mut report: InstanceReport) -> Result<InstanceReport, ReportError> {
+    if Service::new(&report.instance).is_err() {
+        let name = report.instance.chars().take(80).collect();
+        return Err(ReportError::Instance(name));
+    }
+    let rejected = report.rejected.as_ref();
+    let rejected = rejected.and_then(|rejected| rejected.tag.as_deref());
+    let mut tags = report.tag.as_deref().into_iter().chain(rejected);
+    if !tags.all(is_tag) {
+        return Err(ReportError::Tag);
+    }
+    if let Some(rejected) = &mut report.rejected {
+        rejected.reason = rejected.reason.chars().take(MAX_REASON).collect();
+    }
+    Ok(report)
+}
+
+fn is_tag(text: &str) -> bool {
+    text.len() <= MAX_TAG && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_model::api::{RejectedReport, Via};
+
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1_000_000);
+
+    fn report(instance: &str, tag: &str) -> InstanceReport {
+        InstanceReport {
+            service_name: "svc".into(),
+            instance: instance.into(),
+            version: Some(7),
+            tag: Some(tag.into()),
+            via: Via::Stream,
+            activated_ago_ms: 2_000,
+            rejected: None,
+            leaving: false,
+        }
+    }
+
+    fn states(instances: &Instances, now: Duration) -> Vec<(String, InstanceState)> {
+        let list = instances.list(None, now, |_| (7, "\"db-7\"".into()));
+        list.into_iter()
+            .map(|one| (one.instance, one.state))
+            .collect()
+    }
+
+    #[test]
+    fn each_instance_is_current_stale_rejected_or_gone() {
+        use InstanceState::{Current, Gone, Rejected, Stale};
+        let instances = Instances::default();
+        let rejected = |tag: &str| {
+            let rejected = RejectedReport {
+                tag: Some(tag.into()),
+                reason: "x".repeat(1_000),
+                ago_ms: 0,
+            };
+            Some(rejected)
+        };
+        instances.take(report("gone", "db-7"), NOW).unwrap();
+        let later = NOW + GONE_AFTER + Duration::from_secs(1);
+        let mut of_another_database = report("d", "other-7");
+        of_another_database.rejected = rejected("db-6");
+        let mut parked = report("c", "db-6");
+        parked.rejected = rejected("db-7");
+        for report in [
+            report("a", "db-7"),
+            report("b", "db-6"),
+            parked,
+            of_another_database,
+        ] {
+            instances.take(report, later).unwrap();
+        }
+        let expected = [
+            ("a", Current),
+            ("b", Stale),
+            ("c", Rejected),
+            ("d", Stale),
+            ("gone", Gone),
+        ];
+        let expected = expected.map(|(name, state)| (name.to_owned(), state));
+        assert_eq!(states(&instances, later), expected);
+        let list = instances.list(None, later, |_| (7, "\"db-7\"".into()));
+        assert_eq!(list[4].activated_seconds_ago, 93);
+        let reason = &list[2].rejected.as_ref().unwrap().reason;
+        assert_eq!(reason.len(), MAX_REASON);
+        assert!(states(&instances, later + FORGET_AFTER).is_empty());
+    }
+
+    #[test]
+    fn who_leaves_is_forgotten_and_what_can_not_be_is_refused() {
+        let instances = Instances::default();
+        instances.take(report("a", "db-7"), NOW).unwrap();
+        let mut leaving = report("a", "db-7");
+        leaving.leaving = true;
+        instances.take(leaving, NOW).unwrap();
+        let long = "x".repeat(129);
+        for bad in [
+            report("a b", "db-7"),
+            report("", "db-7"),
+            report("a", "a\nb"),
+            report("a", &long),
+        ] {
+            assert!(instances.take(bad, NOW).is_err());
+        }
+        assert_eq!(instances.count(), 0);
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_kept() {
+        let instances = Instances::default();
+        for index in 0..MAX_INSTANCES {
+            let report = report(&format!("i-{index}"), "db-7");
+            instances.take(report, NOW).unwrap();
+        }
+        let one_more = || report("one-more", "db-7");
+        assert!(matches!(
+            instances.take(one_more(), NOW),
+            Err(ReportError::Full)
+        ));
+        instances.take(report("i-0", "db-7"), NOW).unwrap();
+        let later = NOW + GONE_AFTER * 2;
+        instances.take(one_more(), later).unwrap();
+        assert_eq!(instances.count(), 1, "those that are gone make room");
+    }
+}

@@ -1,0 +1,58 @@
+//! Which version each instance has in force.
+
+use std::sync::Arc;
+
+use axum::extract::{Json, State};
+use http::StatusCode;
+use larder_http::Problem;
+use larder_model::api::{InstanceList, InstanceReport, Received};
+
+use super::overview::Filter;
+use crate::instances::ReportError;
+use crate::json::Body;
+use crate::plane::Plane;
+use crate::target::Asked;
+
+/// The instances that were heard of in the last hour, of all services or of one: which version each has in force, since
+/// when, and over what it came.
+#[utoipa::path(get, path = "/api/instances", tag = "instances", params(("service" = Option<String>, Query)),
+    responses((status = OK, body = InstanceList), (status = BAD_REQUEST, description = "no service")))]
+pub(super) async fn list(
+    State(plane): State<Arc<Plane>>,
+    Asked(filter): Asked<Filter>,
+) -> Result<Json<InstanceList>, Problem> {
+    let only = filter.only()?;
+    let current = |service: &_| {
+        let version = plane
+            .registry
+            .service(service)
+            .map_or(0, |one| one.version());
+        (version, plane.registry.etag(version))
+    };
+    let instances = plane
+        .instances
+        .list(only.as_ref(), crate::auto::now(), current);
+    Ok(Json(InstanceList { instances }))
+}
+
+/// An instance says which version it has in force.
+#[utoipa::path(post, path = "/api/instances", tag = "instances", request_body = InstanceReport,
+    responses((status = OK, body = Received), (status = BAD_REQUEST, description = "not JSON"),
+              (status = UNPROCESSABLE_ENTITY, description = "what can't be"),
+              (status = SERVICE_UNAVAILABLE, description = "there are as many instances as may be")))]
+pub(super) async fn report(
+    State(plane): State<Arc<Plane>>,
+    Body(report): Body<InstanceReport>,
+) -> Result<Json<Received>, Problem> {
+    let taken = plane.instances.take(report, crate::auto::now());
+    taken.map_err(|error| {
+        let status = match error {
+            ReportError::Full => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Problem::new(status).detail(larder_model::escape(&error.to_string()).into_owned())
+    })?;
+    Ok(Json(Received {
+        status: "received".to_owned(),
+    }))
+}
