@@ -75,7 +75,7 @@ guards! {
     FillExpectsEntry,
     /// Redis: a fill goes out over the connection over which the lease was granted, and no other.
     FillIsBound,
-    /// Redis: versions are random. Off, each process counts.
+    /// Redis: a version never comes again. Off, there are but four.
     VersionsAreRandom,
     /// Redis: what the server tells to have changed ends proofs.
     PushesEndProofs,
