@@ -334,10 +334,7 @@ fn invalidate_service(report: &mut Report) -> anyhow::Result<()> {
     )
 }
 
-fn framed_cache(
-    runtime: &tokio::runtime::Runtime,
-    server: &RedisServer,
-) -> anyhow::Result<Cache> {
+fn framed_cache(runtime: &tokio::runtime::Runtime, server: &RedisServer) -> anyhow::Result<Cache> {
     let _inside = runtime.enter();
     let options = Options {
         // Filling is no fault.
