@@ -20,6 +20,7 @@ mod audit;
 mod auto;
 mod bind;
 mod cause;
+mod dashboard;
 mod database;
 mod decision;
 mod engines;

@@ -16,11 +16,13 @@ pub(crate) use check::SignalError;
 use check::{Checked, Identity, OTHER, check_signal, check_window, guess};
 use inbox::Inbox;
 pub(crate) use inbox::Waited;
-pub(crate) use rolling::REACH;
 use rolling::Rolling;
+pub(crate) use rolling::{BUCKET_SECONDS, REACH};
 
 /// An endpoint on which nothing was measured for so long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(3_600);
+/// What a service measured is known for so long.
+const HOUR: Duration = Duration::from_secs(3_600);
 /// Each service has at most this many endpoints; further ones count as `other`.
 const MAX_ENDPOINTS: usize = 2_000;
 /// All services together have at most this many, `other` not counted.
@@ -58,10 +60,21 @@ struct State {
     inbox: Inbox,
 }
 
-#[derive(Default)]
 struct Endpoints {
     known: HashMap<Endpoint, Rolling>,
     other: Rolling,
+    /// All of them together, for longer.
+    in_all: Rolling,
+}
+
+impl Default for Endpoints {
+    fn default() -> Self {
+        Self {
+            known: HashMap::new(),
+            other: Rolling::default(),
+            in_all: Rolling::reaching(HOUR),
+        }
+    }
 }
 
 /// What a policy knows of an endpoint.
@@ -104,7 +117,6 @@ impl Measured {
     }
 
     /// What was measured of an endpoint in the last minutes.
-    #[cfg(test)]
     pub(crate) fn window(&self, service: &Service, endpoint: &Endpoint, now: Duration) -> Window {
         let state = self.state();
         let endpoints = state.services.get(service);
@@ -137,6 +149,35 @@ impl Measured {
             ))
         });
         list
+    }
+
+    /// What all services, or one, measured in each minute of the last hour, oldest first.
+    pub(crate) fn hour(&self, only: Option<&Service>, now: Duration) -> Vec<Window> {
+        let minute = 60 / BUCKET_SECONDS;
+        let mut hour = Rolling::reaching(HOUR).series(now, minute);
+        for (service, endpoints) in &self.state().services {
+            if only.is_none_or(|only| only == service) {
+                let minutes = endpoints.in_all.series(now, minute);
+                std::iter::zip(&mut hour, &minutes).for_each(|(sum, minute)| sum.merge(minute));
+            }
+        }
+        hour
+    }
+
+    /// What was measured of an endpoint in each bucket of the last minutes, oldest first.
+    pub(crate) fn minutes(
+        &self,
+        service: &Service,
+        endpoint: &Endpoint,
+        now: Duration,
+    ) -> Vec<Window> {
+        let state = self.state();
+        let endpoints = state.services.get(service);
+        let rolling = endpoints.and_then(|endpoints| endpoints.known.get(endpoint));
+        match rolling {
+            Some(rolling) => rolling.series(now, 1),
+            None => Rolling::default().series(now, 1),
+        }
     }
 
     /// The services that were measured, and how many endpoints each has.
@@ -191,6 +232,8 @@ impl State {
         if one.is_watched {
             self.inbox.put(&mut one, now);
         }
+        let endpoints = self.services.entry(one.service.clone()).or_default();
+        endpoints.in_all.add(&one.window, now);
         self.rolling(one.service, one.endpoint)
             .add(&one.window, now);
         counted.accepted += 1;

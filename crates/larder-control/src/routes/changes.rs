@@ -73,7 +73,7 @@ pub(super) fn unsaid(error: CauseError) -> Problem {
 }
 
 /// The database can't be asked.
-pub(super) fn unread(error: sqlx::Error) -> Problem {
+pub(crate) fn unread(error: sqlx::Error) -> Problem {
     tracing::error!(%error, "the database can't be read");
     Problem::new(StatusCode::SERVICE_UNAVAILABLE).detail("the database did not answer")
 }
@@ -104,7 +104,7 @@ impl Page {
 }
 
 /// The `before` of the next page, if this one is full.
-pub(super) fn next_before(last: Option<u64>, length: usize, limit: u32) -> Option<u64> {
+pub(crate) fn next_before(last: Option<u64>, length: usize, limit: u32) -> Option<u64> {
     let is_full = length >= limit as usize;
     last.filter(|last| is_full && *last > 1)
 }

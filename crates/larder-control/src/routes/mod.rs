@@ -23,7 +23,9 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::dashboard;
 use crate::plane::Plane;
+pub(crate) use changes::{next_before, unread};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -73,6 +75,7 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
             get(move || overview::json(document.clone())),
         )
         .route("/", get(overview::page))
+        .merge(dashboard::routes())
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .with_state(plane)

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use axum::extract::{Json, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use larder_http::Problem;
 use larder_model::Service;
 use larder_model::api::{MeasuredList, ServiceList, ServiceSummary};
 
+use crate::dashboard;
 use crate::measured::REACH;
 use crate::plane::Plane;
 use crate::target::{Asked, bad};
@@ -138,9 +139,12 @@ pub(super) async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
     ([(header::CONTENT_TYPE, form)], plane.metrics.encode()).into_response()
 }
 
-/// Where things are.
-pub(super) async fn page() -> &'static str {
-    PAGE
+/// The dashboard for browsers; for others, where things are.
+pub(super) async fn page(State(plane): State<Arc<Plane>>, headers: HeaderMap) -> Response {
+    if dashboard::wants_page(&headers) {
+        return dashboard::fleet(&plane, &headers).await;
+    }
+    PAGE.into_response()
 }
 
 /// A document that is JSON already.

@@ -31,13 +31,8 @@ const signal = '{"service_name":"svc","endpoint":"/page","latency_ms":1,"status"
 })();
 </script>"#;
 
-/// What the page could tell, once it has tried everything against this target.
-async fn visit(target: u16) -> String {
-    let page = Html(PAGE.replace("TARGET", &format!("http://127.0.0.1:{target}")));
-    let router = Router::new().fallback(async move || page.clone());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+/// What Chromium makes of a page, once its script has run for a while.
+pub(crate) async fn dump_dom(url: &str) -> std::process::Output {
     let profile = tempfile::tempdir().unwrap();
     let output = Command::new("chromium")
         .args([
@@ -58,13 +53,23 @@ async fn visit(target: u16) -> String {
             "--virtual-time-budget=8000",
         ])
         .arg(format!("--user-data-dir={}", profile.path().display()))
-        .args(["--dump-dom", &format!("http://127.0.0.1:{port}/")])
+        .args(["--dump-dom", url])
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(Duration::from_secs(60), output)
+    tokio::time::timeout(Duration::from_secs(60), output)
         .await
         .expect("chromium ends")
-        .expect("chromium is installed: scripts/test installs it");
+        .expect("chromium is installed: scripts/test installs it")
+}
+
+/// What the page could tell, once it has tried everything against this target.
+async fn visit(target: u16) -> String {
+    let page = Html(PAGE.replace("TARGET", &format!("http://127.0.0.1:{target}")));
+    let router = Router::new().fallback(async move || page.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let output = dump_dom(&format!("http://127.0.0.1:{port}/")).await;
     server.abort();
     let seen = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(

@@ -6,6 +6,7 @@ mod audit;
 mod automatic;
 mod bad_input;
 mod browser;
+mod dashboard;
 mod database;
 mod followers;
 mod gate;

@@ -1,0 +1,174 @@
+//! The dashboard: what the API tells programs, for people. Made on the server; its script takes the parts that change from
+//! the page as it is then, and changes things over the API alone.
+
+mod assets;
+mod audit;
+mod chart;
+mod curve;
+mod endpoint;
+mod figures;
+mod fleet;
+mod history;
+mod overrides;
+mod service;
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Router;
+use axum::response::{Html, IntoResponse as _, Response};
+use axum::routing::get;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use larder_http::Problem;
+use larder_model::api::{EndpointConfig, Source};
+use larder_model::{Endpoint, Mode, Service};
+
+use crate::plane::Plane;
+pub(crate) use fleet::fleet;
+
+/// Nothing that is not ours, and nothing in the page's own text, is run, shown or sent to.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+    form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The pages but the first, and what they load.
+pub(crate) fn routes() -> Router<Arc<Plane>> {
+    Router::new()
+        .route("/ui/services/{service}", get(service::service))
+        .route("/ui/services/{service}/", get(endpoint::endpoint))
+        .route(
+            "/ui/services/{service}/{*endpoint}",
+            get(endpoint::endpoint),
+        )
+        .route("/ui/history/{service}", get(history::history))
+        .route("/ui/overrides", get(overrides::overrides))
+        .route("/ui/audit", get(audit::audit))
+        .route("/ui/assets/{name}", get(assets::asset))
+}
+
+/// Whether a page is wanted rather than text: only browsers say so.
+pub(crate) fn wants_page(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT);
+    let accept = accept.and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// What every page has around what is its own.
+struct Frame {
+    css: String,
+    js: String,
+    here: &'static str,
+}
+
+/// A page that the head of every page leads to.
+struct Page {
+    href: &'static str,
+    name: &'static str,
+    is_here: bool,
+}
+
+impl Frame {
+    fn of(here: &'static str) -> Self {
+        Self {
+            css: assets::href("dashboard.css"),
+            js: assets::href("dashboard.js"),
+            here,
+        }
+    }
+
+    fn pages(&self) -> Vec<Page> {
+        let all = [
+            ("/", "Fleet"),
+            ("/ui/overrides", "Overrides"),
+            ("/ui/audit", "Audit"),
+            ("/openapi.json", "API"),
+        ];
+        let page = |(href, name)| Page {
+            href,
+            name,
+            is_here: href == self.here,
+        };
+        all.into_iter().map(page).collect()
+    }
+}
+
+fn show(status: StatusCode, template: &impl Template) -> Response {
+    match template.render() {
+        Ok(text) => {
+            let policy = (
+                header::CONTENT_SECURITY_POLICY,
+                HeaderValue::from_static(POLICY),
+            );
+            (status, [policy], Html(text)).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "a page could not be made");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR)
+                .detail("the page could not be made")
+                .into_response()
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "missing.html")]
+struct Missing {
+    frame: Frame,
+    what: String,
+}
+
+/// That there is no such page, and why.
+fn missing(what: impl Into<String>) -> Response {
+    let page = Missing {
+        frame: Frame::of(""),
+        what: what.into(),
+    };
+    show(StatusCode::NOT_FOUND, &page)
+}
+
+/// A template as the path of a URL has it.
+fn path_of(endpoint: &Endpoint) -> String {
+    let template = endpoint.template();
+    let template = template.replace('{', "%7B").replace('}', "%7D");
+    match endpoint.method().as_str() {
+        "GET" => template,
+        method => format!("{template}?method={method}"),
+    }
+}
+
+fn href_of(service: &Service) -> String {
+    format!("/ui/services/{}", service.as_str())
+}
+
+fn href(service: &Service, endpoint: &Endpoint) -> String {
+    format!("{}{}", href_of(service), path_of(endpoint))
+}
+
+/// An endpoint's name: GET goes without saying.
+fn name(method: &str, template: &str) -> String {
+    match method {
+        "GET" => template.to_owned(),
+        method => format!("{method} {template}"),
+    }
+}
+
+/// Whether an endpoint is cached, in a word or two, and the class that colours it.
+fn state(is_on: bool, ttl_seconds: f64) -> (String, &'static str) {
+    match is_on {
+        true => (format!("on, {}", figures::seconds(ttl_seconds)), "on"),
+        false => ("off".to_owned(), "off"),
+    }
+}
+
+fn state_of(config: &EndpointConfig) -> (String, &'static str) {
+    state(config.cache_enabled, config.ttl_seconds)
+}
+
+fn mode_of(config: &EndpointConfig) -> &'static str {
+    match (config.source, config.mode) {
+        (Source::Default, _) => "–",
+        (_, Mode::On) => "on",
+        (_, Mode::Off) => "off",
+        (_, Mode::Auto) => "auto",
+        (_, Mode::Shadow) => "shadow",
+    }
+}
