@@ -4,7 +4,7 @@ use larder_decide::{Record, TTLS};
 
 use super::figures::{percent, seconds};
 
-const WIDTH: f64 = 560.0;
+const WIDTH: f64 = 584.0;
 const HEIGHT: f64 = 230.0;
 const LEFT: f64 = 52.0;
 const RIGHT: f64 = 540.0;

@@ -32,6 +32,7 @@ struct OneEndpoint {
     class: &'static str,
     mode: &'static str,
     source: &'static str,
+    reason: String,
     config: EndpointConfig,
     tiles: Vec<Tile>,
     chart: Chart,
@@ -105,6 +106,11 @@ pub(super) async fn endpoint(
         class,
         mode: word(config.mode),
         source: source(&config),
+        // What services were told does not change with the reason alone.
+        reason: match (config.source, &record) {
+            (Source::Auto, Some(record)) => record.sentence(),
+            _ => config.reason.clone(),
+        },
         tiles: Figures(window).tiles(),
         chart: Chart::new(&minutes, BUCKET_SECONDS, "the last five minutes"),
         curve: record.as_ref().map(Curve::of),
