@@ -59,6 +59,8 @@ guards! {
     JournalIsKept,
     /// What a dead process left is taken over.
     JournalIsAdopted,
+    /// Who starts hides what living processes have pending: they may have adopted it.
+    LivingAreHeeded,
     /// Plain entries are hidden while they are swept.
     SweepsHide,
     /// So is one whose read was sent before a sweep ended. Off, reads take longer as well.

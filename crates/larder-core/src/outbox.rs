@@ -138,7 +138,8 @@ impl Outbox {
         Self::build(service, limits, None)
     }
 
-    /// An outbox whose journal lies in a folder, which is made if there is none. Adopts what dead processes left there.
+    /// An outbox whose journal lies in a folder, which is made if there is none. Adopts what dead processes left there, and heeds
+    /// what living ones have pending.
     ///
     /// `store_identity` says which store it is: the same text in every process that uses the same store, and another one
     /// for another store (host, port and database; or the folder). It must hold no credentials: its hash is part of the
@@ -150,6 +151,7 @@ impl Outbox {
         let place = Place::new(folder, store_identity);
         let outbox = Self::build(service, limits, Some(place));
         outbox.adopt();
+        outbox.heed_living();
         outbox
     }
 

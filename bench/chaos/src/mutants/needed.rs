@@ -37,6 +37,7 @@ pub(super) fn needed(guard: Guard) -> (&'static str, StoreKind) {
         }
         Guard::JournalIsKept => ("cut-and-killed", Redis),
         Guard::JournalIsAdopted => ("adopted", Redis),
+        Guard::LivingAreHeeded => ("container", Embedded),
         Guard::AgeCounts => ("expiry", Embedded),
         Guard::FillExpectsEntry => ("outside-set", Redis),
         Guard::FillIsBound => ("lease-comes-back", Redis),

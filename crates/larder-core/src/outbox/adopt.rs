@@ -1,8 +1,9 @@
-//! Takes over the journals that dead processes left: those whose lock can be taken.
+//! Takes over the journals that dead processes left: those whose lock can be taken. At a start, what stands in those of
+//! living processes counts, too.
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::invalidation::Item;
@@ -12,6 +13,9 @@ use super::{Kept, Outbox};
 use crate::mutants::{Guard, is_off};
 use crate::private_folder::PrivateFolder;
 
+/// So often journals are listed anew at a start, where one is removed while they are read.
+const MOST_LOOKS: usize = 100;
+
 impl Outbox {
     /// Takes over what dead processes of the same store left; answers how many journals that were. Reads and writes
     /// files.
@@ -19,25 +23,13 @@ impl Outbox {
         if is_off(Guard::JournalIsAdopted) {
             return 0;
         }
-        let Some(place) = self.journal().place().cloned() else {
-            return 0;
-        };
-        let names = PrivateFolder::make(&place.folder)
-            .and_then(|()| PrivateFolder::open(&place.folder)?.names());
-        let names = match names {
-            Ok(names) => names,
-            Err(error) => {
-                self.journal().warn(&error);
-                return 0;
-            }
-        };
         let mut adopted = 0;
-        for name in names.iter().filter(|name| place.is_journal(name)) {
-            match self.adopt_one(&place.folder, name) {
+        for (folder, name) in self.journals() {
+            match self.adopt_one(&folder, &name) {
                 Ok(is_adopted) => adopted += usize::from(is_adopted),
                 Err(error) => {
                     self.refused.fetch_add(1, Ordering::Relaxed);
-                    self.journal().warn_of(name, &error);
+                    self.journal().warn_of(&name, &error);
                 }
             }
         }
@@ -47,13 +39,57 @@ impl Outbox {
         adopted
     }
 
-    fn adopt_one(&self, folder: &Path, name: &str) -> io::Result<bool> {
-        let folder = PrivateFolder::open(folder)?;
-        let file = match folder.read(name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            opened => opened?,
+    /// Takes what living processes have pending to be pending here, too. What this process's own life before left may be among
+    /// it: adopted by one of them, and not applied yet. It is applied more than once then, which costs misses. Reads and writes
+    /// files.
+    pub(super) fn heed_living(&self) {
+        if is_off(Guard::JournalIsAdopted) || is_off(Guard::LivingAreHeeded) {
+            return;
+        }
+        let mut pending = Vec::new();
+        for _ in 0..MOST_LOOKS {
+            let mut is_whole = true;
+            for (folder, name) in self.journals() {
+                if self.journal().is_own(&name) {
+                    continue;
+                }
+                match read(&folder, &name) {
+                    Ok(Some(replay)) => pending.extend(self.judge(&name, replay)),
+                    // What was in it may stand in one that was not there yet when they were listed.
+                    Ok(None) => is_whole = false,
+                    // It was told of when it could not be adopted.
+                    Err(_) => {}
+                }
+            }
+            if is_whole {
+                break;
+            }
+        }
+        if !pending.is_empty() {
+            self.copy(&pending);
+        }
+    }
+
+    /// The journals of the store that there are, and their folder.
+    fn journals(&self) -> Vec<(PathBuf, String)> {
+        let Some(place) = self.journal().place().cloned() else {
+            return Vec::new();
         };
-        self.take_over(folder, name, file)
+        let names = PrivateFolder::make(&place.folder)
+            .and_then(|()| PrivateFolder::open(&place.folder)?.names());
+        let names = names.unwrap_or_else(|error| {
+            self.journal().warn(&error);
+            Vec::new()
+        });
+        let journals = names.into_iter().filter(|name| place.is_journal(name));
+        journals.map(|name| (place.folder.clone(), name)).collect()
+    }
+
+    fn adopt_one(&self, folder: &Path, name: &str) -> io::Result<bool> {
+        match open(folder, name)? {
+            Some((folder, file)) => self.take_over(folder, name, file),
+            None => Ok(false),
+        }
     }
 
     fn take_over(&self, folder: PrivateFolder, name: &str, file: File) -> io::Result<bool> {
@@ -110,6 +146,23 @@ impl Outbox {
             pending.extend(Item::all_of(service));
         }
         pending
+    }
+}
+
+/// A journal; `None` if it was removed meanwhile.
+fn open(folder: &Path, name: &str) -> io::Result<Option<(PrivateFolder, File)>> {
+    let folder = PrivateFolder::open(folder)?;
+    match folder.read(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => Ok(Some((folder, opened?))),
+    }
+}
+
+/// What stands in a journal, whoever has its lock; `None` if it was removed meanwhile.
+fn read(folder: &Path, name: &str) -> io::Result<Option<Replay>> {
+    match open(folder, name)? {
+        Some((_, file)) => record::replay(&file, MAX_BYTES).map(Some),
+        None => Ok(None),
     }
 }
 

@@ -155,6 +155,10 @@ impl Journal {
         self.place.as_ref()
     }
 
+    pub(super) fn is_own(&self, name: &str) -> bool {
+        self.own.as_ref().is_some_and(|own| own.name == name)
+    }
+
     /// Writes down what was added. `pending` is all that is pending, for when the journal is written anew.
     ///
     /// When this returns, the system has it: it survives the process, however that ends. A power cut it survives after

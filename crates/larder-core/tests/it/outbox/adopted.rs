@@ -20,6 +20,21 @@ fn an_outbox_adopts_what_another_left_when_it_was_dropped_and_not_before() {
     assert_eq!(living.adopt(), 0);
 }
 
+/// Who is started again after a sibling adopted what it left, and before that is applied, serves nothing of it.
+#[test]
+fn who_starts_again_hides_what_a_living_one_adopted_of_it() {
+    let place = Place::new();
+    let (sibling, dead) = (place.open(), place.open());
+    assert_eq!(dead.add(keys(&["/a"])), Kept::Pending);
+    drop(dead);
+    assert_eq!(sibling.adopt(), 1);
+    let again = place.open();
+    assert!(hides(&again, "/a") && !hides(&again, "/b"));
+    assert_eq!(again.counts().adopted, 0);
+    drop(sibling);
+    assert!(hides(&place.open(), "/a") && hides(&again, "/a"));
+}
+
 #[test]
 fn a_journal_is_this_users_alone_and_tells_nothing_of_the_store() {
     let place = Place::new();

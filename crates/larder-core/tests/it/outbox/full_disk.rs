@@ -124,7 +124,10 @@ async fn what_is_adopted_on_a_full_disk_stays_there_until_it_is_applied() {
     let outbox = open(&folder);
     assert!(hides(&outbox, "/a"));
     assert_eq!(names(&folder).len(), 1);
-    assert!(open(&folder).is_empty(), "it is taken");
+    let next = open(&folder);
+    assert_eq!(next.counts().adopted, 0, "it is taken");
+    assert!(hides(&next, "/a"), "and not applied yet");
+    drop(next);
     drop(outbox);
     assert!(finds(&folder, &["/a"]), "who took it has ended, too");
     let outbox = open(&folder);
