@@ -9,7 +9,7 @@
 //! | `Write` | `outbox.rs` `add_items`, `outbox/journal.rs`: it stands in the journal before the caller is told `Pending` |
 //! | `WriteFails` | a disk that is full: the caller is told `PendingVolatile` |
 //! | `Begin`, `Apply`, `Confirm` | `outbox/apply.rs` `Outbox::apply`: taken up, done by the store, forgotten, and marked in the journal |
-//! | `Kill`, `Start` | `kill -9`; `Outbox::open` adopts before the process serves |
+//! | `Kill`, `Start` | `kill -9`; `Outbox::open` adopts before the process serves, and heeds the journals of the living |
 //! | `Copy`, `Remove` | `outbox/adopt.rs` `take_over`: into the own journal first, then the other one is removed; under its lock |
 //! | `Load`, `Fill` | a load that does not use the store where a tombstone hides the key: `larder-core/src/hold.rs` |
 //! | `Cut`, `Mend` | the link of one process |
@@ -35,18 +35,21 @@ enum Guard {
     AddedAnewIsAppliedAgain,
     /// A process adopts what is left before it serves (H27).
     AdoptedBeforeServing,
+    /// Who starts hides what the living have pending, which may be what it left.
+    LivingAreHeeded,
     /// What is adopted is in the own journal before the other one is removed.
     CopiedBeforeRemoved,
     /// What is applied ends the lease of a load.
     ApplyEndsLease,
 }
 
-const ALL: [Guard; 7] = [
+const ALL: [Guard; 8] = [
     Guard::TombstonesHide,
     Guard::WrittenBeforeTold,
     Guard::AppliedBeforeForgotten,
     Guard::AddedAnewIsAppliedAgain,
     Guard::AdoptedBeforeServing,
+    Guard::LivingAreHeeded,
     Guard::CopiedBeforeRemoved,
     Guard::ApplyEndsLease,
 ];
@@ -91,8 +94,10 @@ struct Process {
     journal: Option<Calls>,
     /// What it has locked, and takes over.
     adopting: Option<Left>,
-    /// The last call that was told to be pending, or that it adopted when it was started in the place of the one that was told.
+    /// The last call that was told to be pending.
     heeds: Calls,
+    /// The last one that was told to be kept, in this life or one before: to be heeded in the next, too.
+    kept: Calls,
     load: Option<Load>,
 }
 
@@ -239,6 +244,17 @@ impl State {
         free.filter(|left| !is_locked(left)).collect()
     }
 
+    /// What stands in the journals that others hold.
+    fn of_living(&self, index: usize) -> Vec<Calls> {
+        let others = self.processes.iter().enumerate();
+        let others = others.filter(|(other, _)| *other != index);
+        let journals = others.flat_map(|(_, other)| {
+            let adopting = other.adopting.map(|left| left.call);
+            other.journal.into_iter().chain(adopting)
+        });
+        journals.collect()
+    }
+
     fn remove(&mut self, left: Left) {
         let place = self.left.iter().position(|one| *one == left);
         place.map(|place| self.left.remove(place));
@@ -246,8 +262,9 @@ impl State {
 
     /// A caller is told that a call is pending, and kept.
     fn tell(&mut self, index: usize, call: Calls) {
-        let heeds = &mut self.processes[index].heeds;
-        *heeds = call.max(*heeds);
+        let process = &mut self.processes[index];
+        process.heeds = call.max(process.heeds);
+        process.kept = call.max(process.kept);
         self.owed = self.owed.max(call);
     }
 }
@@ -314,20 +331,25 @@ impl Model for Outbox {
                 *process = Process {
                     is_dead: true,
                     is_cut: process.is_cut,
+                    kept: process.kept,
                     ..Process::default()
                 };
                 state.left.extend(left);
                 state.left.sort_unstable();
             }
             Action::Start(index) => {
-                state.processes[index].is_dead = false;
-                for left in state.free() {
-                    if left.of == index {
-                        state.tell(index, left.call);
-                    }
-                    if self.has(Guard::AdoptedBeforeServing) {
+                let process = &mut state.processes[index];
+                process.is_dead = false;
+                process.heeds = process.kept;
+                if self.has(Guard::AdoptedBeforeServing) {
+                    for left in state.free() {
                         self.adopt(&mut state, index, left.call);
                         state.remove(left);
+                    }
+                }
+                if self.has(Guard::LivingAreHeeded) {
+                    for call in state.of_living(index) {
+                        self.adopt(&mut state, index, call);
                     }
                 }
             }
