@@ -6,7 +6,8 @@
 mod history;
 mod instances;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::value::StringDeserializer;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use self::history::*;
 pub use self::instances::*;
@@ -80,7 +81,8 @@ pub struct EndpointConfig {
     pub circuit_breaker: bool,
     /// Why, in one sentence.
     pub reason: String,
-    /// Where it came from.
+    /// Where it came from. A word that is not known yet counts as `policy`: it says why, and not what holds.
+    #[serde(deserialize_with = "known_source")]
     pub source: Source,
     /// The version of the service's policies. It only grows.
     pub version: u64,
@@ -378,6 +380,12 @@ pub struct Received {
     pub status: String,
 }
 
+fn known_source<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Source, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    let known = Source::deserialize(StringDeserializer::<D::Error>::new(word));
+    Ok(known.unwrap_or(Source::Policy))
+}
+
 /// Whole seconds are written without a decimal point: 60, not 60.0.
 pub(crate) fn seconds<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     let is_whole = value.fract() == 0.0 && (0.0..=1e15).contains(value);
@@ -396,5 +404,23 @@ pub(crate) fn optional_seconds<S: Serializer>(
     match value {
         Some(value) => seconds(value, serializer),
         None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_for_where_a_policy_came_from_that_is_not_known_parks_no_document() {
+        let document = |source: &str| {
+            let text = r#"{"service_name":"svc","endpoint":"/a","method":"GET","cache_enabled":true,"mode":"on","ttl_seconds":60,
+                "jitter":0,"negative_ttl_seconds":0,"load_timeout_seconds":30,"max_value_bytes":1,"include_query":null,"vary":[],
+                "circuit_breaker":false,"reason":"","source":SOURCE,"version":1}"#;
+            serde_json::from_str::<EndpointConfig>(&text.replace("SOURCE", source))
+        };
+        assert_eq!(document(r#""override""#).unwrap().source, Source::Override);
+        assert_eq!(document(r#""quota""#).unwrap().source, Source::Policy);
+        assert!(document("7").is_err());
     }
 }

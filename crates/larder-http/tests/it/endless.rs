@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use larder_http::{Endless, Limits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 
@@ -58,8 +59,15 @@ fn ask(line: &str) -> String {
     format!("{line}\r\nHost: a\r\n\r\n")
 }
 
+/// A connection over which this was asked.
+async fn asked(server: &Server, line: &str) -> TcpStream {
+    let mut stream = connect(server.address).await;
+    stream.write_all(ask(line).as_bytes()).await.unwrap();
+    stream
+}
+
 /// Reads until this has come.
-async fn read_until(stream: &mut tokio::net::TcpStream, what: &str) -> String {
+async fn read_until(stream: &mut TcpStream, what: &str) -> String {
     let mut text = String::new();
     while !text.contains(what) {
         let mut piece = [0; 1_024];
@@ -76,11 +84,7 @@ async fn read_until(stream: &mut tokio::net::TcpStream, what: &str) -> String {
 #[tokio::test]
 async fn what_is_said_comes_at_once_and_the_end_closes() {
     let (server, speaker) = start(Limits::default()).await;
-    let mut stream = connect(server.address).await;
-    stream
-        .write_all(ask("GET / HTTP/1.1").as_bytes())
-        .await
-        .unwrap();
+    let mut stream = asked(&server, "GET / HTTP/1.1").await;
     assert_eq!(read_one(&mut stream).await.body, "hello");
     stream
         .write_all(ask("GET /endless HTTP/1.1").as_bytes())
@@ -112,11 +116,7 @@ async fn what_is_said_comes_at_once_and_the_end_closes() {
 async fn it_ends_with_its_client() {
     let (server, speaker) = start(Limits::default()).await;
     for says_more in [false, true] {
-        let mut stream = connect(server.address).await;
-        stream
-            .write_all(ask("GET /endless HTTP/1.1").as_bytes())
-            .await
-            .unwrap();
+        let mut stream = asked(&server, "GET /endless HTTP/1.1").await;
         let said = speaker_of(&speaker).await;
         read_until(&mut stream, "\r\n\r\n").await;
         if says_more {
@@ -138,11 +138,7 @@ async fn a_silent_one_is_not_idle_and_a_client_that_takes_nothing_is_closed() {
         ..Limits::default()
     };
     let (server, speaker) = start(limits).await;
-    let mut stream = connect(server.address).await;
-    stream
-        .write_all(ask("GET /endless HTTP/1.1").as_bytes())
-        .await
-        .unwrap();
+    let mut stream = asked(&server, "GET /endless HTTP/1.1").await;
     let said = speaker_of(&speaker).await;
     assert!(
         !closes_within(&mut stream, SHORT * 4).await,
@@ -156,11 +152,7 @@ async fn a_silent_one_is_not_idle_and_a_client_that_takes_nothing_is_closed() {
 #[tokio::test]
 async fn other_requests_for_one_are_answered_as_they_can_be() {
     let (server, speaker) = start(Limits::default()).await;
-    let mut stream = connect(server.address).await;
-    stream
-        .write_all(ask("HEAD /endless HTTP/1.1").as_bytes())
-        .await
-        .unwrap();
+    let mut stream = asked(&server, "HEAD /endless HTTP/1.1").await;
     let said = speaker_of(&speaker).await;
     read_until(&mut stream, "\r\n\r\n").await;
     timeout(PATIENCE, said.closed()).await.unwrap();
@@ -173,11 +165,7 @@ async fn other_requests_for_one_are_answered_as_they_can_be() {
         "the connection goes on"
     );
 
-    let mut stream = connect(server.address).await;
-    stream
-        .write_all(ask("GET /endless HTTP/1.0").as_bytes())
-        .await
-        .unwrap();
+    let mut stream = asked(&server, "GET /endless HTTP/1.0").await;
     let said = speaker_of(&speaker).await;
     said.send("one".into()).await.unwrap();
     assert!(
@@ -197,11 +185,7 @@ async fn at_the_end_of_the_server_it_has_the_time_that_others_have() {
         ..Limits::default()
     };
     let (server, speaker) = start(limits).await;
-    let mut stream = connect(server.address).await;
-    stream
-        .write_all(ask("GET /endless HTTP/1.1").as_bytes())
-        .await
-        .unwrap();
+    let mut stream = asked(&server, "GET /endless HTTP/1.1").await;
     let said = speaker_of(&speaker).await;
     read_until(&mut stream, "\r\n\r\n").await;
     drop(server.stop);
