@@ -23,8 +23,14 @@ async function refresh() {
 /// Whether somebody is about to do something in a part of the page.
 function isInUse(part) {
   if (part.contains(document.activeElement)) return true;
-  const fields = [...part.querySelectorAll("input, select")];
-  return fields.some((field) => field.tagName === "SELECT" ? [...field.options].some((one) => one.selected !== one.defaultSelected) && [...field.options].some((one) => one.defaultSelected) : field.value !== field.defaultValue);
+  return [...part.querySelectorAll("input, select")].some(isChanged);
+}
+
+function isChanged(field) {
+  if (field.tagName !== "SELECT") return field.value !== field.defaultValue;
+  const options = [...field.options];
+  const first = options.find((option) => option.defaultSelected) ?? options[0];
+  return !first.selected;
 }
 
 async function follow() {
@@ -89,7 +95,7 @@ async function wouldChange(form, fields) {
   const answer = await send(form, url, fields);
   if (!answer.ok) return fields;
   const { changes } = await answer.json();
-  if (changes.length === 0) return { "nothing": "it would change nothing" };
+  if (changes.length === 0) return { nothing: "it would change nothing" };
   const said = (value) => (value === null ? "none" : JSON.stringify(value));
   return Object.fromEntries(changes.map((one) => [one.endpoint, `${said(one.before)} → ${said(one.after)}`]));
 }
