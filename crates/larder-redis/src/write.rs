@@ -1,11 +1,14 @@
 //! Writes: entries are stored, filled and deleted; each ends the lease of its key.
 
+use std::sync::Arc;
+
 use larder_core::mutants::{Guard, is_off};
 use larder_core::{Key, Lease, NewEntry, Skip, StoreError, Written};
 use tokio::time::{Instant, timeout_at};
 
 use crate::command::{Command, Expect};
 use crate::lease::{Expected, lease_key, token_text};
+use crate::node::Node;
 use crate::probe::shown_bytes;
 use crate::resp::Value;
 use crate::scripts::{self, Call};
@@ -155,6 +158,7 @@ impl RedisStore {
         });
         let one_step: Vec<Command<'_>> = one_step.collect();
         let deadline = Instant::now() + self.deadline;
+        let named = self.servers.named().await;
         self.count_all(entries.iter().map(|entry| &entry.key));
         let mut answers = self.servers.ask_over(&one_step).await;
         let left = (0..answers.len()).filter(|index| is_for_two_steps(&answers[*index]));
@@ -169,7 +173,29 @@ impl RedisStore {
             }
         }
         self.count_all(entries.iter().map(|entry| &entry.key));
+        self.count_only_confirmed(&mut answers, named, deadline)
+            .await;
         answers
+    }
+
+    /// A master that has a successor may answer, and what it took is lost: what it replaced may be in the other one. So this
+    /// is known to be stored only if the Sentinels still name the master.
+    async fn count_only_confirmed(
+        &self,
+        answers: &mut [Answer],
+        named: Option<Arc<Node>>,
+        deadline: Instant,
+    ) {
+        let is_stored = |answer: &Answer| matches!(&answer.outcome, Ok(Some(value)) if error_in(value).is_none());
+        if !answers.iter().any(is_stored) {
+            return;
+        }
+        let confirmed = timeout_at(deadline, self.servers.confirm(named)).await;
+        let confirmed = confirmed.unwrap_or(Err(StoreError::TimedOut));
+        if let Err(error) = confirmed {
+            let stored = answers.iter_mut().filter(|answer| is_stored(answer));
+            stored.for_each(|answer| *answer = Answer::failed(error.clone()));
+        }
     }
 
     /// The same where that can't be: where a slot is on its way, say, its keys may lie in two servers. A load whose lease is

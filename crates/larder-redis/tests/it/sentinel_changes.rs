@@ -126,7 +126,7 @@ async fn a_master_that_no_majority_names_is_not_trusted() {
 
 /// The master that took it may be one no more: who uses its successor by then does not know of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_invalidation_that_no_majority_confirms_is_not_done() {
+async fn what_no_majority_confirms_is_not_done() {
     let mut sentinels = RedisSentinels::start();
     let (store, keys) = (connect_patiently(&sentinels.url()), keys(100));
     store_in(&store, &keys[0], "1").await;
@@ -157,6 +157,10 @@ async fn an_invalidation_that_no_majority_confirms_is_not_done() {
     let found = store.get(kept, Ttl::MAX).await;
     assert!(matches!(found, Ok(Some(_))), "{found:?}");
     assert_eq!(sentinels.servers[0].cli(&["EXISTS", deleted.as_str()]), "0");
+    assert!(error.may_have_happened(), "{error}");
+    // Nor is a value the one that others see.
+    let error = store.set(entry(kept, "2")).await.unwrap_err();
+    assert_eq!(sentinels.servers[0].cli(&["GET", kept.as_str()]), "2");
     assert!(error.may_have_happened(), "{error}");
     let service = larder_core::Service::new("svc").unwrap();
     let renewed = store.renew(&service, &[larder_core::VersionName::Service]);
