@@ -110,7 +110,8 @@ pub(super) async fn readyz(State(plane): State<Arc<Plane>>) -> Result<&'static s
 }
 
 /// What it counts, for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = OK, body = String)))]
+#[utoipa::path(get, path = "/metrics", tag = "health",
+    responses((status = OK, body = String, content_type = "application/openmetrics-text")))]
 pub(super) async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
     let policies: usize = plane
         .registry
