@@ -8,6 +8,7 @@ use larder_http::Problem;
 use larder_model::api::{InstanceList, InstanceReport, Received};
 
 use super::overview::Filter;
+use crate::access::{Caller, not_there};
 use crate::instances::ReportError;
 use crate::json::Body;
 use crate::plane::Plane;
@@ -19,9 +20,10 @@ use crate::target::Asked;
     responses((status = OK, body = InstanceList), (status = BAD_REQUEST, description = "no service")))]
 pub(super) async fn list(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     Asked(filter): Asked<Filter>,
 ) -> Result<Json<InstanceList>, Problem> {
-    let only = filter.only()?;
+    let only = filter.only(&caller)?;
     let current = |service: &_| {
         let version = plane
             .registry
@@ -29,9 +31,10 @@ pub(super) async fn list(
             .map_or(0, |one| one.version());
         (version, plane.registry.etag(version))
     };
-    let instances = plane
+    let mut instances = plane
         .instances
         .list(only.as_ref(), crate::auto::now(), current);
+    instances.retain(|one| caller.sees(&one.service_name));
     Ok(Json(InstanceList { instances }))
 }
 
@@ -42,8 +45,12 @@ pub(super) async fn list(
               (status = SERVICE_UNAVAILABLE, description = "there are as many instances as may be")))]
 pub(super) async fn report(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     Body(report): Body<InstanceReport>,
 ) -> Result<Json<Received>, Problem> {
+    if !caller.sees(&report.service_name) {
+        return Err(not_there());
+    }
     let taken = plane.instances.take(report, crate::auto::now());
     taken.map_err(|error| {
         let status = match error {
