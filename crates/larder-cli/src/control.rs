@@ -1,5 +1,6 @@
 //! The control plane, on its own.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -19,8 +20,13 @@ pub(crate) async fn run(
     serving::keep_secrets_out_of_core_dumps();
     serving::allow_many_connections();
     let shutdown = serving::shutdown()?;
-    let listener = serving::listen("control plane", port, "--control-port", "CONTROL_PORT").await?;
+    let address = options.control_address.unwrap_or(settings.control_address);
+    let address = SocketAddr::from((address, port));
     let plane = open(&settings).await?;
+    // Before anything is told to come here.
+    plane.check_bind(address)?;
+    let listener =
+        serving::listen_at("control plane", address, "--control-port", "CONTROL_PORT").await?;
     output.line(&format!(
         "control plane    http://{}",
         listener.local_addr()?
@@ -31,10 +37,15 @@ pub(crate) async fn run(
 
 /// The control plane over the database in the settings' folder.
 pub(crate) async fn open(settings: &Settings) -> anyhow::Result<ControlPlane> {
+    Ok(ControlPlane::open(plane_settings(settings)?).await?)
+}
+
+/// What the control plane needs to know; its folder is made.
+pub(crate) fn plane_settings(settings: &Settings) -> anyhow::Result<larder_control::Settings> {
     make_private(&settings.dir)?;
     let mut plane = larder_control::Settings::new(database(settings));
     plane.allowed_hosts.clone_from(&settings.allowed_hosts);
-    Ok(ControlPlane::open(plane).await?)
+    Ok(plane)
 }
 
 /// The control plane's database.

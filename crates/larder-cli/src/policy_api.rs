@@ -39,6 +39,11 @@ impl ControlPlane {
             .timeout(TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy();
+        if let Some(key) = &settings.control_key {
+            let shown = larder::control_authorization(&url, key)
+                .context("LARDER_CONTROL_KEY can't be sent to CONTROL_PLANE_URL")?;
+            client = client.default_headers([(header::AUTHORIZATION, shown)].into_iter().collect());
+        }
         if url.starts_with("http://") {
             // Else a machine without certificate authorities could not even speak plain HTTP.
             client = client.tls_certs_only([]);

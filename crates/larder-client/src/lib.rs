@@ -7,6 +7,7 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = Client::start(ClientSettings {
 //!     url: "http://127.0.0.1:8000".into(),
+//!     key: None,
 //!     service: Service::new("product-service")?,
 //!     state_dir: Some(".larder".into()),
 //!     defaults: Policy::default(),
@@ -50,5 +51,5 @@ mod stream;
 mod watch;
 
 pub use client::{Client, ClientSettings, StartError, Status};
-pub use fetch::UrlError;
+pub use fetch::{ControlKeyError, UrlError, control_authorization};
 pub use policies::InForce;

@@ -4,6 +4,7 @@
 mod decisions;
 mod engines;
 mod file;
+mod keys;
 mod overrides;
 mod policies;
 mod revisions;

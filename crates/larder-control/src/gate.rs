@@ -14,6 +14,8 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use larder_http::Problem;
 
+use crate::access::{Caller, is_key_in};
+use crate::cause::Author;
 use crate::plane::Plane;
 
 /// The page there is: only to this one may another site's link lead.
@@ -77,7 +79,7 @@ pub(crate) struct Gate {
 
 /// Lets a request in or refuses it, and sets the headers that every answer has.
 pub(crate) async fn check(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let change = Attempt::of(&request);
+    let attempt = Attempt::of(&request);
     let mut response = match judge(&gate.hosts, &request) {
         Ok(()) => next.run(request).await,
         Err(problem) => {
@@ -86,8 +88,12 @@ pub(crate) async fn check(State(gate): State<Gate>, request: Request, next: Next
         }
     };
     gate.plane.metrics.count(response.status());
-    if let Some(change) = change.filter(|_| response.status().is_client_error()) {
-        change.was_refused(gate.plane, response.status()).await;
+    let caller = response.extensions_mut().remove::<Caller>();
+    if let Some(attempt) = attempt.filter(|_| response.status().is_client_error()) {
+        let author = caller.as_ref().and_then(Caller::author);
+        attempt
+            .was_refused(gate.plane, response.status(), author)
+            .await;
     }
     protect(response.headers_mut());
     response
@@ -106,7 +112,10 @@ impl Attempt {
         if matches!(*method, Method::GET | Method::HEAD) || is_report {
             return None;
         }
-        let mut text = larder_model::escape(&format!("{method} {path}")).into_owned();
+        let mut text = match is_key_in(path) {
+            true => format!("{method} (a URL with an API key in it)"),
+            false => larder_model::escape(&format!("{method} {path}")).into_owned(),
+        };
         text.truncate(text.floor_char_boundary(MAX_ATTEMPT));
         Some(Self {
             request: text,
@@ -115,11 +124,11 @@ impl Attempt {
     }
 
     /// Writes it into the audit trail, also if the client goes away.
-    async fn was_refused(self, plane: Arc<Plane>, status: StatusCode) {
+    async fn was_refused(self, plane: Arc<Plane>, status: StatusCode, author: Option<Author>) {
         let written = tokio::spawn(async move {
             let registry = &plane.registry;
             registry
-                .refused(self.request, status.as_u16(), self.address)
+                .refused(self.request, status.as_u16(), author, self.address)
                 .await;
         });
         if let Err(error) = written.await {
@@ -193,25 +202,26 @@ fn is_navigation_to_a_page(request: &Request) -> bool {
         && is("sec-fetch-dest", "document")
 }
 
-/// What changes something comes as JSON, which no form can send. `DELETE` without a body can't come from a form
-/// either.
 fn check_method(request: &Request) -> Result<(), Problem> {
-    let is_json = || {
-        let value = only(request.headers(), &header::CONTENT_TYPE);
-        let value = value.ok().flatten().unwrap_or("");
-        let essence = value.split(';').next().unwrap_or("").trim();
-        essence.eq_ignore_ascii_case("application/json")
-    };
     match *request.method() {
-        Method::GET | Method::HEAD => Ok(()),
-        Method::DELETE if !request.headers().contains_key(header::CONTENT_TYPE) => Ok(()),
-        Method::PUT | Method::POST | Method::DELETE if is_json() => Ok(()),
-        Method::PUT | Method::POST | Method::DELETE => {
-            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE)
-                .detail("send JSON, with Content-Type: application/json"))
-        }
+        Method::GET | Method::HEAD | Method::PUT | Method::POST | Method::DELETE => Ok(()),
         _ => Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED)
             .detail("use GET, HEAD, PUT, POST or DELETE")),
+    }
+}
+
+/// Whether a request is JSON where it would change something, which no form can send. `DELETE` without a body can't come from
+/// a form either.
+pub(crate) fn is_json_where_it_must_be(request: &Request) -> bool {
+    let headers = request.headers();
+    match *request.method() {
+        Method::GET | Method::HEAD => true,
+        Method::DELETE if !headers.contains_key(header::CONTENT_TYPE) => true,
+        _ => {
+            let value = only(headers, &header::CONTENT_TYPE).ok().flatten();
+            let essence = value.and_then(|value| value.split(';').next());
+            essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+        }
     }
 }
 

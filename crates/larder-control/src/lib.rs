@@ -13,9 +13,11 @@
 //! ```
 //!
 //! Policies lie in one SQLite file. What clients ask for is answered from memory; those who follow a service's stream are
-//! told of a change at once. Every change is a revision, and an entry of an audit trail that [`verify_audit`] looks over. There
-//! are no API keys yet, so it serves on loopback only ([`check_bind`]), and refuses what a web page could send there.
+//! told of a change at once. Every change is a revision, and an entry of an audit trail that [`verify_audit`] looks over. Once there
+//! is an API key ([`Keyring`]) every request needs one; before, it serves on loopback only ([`ControlPlane::check_bind`]). What a web page could
+//! send is refused.
 
+mod access;
 mod audit;
 mod auto;
 mod bind;
@@ -40,8 +42,9 @@ mod stored;
 mod streams;
 mod target;
 
+pub use access::{Keyring, KeyringError};
 pub use audit::{AuditFault, KeyError, Verified, VerifyError, verify_audit};
-pub use bind::{BindError, check_bind};
+pub use bind::BindError;
 pub use database::OpenError;
 pub use gate::HostError;
 pub use plane::{ControlPlane, RunError, Settings};

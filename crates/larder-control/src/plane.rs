@@ -1,6 +1,7 @@
 //! The control plane: opened, routed, run.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use axum::{Router, middleware};
 use larder_http::Limits;
 use tokio::net::TcpListener;
 
-use crate::bind::{BindError, check_bind};
+use crate::access::{self, Access};
+use crate::bind::{BindError, check_bind, is_loopback};
 use crate::database::OpenError;
 use crate::engines::Engines;
 use crate::gate::{self, Gate, HostError, Hosts};
@@ -76,6 +78,7 @@ pub enum RunError {
 /// What the routes share.
 pub(crate) struct Plane {
     pub(crate) registry: Registry,
+    pub(crate) access: Access,
     pub(crate) measured: Measured,
     pub(crate) metrics: Metrics,
     pub(crate) engines: Engines,
@@ -111,7 +114,12 @@ impl ControlPlane {
             Arc::clone(&streams),
         )
         .await?;
+        let access = Access::new(registry.database());
+        if let Err(error) = access.refresh().await {
+            tracing::error!(%error, "the keys can't be read: until they are, nobody is let in");
+        }
         let plane = Plane {
+            access,
             engines: Engines::new(registry.database()),
             tick: settings.tick.max(Duration::from_millis(10)),
             registry,
@@ -137,23 +145,39 @@ impl ControlPlane {
         };
         let routes = routes::router(Arc::clone(&self.plane))
             .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(middleware::from_fn_with_state(
+                Arc::clone(&self.plane),
+                access::check,
+            ))
             .layer(middleware::from_fn_with_state(gate, gate::check));
         // The gate stands before the routes: a layer of a router alone would run after the route was found.
         Ok(Router::new().fallback_service(routes))
+    }
+
+    /// Whether it may listen at an address: on loopback alone, as long as there never was an API key.
+    ///
+    /// # Errors
+    /// A [`BindError`] that says what to do.
+    pub fn check_bind(&self, address: SocketAddr) -> Result<(), BindError> {
+        // Keys that were not read yet are asked for.
+        check_bind(address, self.plane.access.is_protected() != Some(false))
     }
 
     /// Serves until `shutdown` comes, and decides meanwhile for endpoints in mode `auto`. Then those who follow a stream
     /// are asked to come again later, and requests that are being answered end.
     ///
     /// # Errors
-    /// A [`RunError`]; [`RunError::Bind`] for an address that other machines reach.
+    /// A [`RunError`]; [`RunError::Bind`] for an address that other machines reach, as long as there are no API keys.
     pub async fn run(
         &self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), RunError> {
         let address = listener.local_addr()?;
-        check_bind(address)?;
+        self.check_bind(address)?;
+        if !is_loopback(address) {
+            self.plane.access.is_reached_by_others();
+        }
         let router = self.router(address.port())?;
         let streams = Arc::clone(&self.plane.streams);
         let limits = Limits {
@@ -170,6 +194,7 @@ impl ControlPlane {
             served = serving => served,
             () = auto::run(&self.plane) => Ok(()),
             () = expiring::run(&self.plane) => Ok(()),
+            () = access::run(&self.plane) => Ok(()),
         };
         self.plane.engines.keep().await;
         self.plane.registry.close().await;

@@ -6,6 +6,7 @@ mod config;
 mod document;
 mod explain;
 mod instances;
+mod keys;
 mod overrides;
 mod overview;
 mod policies;
@@ -25,6 +26,7 @@ use utoipa_axum::routes;
 
 use crate::dashboard;
 use crate::plane::Plane;
+pub(crate) use audit::seen as seen_of_audit;
 pub(crate) use changes::{next_before, unread};
 
 #[derive(OpenApi)]
@@ -48,6 +50,8 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
         .routes(routes!(overrides::one, overrides::end))
         .routes(routes!(audit::list))
         .routes(routes!(audit::head))
+        .routes(routes!(keys::list, keys::make))
+        .routes(routes!(keys::revoke))
         .routes(routes!(explain::explain))
         .routes(routes!(overview::services))
         .routes(routes!(overview::endpoints))
@@ -76,16 +80,16 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
         )
         .route("/", get(overview::page))
         .merge(dashboard::routes())
-        .fallback(no_such_route)
-        .method_not_allowed_fallback(no_such_method)
+        .fallback(async || no_such_route())
+        .method_not_allowed_fallback(async || no_such_method())
         .with_state(plane)
 }
 
-async fn no_such_route() -> Problem {
+pub(crate) fn no_such_route() -> Problem {
     Problem::new(StatusCode::NOT_FOUND).detail("there is no such route: / lists those there are")
 }
 
-async fn no_such_method() -> Problem {
+pub(crate) fn no_such_method() -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED)
         .detail("this route does not take that method: /openapi.json lists what it takes")
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod abandoned;
+mod access;
 mod audit;
 mod automatic;
 mod bad_input;
