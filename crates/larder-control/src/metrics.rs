@@ -1,5 +1,6 @@
 //! What the control plane counts of itself. No label comes from outside.
 
+use larder_model::api::{InstanceState, InstanceSummary};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -10,6 +11,12 @@ use prometheus_client::registry::Registry;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Class {
     pub(crate) status: &'static str,
+}
+
+/// How instances stand with the policies of their service.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct State {
+    state: &'static str,
 }
 
 pub(crate) struct Metrics {
@@ -27,7 +34,7 @@ pub(crate) struct Metrics {
     pub(crate) endpoints: Gauge,
     pub(crate) streams: Gauge,
     pub(crate) streams_refused: Counter,
-    pub(crate) instances: Gauge,
+    instances: Family<State, Gauge>,
 }
 
 impl Metrics {
@@ -47,7 +54,7 @@ impl Metrics {
             endpoints: Gauge::default(),
             streams: Gauge::default(),
             streams_refused: Counter::default(),
-            instances: Gauge::default(),
+            instances: Family::default(),
         };
         metrics.register();
         metrics
@@ -118,7 +125,7 @@ impl Metrics {
         );
         registry.register(
             "instances",
-            "Instances heard of lately",
+            "Instances heard of in the last hour, by how they stand with their policies",
             self.instances.clone(),
         );
     }
@@ -131,6 +138,17 @@ impl Metrics {
             _ => "5xx",
         };
         self.requests.get_or_create(&Class { status }).inc();
+    }
+
+    /// Says how the instances stand; of none of a state, too, that there is none.
+    pub(crate) fn count_instances(&self, known: &[InstanceSummary]) {
+        for state in InstanceState::ALL {
+            let of_it = known.iter().filter(|one| one.state == state).count();
+            let gauge = self.instances.get_or_create(&State {
+                state: state.as_str(),
+            });
+            gauge.set(i64::try_from(of_it).unwrap_or(i64::MAX));
+        }
     }
 
     /// The text form of OpenMetrics.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::extract::{Json, State};
 use http::StatusCode;
 use larder_http::Problem;
-use larder_model::api::{InstanceList, InstanceReport, Received};
+use larder_model::Service;
+use larder_model::api::{InstanceList, InstanceReport, InstanceSummary, Received};
 
 use super::overview::Filter;
 use crate::access::{Caller, not_there};
@@ -24,6 +25,13 @@ pub(super) async fn list(
     Asked(filter): Asked<Filter>,
 ) -> Result<Json<InstanceList>, Problem> {
     let only = filter.only(&caller)?;
+    let mut instances = known(&plane, only.as_ref());
+    instances.retain(|one| caller.sees(&one.service_name));
+    Ok(Json(InstanceList { instances }))
+}
+
+/// How all instances that were heard of lately, or those of one service, stand.
+pub(super) fn known(plane: &Plane, only: Option<&Service>) -> Vec<InstanceSummary> {
     let current = |service: &_| {
         let version = plane
             .registry
@@ -31,11 +39,7 @@ pub(super) async fn list(
             .map_or(0, |one| one.version());
         (version, plane.registry.etag(version))
     };
-    let mut instances = plane
-        .instances
-        .list(only.as_ref(), crate::auto::now(), current);
-    instances.retain(|one| caller.sees(&one.service_name));
-    Ok(Json(InstanceList { instances }))
+    plane.instances.list(only, crate::auto::now(), current)
 }
 
 /// An instance says which version it has in force.

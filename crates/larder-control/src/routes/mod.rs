@@ -3,6 +3,7 @@
 mod audit;
 mod changes;
 mod config;
+mod document;
 mod explain;
 mod instances;
 mod keys;
@@ -20,7 +21,6 @@ use axum::routing::{get, put};
 use http::StatusCode;
 use larder_http::Problem;
 use utoipa::OpenApi;
-use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -63,7 +63,7 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
         .routes(routes!(overview::readyz))
         .routes(routes!(overview::metrics))
         .split_for_parts();
-    let document = crate::json::bytes(&named_plainly(document));
+    let document = crate::json::bytes(&document::complete(&document));
     router
         // The endpoint `/` is an empty rest, which `{*endpoint}` does not take.
         .route("/api/config/{service}/", get(config::of_endpoint))
@@ -83,16 +83,6 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
         .fallback(async || no_such_route())
         .method_not_allowed_fallback(async || no_such_method())
         .with_state(plane)
-}
-
-/// OpenAPI has no `{*endpoint}`.
-fn named_plainly(mut document: Document) -> Document {
-    let paths = std::mem::take(&mut document.paths.paths);
-    document.paths.paths = paths
-        .into_iter()
-        .map(|(path, item)| (path.replace("{*", "{"), item))
-        .collect();
-    document
 }
 
 pub(crate) fn no_such_route() -> Problem {

@@ -11,6 +11,7 @@ use larder_http::Problem;
 use larder_model::Service;
 use larder_model::api::{MeasuredList, ServiceList, ServiceSummary};
 
+use super::instances::known;
 use crate::access::Caller;
 use crate::dashboard;
 use crate::measured::REACH;
@@ -120,7 +121,8 @@ pub(super) async fn readyz(State(plane): State<Arc<Plane>>) -> Result<&'static s
 }
 
 /// What it counts, for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = OK, body = String)))]
+#[utoipa::path(get, path = "/metrics", tag = "health",
+    responses((status = OK, body = String, content_type = "application/openmetrics-text")))]
 pub(super) async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
     let policies: usize = plane
         .registry
@@ -144,8 +146,7 @@ pub(super) async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
         .set(i64::try_from(endpoints).unwrap_or(i64::MAX));
     let streams = i64::try_from(plane.streams.count());
     plane.metrics.streams.set(streams.unwrap_or(i64::MAX));
-    let instances = i64::try_from(plane.instances.count());
-    plane.metrics.instances.set(instances.unwrap_or(i64::MAX));
+    plane.metrics.count_instances(&known(&plane, None));
     let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, form)], plane.metrics.encode()).into_response()
 }
