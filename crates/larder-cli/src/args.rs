@@ -3,7 +3,7 @@
 mod access;
 mod steering;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use larder::{ChosenStore, Key, Pattern, Secret, Service, Settings};
 
 use crate::replay::Include;
-pub(crate) use access::{KeyAction, KeyCreate, Where};
+pub(crate) use access::{KeyAction, KeyCreate, UserAction, UserOf, Where};
 pub(crate) use steering::{
     Apply, Audit, EndpointOf, Override, OverrideAdd, Policy, PolicyRm, PolicySet, Rollback, Said,
 };
@@ -187,6 +187,20 @@ What the store can't be told is kept in LARDER_JOURNAL, and exit code 3 says so.
     )]
     Key(KeyAction),
 
+    /// Make, list, change and remove the users that log in to the dashboard
+    ///
+    /// Where keys are made (larder key). Once there is a user, every request needs a log-in or a key. Passwords are asked for on a
+    /// terminal, else read from standard input.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  larder user create alice --role operator --service product-service
+  larder user create root --role admin --all-services < password
+  larder user password alice
+  larder user list"
+    )]
+    User(UserAction),
+
     /// Show who did what at the control plane, and find out whether somebody changed that
     ///
     /// Every change and every refused one is an entry of a chain made with a key that does not lie in the database. Keep the head
@@ -289,6 +303,18 @@ pub(crate) struct Control {
     /// 127.0.0.1]
     #[arg(long)]
     pub(crate) control_address: Option<IpAddr>,
+
+    /// Answer /metrics and probes here too, without a key: 127.0.0.1:9100 [env: CONTROL_METRICS_ADDRESS]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) metrics_address: Option<SocketAddr>,
+
+    /// A PEM file with the certificate to show, its chain behind it; read anew when it changes [env: CONTROL_TLS_CERT]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// A PEM file with that certificate's key [env: CONTROL_TLS_KEY]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
 
     /// Where the control plane listens [env: CONTROL_PORT] [default: 8000]
     #[arg(long)]

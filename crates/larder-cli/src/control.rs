@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use larder::Settings;
-use larder_control::ControlPlane;
+use larder_control::{ControlPlane, TlsFiles};
 
 use crate::args::Control;
 use crate::output::{Done, Output};
@@ -22,20 +22,42 @@ pub(crate) async fn run(
     let shutdown = serving::shutdown()?;
     let address = options.control_address.unwrap_or(settings.control_address);
     let address = SocketAddr::from((address, port));
-    let plane = open(&settings).await?;
+    let mut plane = plane_settings(&settings)?;
+    plane.tls = tls(&options, &settings)?;
+    plane.metrics = options.metrics_address.or(settings.control_metrics);
+    let scheme = if plane.tls.is_some() { "https" } else { "http" };
+    let plane = ControlPlane::open(plane).await?;
     // Before anything is told to come here.
     plane.check_bind(address)?;
     let listener =
         serving::listen_at("control plane", address, "--control-port", "CONTROL_PORT").await?;
     output.line(&format!(
-        "control plane    http://{}",
+        "control plane    {scheme}://{}",
         listener.local_addr()?
     ))?;
     plane.run(listener, serving::stopped(shutdown)).await?;
     Ok(Done::Yes)
 }
 
+/// The files of the certificate to show, if one is named.
+fn tls(options: &Control, settings: &Settings) -> anyhow::Result<Option<TlsFiles>> {
+    let certificate = options.tls_cert.clone();
+    let certificate = certificate.or_else(|| settings.control_tls_cert.clone());
+    let key = options.tls_key.clone();
+    match (
+        certificate,
+        key.or_else(|| settings.control_tls_key.clone()),
+    ) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key })),
+        _ => bail!(
+            "a certificate needs its key, and a key its certificate: set both CONTROL_TLS_CERT and CONTROL_TLS_KEY"
+        ),
+    }
+}
+
 /// The control plane over the database in the settings' folder.
+#[cfg(feature = "demo")]
 pub(crate) async fn open(settings: &Settings) -> anyhow::Result<ControlPlane> {
     Ok(ControlPlane::open(plane_settings(settings)?).await?)
 }
@@ -45,6 +67,7 @@ pub(crate) fn plane_settings(settings: &Settings) -> anyhow::Result<larder_contr
     make_private(&settings.dir)?;
     let mut plane = larder_control::Settings::new(database(settings));
     plane.allowed_hosts.clone_from(&settings.allowed_hosts);
+    plane.trusted_proxies.clone_from(&settings.trusted_proxies);
     Ok(plane)
 }
 

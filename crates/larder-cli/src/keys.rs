@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use larder::Settings;
-use larder::api::{ApiKey, KeyList, MadeKey, NewKey};
+use larder::api::{ApiKey, ApiKeyList, MadeApiKey, NewApiKey};
 use larder_control::Keyring;
 use reqwest::{Method, StatusCode};
 
@@ -64,7 +64,7 @@ impl Keys {
         Ok(Self::Database(Box::new(Keyring::open(&plane).await?)))
     }
 
-    async fn create(self, new: &NewKey) -> anyhow::Result<MadeKey> {
+    async fn create(self, new: &NewApiKey) -> anyhow::Result<MadeApiKey> {
         match self {
             Self::Database(mut keys) => {
                 let made = keys.create(new, Said::because(None).author()).await?;
@@ -72,7 +72,7 @@ impl Keys {
                 Ok(made)
             }
             Self::Remote(plane) => {
-                let request = plane.request(Method::POST, "/api/keys");
+                let request = plane.request(Method::POST, "/api/api-keys");
                 let answer = plane.send(request.body(serde_json::to_vec(new)?)).await?;
                 plane.read(checked(answer).await?).await
             }
@@ -87,7 +87,7 @@ impl Keys {
                 Ok(list)
             }
             Self::Remote(plane) => {
-                let list: KeyList = plane.get("/api/keys").await?;
+                let list: ApiKeyList = plane.get("/api/api-keys").await?;
                 Ok(list.keys)
             }
         }
@@ -108,7 +108,7 @@ impl Keys {
                 if !is_id || id.is_empty() {
                     return Ok(false);
                 }
-                let path = because(format!("/api/keys/{id}"), &said);
+                let path = because(format!("/api/api-keys/{id}"), &said);
                 let answer = plane.send(plane.request(Method::DELETE, &path)).await?;
                 if answer.status() == StatusCode::NOT_FOUND {
                     return Ok(false);
@@ -120,8 +120,8 @@ impl Keys {
     }
 }
 
-fn new(create: &KeyCreate) -> NewKey {
-    NewKey {
+fn new(create: &KeyCreate) -> NewApiKey {
+    NewApiKey {
         name: create.name.clone(),
         role: create.role(),
         services: create.services(),
@@ -131,7 +131,7 @@ fn new(create: &KeyCreate) -> NewKey {
 }
 
 /// Prints the secret alone, so that a script can take it; what there is to know of it goes to standard error.
-fn tell(made: &MadeKey, output: &Output) -> anyhow::Result<Done> {
+fn tell(made: &MadeApiKey, output: &Output) -> anyhow::Result<Done> {
     if output.is_json() {
         output.json(made)?;
         return Ok(Done::Yes);

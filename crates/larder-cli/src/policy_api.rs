@@ -47,6 +47,8 @@ impl ControlPlane {
         if url.starts_with("http://") {
             // Else a machine without certificate authorities could not even speak plain HTTP.
             client = client.tls_certs_only([]);
+        } else if let Some(path) = &settings.control_tls_ca {
+            client = client.tls_certs_only(larder::control_authorities(path)?);
         }
         Ok(Self {
             url: url.trim_end_matches('/').to_owned(),

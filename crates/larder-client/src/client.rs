@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::announce::Announce;
-use crate::fetch::{ControlKeyError, Remote, UrlError};
+use crate::fetch::{AuthoritiesError, ControlKeyError, Remote, UrlError};
 use crate::follow::Follow;
 use crate::intake::{Intake, Standing, unquoted};
 use crate::known_good::KnownGood;
@@ -31,6 +31,8 @@ pub struct ClientSettings {
     pub url: String,
     /// The API key that it asks for; `None`: it asks for none. Sent over `http:` to this machine alone.
     pub key: Option<Secret>,
+    /// A PEM file with the authorities to trust for an `https:` URL; `None`: the machine's.
+    pub authorities: Option<PathBuf>,
     /// The service whose policies are wanted.
     pub service: Service,
     /// Where the last policies are kept; `None`: nowhere.
@@ -61,6 +63,9 @@ pub enum StartError {
     /// The key can't be sent.
     #[error(transparent)]
     Key(#[from] ControlKeyError),
+    /// The authorities can't be read.
+    #[error(transparent)]
+    Authorities(#[from] AuthoritiesError),
     /// There is no Tokio runtime to run on.
     #[error("a client runs on a Tokio runtime: start it from within one")]
     NoRuntime,
@@ -135,6 +140,7 @@ impl Client {
         let remote = Arc::new(Remote::new(
             &settings.url,
             settings.key.as_ref(),
+            settings.authorities.as_deref(),
             &settings.service,
         )?);
         let reporter = Reporter::new(&settings.service, settings.store_id)

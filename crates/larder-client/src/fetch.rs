@@ -1,11 +1,12 @@
 //! The wire to the control plane: bounded in time and size, and it goes nowhere else.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use larder_core::api::{InstanceReport, SignalBatch};
 use larder_core::{Secret, Service};
 use reqwest::header::HeaderValue;
-use reqwest::{ClientBuilder, StatusCode, header};
+use reqwest::{Certificate, ClientBuilder, StatusCode, header};
 use url::{Host, Url};
 
 use crate::client::StartError;
@@ -43,6 +44,14 @@ pub enum ControlKeyError {
     /// It is no text of a key.
     #[error("this is no API key: write it as `larder key create` printed it (lrd_…)")]
     NoKey,
+}
+
+/// Why the authorities of a file can't be trusted.
+#[derive(Debug, thiserror::Error)]
+#[error("can't use the authorities in {path}: {why}; name a PEM file with their certificates")]
+pub struct AuthoritiesError {
+    path: PathBuf,
+    why: String,
 }
 
 /// Why the control plane gave no answer that can be used.
@@ -96,14 +105,19 @@ impl Remote {
     pub(crate) fn new(
         url: &str,
         key: Option<&Secret>,
+        authorities: Option<&Path>,
         service: &Service,
     ) -> Result<Self, StartError> {
         let base = parse(url)?;
         let authorization = key.map(|key| authorization(&base, key)).transpose()?;
-        let http_client = |is_https, set: fn(ClientBuilder) -> ClientBuilder| {
-            http_client(is_https, authorization.clone(), set)
+        // Else a machine without certificate authorities could not even speak plain HTTP.
+        let trusted = match base.scheme() {
+            "https" => authorities.map(control_authorities).transpose()?,
+            _ => Some(Vec::new()),
         };
-        let is_https = base.scheme() == "https";
+        let http_client = |set: fn(ClientBuilder) -> ClientBuilder| {
+            http_client(trusted.clone(), authorization.clone(), set)
+        };
         let at = |path: &str| {
             let mut url = base.clone();
             let prefix = base.path().trim_end_matches('/');
@@ -111,13 +125,13 @@ impl Remote {
             url
         };
         Ok(Self {
-            http: http_client(is_https, |builder| {
+            http: http_client(|builder| {
                 builder
                     .read_timeout(Duration::from_secs(2))
                     .timeout(Duration::from_secs(10))
                     .pool_max_idle_per_host(2)
             })?,
-            endless: http_client(is_https, |builder| builder.pool_max_idle_per_host(0))?,
+            endless: http_client(|builder| builder.pool_max_idle_per_host(0))?,
             config: at(&format!("/api/config/{service}")),
             stream: at(&format!("/api/stream/{service}")),
             signals: at("/api/signals/batch"),
@@ -261,8 +275,26 @@ fn is_this_machine(url: &Url) -> bool {
     }
 }
 
+/// The authorities in a PEM file.
+///
+/// # Errors
+/// An [`AuthoritiesError`] that says what to do.
+pub fn control_authorities(path: &Path) -> Result<Vec<Certificate>, AuthoritiesError> {
+    let failed = |why: String| AuthoritiesError {
+        path: path.to_owned(),
+        why,
+    };
+    let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let authorities = Certificate::from_pem_bundle(&text);
+    let authorities = authorities.map_err(|error| failed(error.to_string()))?;
+    if authorities.is_empty() {
+        return Err(failed("it holds no certificate in PEM".to_owned()));
+    }
+    Ok(authorities)
+}
+
 fn http_client(
-    is_https: bool,
+    trusted: Option<Vec<Certificate>>,
     authorization: Option<HeaderValue>,
     set: impl FnOnce(ClientBuilder) -> ClientBuilder,
 ) -> Result<reqwest::Client, StartError> {
@@ -280,9 +312,8 @@ fn http_client(
                 .into_iter()
                 .collect(),
         );
-    if !is_https {
-        // Else a machine without certificate authorities could not even speak plain HTTP.
-        builder = builder.tls_certs_only([]);
+    if let Some(trusted) = trusted {
+        builder = builder.tls_certs_only(trusted);
     }
     set(builder)
         .build()

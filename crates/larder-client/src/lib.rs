@@ -8,6 +8,7 @@
 //! let client = Client::start(ClientSettings {
 //!     url: "http://127.0.0.1:8000".into(),
 //!     key: None,
+//!     authorities: None,
 //!     service: Service::new("product-service")?,
 //!     state_dir: Some(".larder".into()),
 //!     defaults: Policy::default(),
@@ -51,5 +52,7 @@ mod stream;
 mod watch;
 
 pub use client::{Client, ClientSettings, StartError, Status};
-pub use fetch::{ControlKeyError, UrlError, control_authorization};
+pub use fetch::{
+    AuthoritiesError, ControlKeyError, UrlError, control_authorities, control_authorization,
+};
 pub use policies::InForce;

@@ -11,10 +11,14 @@ mod following;
 mod guard;
 mod key;
 mod keyring;
+mod log_in;
+mod password;
 mod rates;
 mod services;
+pub(crate) mod session;
 mod table;
 mod token;
+pub(crate) mod user;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -27,17 +31,22 @@ use larder_model::api::ApiKey;
 use tokio::sync::Mutex;
 
 use bad::Bad;
-pub(crate) use caller::{Caller, Who, not_there};
+pub(crate) use caller::{Caller, Need, SignedIn, Who, not_there};
 pub(crate) use change::AccessChange;
 pub(crate) use following::run;
 pub(crate) use guard::check;
 pub(crate) use key::{Key, StoredKey, StreamOfKey};
 pub use keyring::{Keyring, KeyringError};
+pub(crate) use log_in::LogInError;
+use password::Desk;
+pub(crate) use password::{Hashed, PasswordError};
 pub(crate) use services::Services;
+pub(crate) use session::{Ticket, no_cookie};
 pub(crate) use token::{Digest, is_in as is_key_in};
+pub(crate) use user::{NewUserOf, StoredUser, UserError, Wanted};
 
 use crate::database::Database;
-use rates::{Addresses, Buckets, OF_FAILURES};
+use rates::{Buckets, Many, OF_FAILURES};
 use token::Shown;
 
 /// The database is not asked more often, whatever is shown.
@@ -52,7 +61,12 @@ pub(crate) struct Access {
     bad: Bad,
     /// When the database was last asked.
     asked: Mutex<Option<Instant>>,
-    failures: Addresses,
+    failures: Many<IpAddr>,
+    desk: Desk,
+    log_ins_of_addresses: Many<IpAddr>,
+    log_ins_of_accounts: Many<String>,
+    /// What users take, by their names.
+    users: std::sync::Mutex<HashMap<String, Arc<Buckets>>>,
     /// Those of everybody, where there are no keys.
     local: Buckets,
     /// Whether only this machine reaches the control plane.
@@ -63,6 +77,19 @@ pub(crate) struct Access {
 struct Known {
     version: u64,
     keys: HashMap<String, Key>,
+    /// Whether there is, or was, a user.
+    has_users: bool,
+}
+
+/// What somebody shows.
+pub(crate) enum Credential {
+    Key(Shown),
+    Session(Ticket),
+}
+
+/// Whose an address is; all are one where the server does not say.
+fn network_of(address: Option<IpAddr>) -> IpAddr {
+    rates::network(address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into()))
 }
 
 /// Why somebody is not let in.
@@ -78,6 +105,10 @@ pub(crate) enum Unknown {
     NoKey,
     /// There is no such key.
     OtherKey,
+    /// His session is over.
+    NoSession,
+    /// The database does not tell whether he has a session.
+    Unasked,
     Revoked,
     Expired,
     /// He showed too many that are none: again after this time.
@@ -91,7 +122,11 @@ impl Access {
             known: ArcSwapOption::empty(),
             bad: Bad::default(),
             asked: Mutex::default(),
-            failures: Addresses::default(),
+            failures: Many::default(),
+            desk: Desk::default(),
+            log_ins_of_addresses: Many::default(),
+            log_ins_of_accounts: Many::default(),
+            users: std::sync::Mutex::default(),
             local: Buckets::default(),
             is_on_loopback: AtomicBool::new(true),
         }
@@ -102,10 +137,18 @@ impl Access {
         self.is_on_loopback.store(false, Ordering::Relaxed);
     }
 
-    /// Whether there is, or was, a key; `None` before that is known.
+    /// Whether there is, or was, a key or a user; `None` before that is known.
     pub(crate) fn is_protected(&self) -> Option<bool> {
         let known = self.known.load();
-        known.as_ref().map(|known| !known.keys.is_empty())
+        known
+            .as_ref()
+            .map(|known| known.has_users || !known.keys.is_empty())
+    }
+
+    /// Whether there is, or was, a user.
+    pub(crate) fn has_users(&self) -> bool {
+        let known = self.known.load();
+        known.as_ref().is_some_and(|known| known.has_users)
     }
 
     /// Reads the keys, if they are others than those in memory. Whether they were.
@@ -135,6 +178,7 @@ impl Access {
         {
             return Ok(false);
         }
+        let has_users = self.database.has_users().await?;
         let stored = self.database.api_keys().await?;
         let before = before.as_ref().map(|known| &known.keys);
         let key = |stored: StoredKey| {
@@ -142,15 +186,19 @@ impl Access {
             (stored.id.clone(), Key::new(stored, before))
         };
         let keys = stored.into_iter().map(key).collect();
-        self.known.store(Some(Arc::new(Known { version, keys })));
+        self.known.store(Some(Arc::new(Known {
+            version,
+            keys,
+            has_users,
+        })));
         self.bad.clear();
         Ok(true)
     }
 
-    /// Who shows this key, if he shows one.
+    /// Who shows this, if he shows anything.
     pub(crate) async fn identify(
         &self,
-        shown: Option<Result<Shown, ()>>,
+        shown: Option<Result<Credential, ()>>,
         address: Option<IpAddr>,
     ) -> Result<Caller, Unknown> {
         match self.is_protected() {
@@ -162,10 +210,11 @@ impl Access {
         let found = match shown {
             None => return Err(Unknown::Nothing),
             Some(Err(())) => Err(Unknown::NoKey),
-            Some(Ok(shown)) => self.find(&shown).await,
+            Some(Ok(Credential::Key(shown))) => self.find(&shown).await.map(Caller::of_key),
+            Some(Ok(Credential::Session(ticket))) => self.find_session(ticket).await,
         };
-        found.map(Caller::of_key).map_err(|unknown| {
-            let address = address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
+        found.map_err(|unknown| {
+            let address = network_of(address);
             let taken = self.failures.take(address, &OF_FAILURES, rates::now());
             taken.err().map_or(unknown, Unknown::TooOften)
         })

@@ -9,6 +9,7 @@ mod overrides;
 mod policies;
 mod revisions;
 mod trail;
+mod users;
 
 use std::collections::BTreeMap;
 use std::path::Path;

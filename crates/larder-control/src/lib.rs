@@ -14,7 +14,7 @@
 //!
 //! Policies lie in one SQLite file. What clients ask for is answered from memory; those who follow a service's stream are
 //! told of a change at once. Every change is a revision, and an entry of an audit trail that [`verify_audit`] looks over. Once there
-//! is an API key ([`Keyring`]) every request needs one; before, it serves on loopback only ([`ControlPlane::check_bind`]). What a web page could
+//! is an API key or a user ([`Keyring`]) every request needs a key or a log-in; before, it serves on loopback only ([`ControlPlane::check_bind`]). What a web page could
 //! send is refused.
 
 mod access;
@@ -36,11 +36,13 @@ mod metrics;
 mod moment;
 mod pace;
 mod plane;
+mod proxies;
 mod registry;
 mod routes;
 mod stored;
 mod streams;
 mod target;
+mod tls;
 
 pub use access::{Keyring, KeyringError};
 pub use audit::{AuditFault, KeyError, Verified, VerifyError, verify_audit};
@@ -48,4 +50,6 @@ pub use bind::BindError;
 pub use database::OpenError;
 pub use gate::HostError;
 pub use plane::{ControlPlane, RunError, Settings};
+pub use proxies::ProxyError;
 pub use streams::StreamLimits;
+pub use tls::{TlsError, TlsFiles};

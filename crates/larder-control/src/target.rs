@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use axum::extract::{ConnectInfo, FromRequestParts, Query};
+use axum::extract::{FromRequestParts, Query};
 use http::request::Parts;
 use http::{Extensions, StatusCode};
 use larder_http::Problem;
@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::access::Caller;
 use crate::cause::{Author, Cause, CauseError};
+use crate::proxies::Client;
 
 /// The service that the third part of the path names: `/api/config/{service}`.
 pub(crate) struct OfService(pub(crate) Service);
@@ -157,8 +158,8 @@ impl<S: Send + Sync> FromRequestParts<S> for OfChange {
 
 /// Where the caller of a request is.
 pub(crate) fn address(extensions: &Extensions) -> Option<IpAddr> {
-    let peer: Option<&ConnectInfo<SocketAddr>> = extensions.get();
-    peer.map(|ConnectInfo(peer)| peer.ip().to_canonical())
+    let client: Option<&Client> = extensions.get();
+    client.and_then(|client| client.address)
 }
 
 /// The part of the path behind the third `/`: `/api/overrides/{id}`.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::env::VarError;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use larder_core::{SealingKeys, Secret};
@@ -16,7 +16,7 @@ use crate::secret_file;
 const MIN_MAX_BYTES: u64 = 1 << 20;
 
 /// What is read from the environment.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 27] = [
     "LARDER_ENV_FILE",
     "REDIS_URL",
     "REDIS_TLS_CA",
@@ -34,9 +34,14 @@ const NAMES: [&str; 22] = [
     "LARDER_SEAL_KEYS",
     "LARDER_SEAL_KEYS_FILE",
     "LARDER_ALLOWED_HOSTS",
+    "LARDER_TRUSTED_PROXIES",
     "PORT",
     "CONTROL_ADDRESS",
+    "CONTROL_METRICS_ADDRESS",
     "CONTROL_PORT",
+    "CONTROL_TLS_CA",
+    "CONTROL_TLS_CERT",
+    "CONTROL_TLS_KEY",
     "PRODUCTS_DB",
     "SLOW_QUERY_MS",
 ];
@@ -155,12 +160,24 @@ pub struct Settings {
     pub seal_keys_file: Option<PathBuf>,
     /// `LARDER_ALLOWED_HOSTS`: names by which the control plane may be reached, besides this machine's own.
     pub allowed_hosts: Vec<String>,
+    /// `LARDER_TRUSTED_PROXIES`: proxies of which the control plane believes whom they ask for.
+    pub trusted_proxies: Vec<String>,
     /// `PORT`: where the service listens; 3000.
     pub port: u16,
     /// `CONTROL_ADDRESS`: the address at which the control plane listens; 127.0.0.1.
     pub control_address: IpAddr,
     /// `CONTROL_PORT`: where the control plane listens; 8000.
     pub control_port: u16,
+    /// `CONTROL_METRICS_ADDRESS`: where the control plane answers `/metrics` and probes besides, without a key; unset: nowhere.
+    pub control_metrics: Option<SocketAddr>,
+    /// `CONTROL_TLS_CA`: a PEM file with the authorities to trust for an `https:` [`Settings::control_plane_url`]; unset: the
+    /// machine's.
+    pub control_tls_ca: Option<PathBuf>,
+    /// `CONTROL_TLS_CERT`: a PEM file with the certificate that the control plane shows, its chain behind it; unset: it speaks plain
+    /// HTTP. Needs `CONTROL_TLS_KEY`.
+    pub control_tls_cert: Option<PathBuf>,
+    /// `CONTROL_TLS_KEY`: a PEM file with that certificate's key.
+    pub control_tls_key: Option<PathBuf>,
     /// `PRODUCTS_DB`: the sample service's database; `products.db` in the working directory.
     pub products_db: PathBuf,
     /// `SLOW_QUERY_MS`: how slow the sample service's query is, in milliseconds; 800.
@@ -249,11 +266,18 @@ impl Settings {
             allowed_hosts: source
                 .parsed("LARDER_ALLOWED_HOSTS", read_list)?
                 .unwrap_or_default(),
+            trusted_proxies: source
+                .parsed("LARDER_TRUSTED_PROXIES", read_list)?
+                .unwrap_or_default(),
             port: source.parsed("PORT", read_port)?.unwrap_or(3000),
             control_address: source
                 .parsed("CONTROL_ADDRESS", read_address)?
                 .unwrap_or(Ipv4Addr::LOCALHOST.into()),
             control_port: source.parsed("CONTROL_PORT", read_port)?.unwrap_or(8000),
+            control_metrics: source.parsed("CONTROL_METRICS_ADDRESS", read_socket_address)?,
+            control_tls_ca: source.parsed("CONTROL_TLS_CA", read_path)?,
+            control_tls_cert: source.parsed("CONTROL_TLS_CERT", read_path)?,
+            control_tls_key: source.parsed("CONTROL_TLS_KEY", read_path)?,
             products_db: source
                 .parsed("PRODUCTS_DB", read_path)?
                 .unwrap_or_else(|| "products.db".into()),
@@ -319,9 +343,20 @@ impl Settings {
                 "LARDER_ALLOWED_HOSTS",
                 unset(Some(self.allowed_hosts.join(",")).filter(|hosts| !hosts.is_empty())),
             ),
+            (
+                "LARDER_TRUSTED_PROXIES",
+                unset(Some(self.trusted_proxies.join(",")).filter(|all| !all.is_empty())),
+            ),
             ("PORT", self.port.to_string()),
             ("CONTROL_ADDRESS", self.control_address.to_string()),
             ("CONTROL_PORT", self.control_port.to_string()),
+            (
+                "CONTROL_METRICS_ADDRESS",
+                unset(self.control_metrics.map(|address| address.to_string())),
+            ),
+            ("CONTROL_TLS_CA", path(&self.control_tls_ca)),
+            ("CONTROL_TLS_CERT", path(&self.control_tls_cert)),
+            ("CONTROL_TLS_KEY", path(&self.control_tls_key)),
             ("PRODUCTS_DB", self.products_db.display().to_string()),
             ("SLOW_QUERY_MS", self.slow_query_ms.to_string()),
         ];
@@ -456,6 +491,11 @@ fn read_control_key(text: &Secret) -> Result<Secret, String> {
     is_key
         .then(|| Secret::new(key.to_owned()))
         .ok_or_else(|| "is no API key: use it as `larder key create` printed it (lrd_…)".to_owned())
+}
+
+fn read_socket_address(text: String) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "is not an address and a port: use 127.0.0.1:9100".to_owned())
 }
 
 fn read_address(text: String) -> Result<IpAddr, String> {

@@ -2,7 +2,7 @@
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use larder::Service;
-use larder::api::{ALL_SERVICES, KeyRole};
+use larder::api::{ALL_SERVICES, KeyRole, UserRole};
 
 #[derive(Subcommand)]
 pub(crate) enum KeyAction {
@@ -43,13 +43,8 @@ pub(crate) struct KeyCreate {
     #[arg(long)]
     role: Role,
 
-    /// A service that it is for; may be said several times
-    #[arg(long = "service", required_unless_present = "all_services")]
-    services: Vec<Service>,
-
-    /// It is for all services, also those that come later
-    #[arg(long, conflicts_with = "services")]
-    all_services: bool,
+    #[command(flatten)]
+    services: Of,
 
     /// What it is for, in words
     #[arg(long)]
@@ -87,9 +82,108 @@ impl KeyCreate {
     }
 
     pub(crate) fn services(&self) -> Vec<String> {
+        self.services.names()
+    }
+}
+
+/// The services that somebody is for.
+#[derive(ClapArgs)]
+struct Of {
+    /// A service that this is for; may be said several times
+    #[arg(long = "service", required_unless_present = "all_services")]
+    services: Vec<Service>,
+
+    /// It is for all services, also those that come later
+    #[arg(long, conflicts_with = "services")]
+    all_services: bool,
+}
+
+impl Of {
+    fn names(&self) -> Vec<String> {
         if self.all_services {
             return vec![ALL_SERVICES.to_owned()];
         }
         self.services.iter().map(Service::to_string).collect()
+    }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum UserAction {
+    /// Make a user
+    Create(UserOf),
+
+    /// List all users
+    List {
+        #[command(flatten)]
+        place: Where,
+    },
+
+    /// Give a user another role, for other services; his sessions end
+    Role(UserOf),
+
+    /// Give a user another password; his sessions end
+    Password {
+        /// His name
+        name: String,
+
+        #[command(flatten)]
+        place: Where,
+    },
+
+    /// Remove a user; his sessions end
+    Remove {
+        /// His name
+        name: String,
+
+        /// Why, for the audit trail
+        #[arg(long)]
+        reason: Option<String>,
+
+        #[command(flatten)]
+        place: Where,
+    },
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct UserOf {
+    /// His name: A-Z a-z 0-9 . _ - @
+    pub(crate) name: String,
+
+    /// What he may do
+    #[arg(long)]
+    role: RoleOfUser,
+
+    #[command(flatten)]
+    services: Of,
+
+    /// Why, for the audit trail
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) place: Where,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RoleOfUser {
+    /// To look
+    Viewer,
+    /// To look, and to change policies and overrides
+    Operator,
+    /// All that; for all services also keys and users
+    Admin,
+}
+
+impl UserOf {
+    pub(crate) fn role(&self) -> UserRole {
+        match self.role {
+            RoleOfUser::Viewer => UserRole::Viewer,
+            RoleOfUser::Operator => UserRole::Operator,
+            RoleOfUser::Admin => UserRole::Admin,
+        }
+    }
+
+    pub(crate) fn services(&self) -> Vec<String> {
+        self.services.names()
     }
 }

@@ -17,3 +17,4 @@ mod running;
 mod sample_case;
 mod shown_safely;
 mod simulate;
+mod users;

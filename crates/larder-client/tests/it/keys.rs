@@ -3,13 +3,13 @@
 use larder_client::StartError;
 use larder_control::{Keyring, Settings};
 use larder_core::Secret;
-use larder_core::api::{KeyRole, NewKey};
+use larder_core::api::{KeyRole, NewApiKey};
 use serde_json::json;
 
 use crate::{Control, SOON, client, client_with, ttl, until};
 
 async fn make(keys: &mut Keyring, role: KeyRole, service: &str) -> (String, Secret) {
-    let new = NewKey {
+    let new = NewApiKey {
         name: "a test's".to_owned(),
         role,
         services: vec![service.to_owned()],

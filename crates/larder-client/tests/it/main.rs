@@ -12,6 +12,7 @@ mod relay;
 mod reports;
 mod stopped;
 mod streams;
+mod tls;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -47,6 +48,7 @@ fn client_with(
     Client::start(ClientSettings {
         url: url.to_owned(),
         key,
+        authorities: None,
         service: Service::new("svc").unwrap(),
         state_dir: state_dir.map(Path::to_owned),
         store_id: 0,
@@ -80,6 +82,7 @@ struct Control {
     port: u16,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
+    scheme: &'static str,
     http: reqwest::Client,
 }
 
@@ -129,6 +132,7 @@ impl Control {
             port,
             stop: Some(stop),
             task,
+            scheme: "http",
             http: http.build().unwrap(),
         }
     }
@@ -139,8 +143,14 @@ impl Control {
         (&mut self.task).await.unwrap();
     }
 
+    /// Says that it speaks TLS, to this client.
+    fn over_tls(&mut self, http: reqwest::Client) {
+        self.scheme = "https";
+        self.http = http;
+    }
+
     fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("{}://127.0.0.1:{}{path}", self.scheme, self.port)
     }
 
     async fn put(&self, endpoint: &str, policy: serde_json::Value) {

@@ -9,10 +9,12 @@ use http::StatusCode;
 use http::request::Parts;
 use larder_http::Problem;
 use larder_model::Service;
-use larder_model::api::KeyRole;
+use larder_model::api::{KeyRole, UserRole};
 
 use super::key::Key;
+use super::rates::Buckets;
 use super::services::Services;
+use super::session::Ticket;
 use crate::cause::Author;
 
 /// What a route asks for.
@@ -43,7 +45,18 @@ pub(crate) enum Role {
     None,
     Report,
     Read,
+    Operator,
     Admin,
+}
+
+impl From<UserRole> for Role {
+    fn from(role: UserRole) -> Self {
+        match role {
+            UserRole::Viewer => Self::Read,
+            UserRole::Operator => Self::Operator,
+            UserRole::Admin => Self::Admin,
+        }
+    }
 }
 
 impl From<KeyRole> for Role {
@@ -64,6 +77,7 @@ impl Role {
             (_, Need::Known | Need::Config | Need::Follow) => true,
             (Self::Report, need) => need == Need::Report,
             (Self::Read, need) => need == Need::Read,
+            (Self::Operator, need) => matches!(need, Need::Read | Need::Change),
         }
     }
 }
@@ -83,6 +97,23 @@ pub(crate) enum Who {
     /// There are no keys: whoever is on this machine.
     Local,
     Key(Key),
+    /// Who is logged in.
+    User(Arc<LoggedIn>),
+}
+
+/// A user, as he is.
+pub(crate) struct SignedIn {
+    pub(crate) name: String,
+    pub(crate) role: UserRole,
+    pub(crate) services: Services,
+}
+
+/// A user, and his session.
+pub(crate) struct LoggedIn {
+    pub(crate) name: String,
+    pub(crate) role: UserRole,
+    pub(crate) ticket: Ticket,
+    pub(crate) buckets: Arc<Buckets>,
 }
 
 static NONE: LazyLock<Arc<Services>> = LazyLock::new(|| Services::These(BTreeSet::new()).into());
@@ -113,6 +144,25 @@ impl Caller {
         }
     }
 
+    pub(crate) fn of_user(user: SignedIn, ticket: Ticket, buckets: Arc<Buckets>) -> Self {
+        Self {
+            role: user.role.into(),
+            services: user.services.into(),
+            who: Who::User(Arc::new(LoggedIn {
+                name: user.name,
+                role: user.role,
+                ticket,
+                buckets,
+            })),
+        }
+    }
+
+    /// Whether he may do what a route asks for. A stream is not of a session, which may end meanwhile.
+    pub(crate) fn may(&self, need: Need) -> bool {
+        let is_user = matches!(self.who, Who::User(_));
+        self.role.may(need) && !(is_user && need == Need::Follow)
+    }
+
     /// Whether a service is one of those that he may know of.
     pub(crate) fn sees(&self, service: &str) -> bool {
         self.services.include(service)
@@ -137,6 +187,7 @@ impl Caller {
         let name = match &self.who {
             Who::Nobody | Who::Local => return None,
             Who::Key(key) => format!("key {} ({})", key.stored.id, key.stored.name),
+            Who::User(user) => format!("user {}", user.name),
         };
         Some(Author {
             name,

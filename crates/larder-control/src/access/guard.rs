@@ -7,18 +7,23 @@ use std::time::Duration;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use larder_http::Problem;
 
 use super::caller::{Caller, Need, Role, Who, not_there};
 use super::rates;
+use super::session::Ticket;
 use super::table::{self, About, Entry, Found};
 use super::token::{self, Shown};
-use super::{Access, Unknown};
-use crate::gate::is_json_where_it_must_be;
+use super::{Access, Credential, Unknown};
+use crate::dashboard;
+use crate::gate::{Tried, is_json_where_it_must_be};
 use crate::plane::Plane;
+use crate::proxies::Client;
 use crate::target::{address, id_of};
 
+/// How a page says that it is one of the session's.
+const TOKEN: &str = "x-csrf-token";
 /// When to come again where the keys are not read yet, in seconds.
 const LOADING: u64 = 2;
 
@@ -43,19 +48,60 @@ pub(crate) async fn check(
             Err(unknown) => (Caller::nobody(), Some(Refused::Unknown(unknown))),
         },
     };
+    let tried = caller.author().map(Tried);
     let mut response = match refused {
         None => {
-            request.extensions_mut().insert(caller.clone());
+            request.extensions_mut().insert(caller);
             next.run(request).await
+        }
+        Some(Refused::Unknown(Unknown::Nothing | Unknown::NoSession))
+            if is_for_a_page(&request) =>
+        {
+            to_log_in(&request)
         }
         Some(refused) => {
             plane.metrics.denied.inc();
             refused.into_response()
         }
     };
-    // For the audit trail.
-    response.extensions_mut().insert(caller);
+    if let Some(tried) = tried {
+        response.extensions_mut().insert(tried);
+    }
     response
+}
+
+/// Whether a browser asks for a page to show it: its script is told the status.
+fn is_for_a_page(request: &Request) -> bool {
+    let headers = request.headers();
+    let mode = headers.get("sec-fetch-mode");
+    request.method() == Method::GET
+        && dashboard::wants_page(headers)
+        && mode.is_none_or(|mode| mode == "navigate")
+}
+
+fn to_log_in(request: &Request) -> Response {
+    let there = request.uri().path_and_query();
+    let there = there.map_or("/", |there| there.as_str());
+    let encoded = form_encoded(there);
+    let place = HeaderValue::from_str(&format!("{}?then={encoded}", dashboard::LOG_IN));
+    let mut response = StatusCode::SEE_OTHER.into_response();
+    if let Ok(place) = place {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    response
+}
+
+/// A text as the value of a query's parameter.
+fn form_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => encoded.push(char::from(byte)),
+            byte if byte.is_ascii_alphanumeric() => encoded.push(char::from(byte)),
+            byte => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 /// Why a request does not get through.
@@ -71,6 +117,8 @@ enum Refused {
     /// It is about all services, and the key is not.
     Whole,
     NotThere,
+    /// A page of the session did not send it.
+    NoToken,
     TooOften(Duration),
 }
 
@@ -81,7 +129,7 @@ enum Asked {
     Refused(Refused),
     By {
         found: Found,
-        shown: Option<Result<Shown, ()>>,
+        shown: Option<Result<Credential, ()>>,
         address: Option<IpAddr>,
     },
 }
@@ -104,33 +152,59 @@ fn ask(request: &Request) -> Asked {
         Found::Entry(entry) if entry.need == Need::Nothing => Asked::Open,
         _ => Asked::By {
             found,
-            shown: shown(request.headers()),
+            shown: shown(request.headers(), is_sealed(request)),
             address: address(request.extensions()),
         },
     }
 }
 
+/// Whether nobody on the way can read along.
+fn is_sealed(request: &Request) -> bool {
+    let client = request.extensions().get::<Client>();
+    client.is_some_and(|client| client.is_sealed)
+}
+
 fn judge(access: &Access, caller: &Caller, found: Found, request: &Request) -> Option<Refused> {
     match found {
-        Found::Entry(entry) => may(access, caller, entry, request.uri().path()).err(),
+        Found::Entry(entry) => may(access, caller, entry, request).err(),
         Found::OtherMethods(methods) => Some(Refused::NoMethod(methods)),
         Found::Nothing => Some(Refused::NoRoute),
     }
 }
 
-/// The key of a request: in one header, and nowhere else.
-fn shown(headers: &HeaderMap) -> Option<Result<Shown, ()>> {
+/// What a request shows: a key, in one header and nowhere else; or the cookie of a session.
+fn shown(headers: &HeaderMap, is_sealed: bool) -> Option<Result<Credential, ()>> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
-    let first = all.next()?;
+    let Some(first) = all.next() else {
+        return Ticket::of(headers, is_sealed).map(|ticket| Ok(Credential::Session(ticket)));
+    };
     let is_only_one = all.next().is_none();
     let key = first.to_str().ok().and_then(|text| text.split_once(' '));
     let key = key.filter(|(scheme, _)| is_only_one && scheme.eq_ignore_ascii_case("bearer"));
     let key = key.and_then(|(_, key)| Shown::read(key.trim()));
-    Some(key.ok_or(()))
+    Some(key.map(Credential::Key).ok_or(()))
 }
 
-fn may(access: &Access, caller: &Caller, entry: Entry, path: &str) -> Result<(), Refused> {
-    if !caller.role.may(entry.need) {
+/// A change by a session comes from one of its pages: browsers send its cookie along with whatever they send.
+fn check_token(caller: &Caller, request: &Request) -> Result<(), Refused> {
+    let Who::User(user) = &caller.who else {
+        return Ok(());
+    };
+    // That form carries it as a field.
+    let is_log_out = request.uri().path() == dashboard::LOG_OUT;
+    if matches!(*request.method(), Method::GET | Method::HEAD) || is_log_out {
+        return Ok(());
+    }
+    let said = request.headers().get(TOKEN);
+    let said = said.and_then(|said| said.to_str().ok());
+    let is_told = said.is_some_and(|said| user.ticket.is_told(said));
+    is_told.then_some(()).ok_or(Refused::NoToken)
+}
+
+fn may(access: &Access, caller: &Caller, entry: Entry, request: &Request) -> Result<(), Refused> {
+    check_token(caller, request)?;
+    let path = request.uri().path();
+    if !caller.may(entry.need) {
         return Err(Refused::Role(caller.role, entry.need));
     }
     match entry.about {
@@ -140,6 +214,7 @@ fn may(access: &Access, caller: &Caller, entry: Entry, path: &str) -> Result<(),
     }
     let buckets = match &caller.who {
         Who::Key(key) => &key.live.buckets,
+        Who::User(user) => &user.buckets,
         Who::Nobody | Who::Local => &access.local,
     };
     let taken = buckets.take(entry.need, rates::now());
@@ -164,6 +239,11 @@ impl Unknown {
                     format!("as long as there is no API key, only this machine may ask: {MAKE}");
                 return (StatusCode::FORBIDDEN, why);
             }
+            Self::Unasked => {
+                let why = "the database did not answer, so who is logged in is not known";
+                return (StatusCode::SERVICE_UNAVAILABLE, why.to_owned());
+            }
+            Self::NoSession => "this session is over: log in again, at /ui/login".to_owned(),
             Self::Nothing => format!(
                 "this needs an API key, as Authorization: Bearer; services and larder take it from LARDER_CONTROL_KEY; {MAKE}"
             ),
@@ -180,7 +260,7 @@ impl Unknown {
     /// When to come again, in seconds.
     fn after(self) -> Option<u64> {
         match self {
-            Self::Loading => Some(LOADING),
+            Self::Loading | Self::Unasked => Some(LOADING),
             Self::TooOften(after) => Some(seconds(after)),
             _ => None,
         }
@@ -202,6 +282,10 @@ impl Refused {
             Self::NoRoute => return crate::routes::no_such_route().into_response(),
             Self::NoMethod(methods) => return no_such_method(methods),
             Self::NotThere => return not_there().into_response(),
+            Self::NoToken => (
+                StatusCode::FORBIDDEN,
+                "this was not sent by a page of this session: load the page anew".to_owned(),
+            ),
             Self::Role(role, need) => (StatusCode::FORBIDDEN, other_role(*role, *need)),
             Self::Whole => (
                 StatusCode::FORBIDDEN,
@@ -246,15 +330,19 @@ fn other_role(role: Role, need: Need) -> String {
     let has = match role {
         Role::None => "no role",
         Role::Report => "the role report",
-        Role::Read => "the role read",
+        Role::Read => "the role read (viewer)",
+        Role::Operator => "the role operator",
         Role::Admin => "the role admin",
     };
     let needs = match need {
         Need::Report => "report, or admin",
         Need::Read => "read, or admin",
+        Need::Change => "operator, or admin",
         _ => "admin",
     };
-    format!("who asks has {has}, and this needs {needs}: larder key create --role makes such a key")
+    format!(
+        "who asks has {has}, and this needs {needs}: larder key create --role makes such a key, larder user role such a user"
+    )
 }
 
 fn seconds(time: Duration) -> u64 {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use larder_model::Secret;
-use larder_model::api::{ApiKey, KeyRole, NewKey};
+use larder_model::api::{ApiKey, KeyRole, NewApiKey};
 use tokio::sync::watch;
 
 use super::rates::Buckets;
@@ -46,7 +46,7 @@ pub(crate) enum NewKeyError {
 
 impl StoredKey {
     /// A new key, and its text, which is kept nowhere.
-    pub(crate) fn make(new: &NewKey, now: u64) -> Result<(Self, Secret), NewKeyError> {
+    pub(crate) fn make(new: &NewApiKey, now: u64) -> Result<(Self, Secret), NewKeyError> {
         let name = new.name.trim();
         if !is_name(name, MAX_NAME) {
             return Err(NewKeyError::Name);

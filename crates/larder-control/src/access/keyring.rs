@@ -1,9 +1,12 @@
-//! Keys by way of the database alone: for the first one, and for whoever is on the control plane's machine.
+//! Keys and users by way of the database alone: for the first one, and for whoever is on the control plane's machine.
 
-use larder_model::api::{ApiKey, MadeKey, NewKey};
+use larder_model::Secret;
+use larder_model::api::{ApiKey, MadeApiKey, NewApiKey, NewUser, User, UserChange};
 
 use super::change::AccessChange;
 use super::key::{NewKeyError, StoredKey};
+use super::password::Hashed;
+use super::user::{NewUserOf, StoredUser, UserError, Wanted};
 use crate::audit::{AuditKey, Head, Trail};
 use crate::cause::{Cause, CauseError};
 use crate::database::{Database, OpenError};
@@ -30,6 +33,12 @@ impl From<NewKeyError> for KeyringError {
     }
 }
 
+impl From<UserError> for KeyringError {
+    fn from(error: UserError) -> Self {
+        Self::Said(error.to_string())
+    }
+}
+
 impl From<CauseError> for KeyringError {
     fn from(error: CauseError) -> Self {
         Self::Said(error.to_string())
@@ -42,7 +51,7 @@ impl From<sqlx::Error> for KeyringError {
     }
 }
 
-/// The keys in a control plane's database, which may be in use: it notices what is changed here within two seconds.
+/// The keys and users in a control plane's database, which may be in use: it notices what is changed here within two seconds.
 pub struct Keyring {
     database: Database,
     trail: Trail,
@@ -71,12 +80,12 @@ impl Keyring {
     /// A [`KeyringError`] that says what to do.
     pub async fn create(
         &mut self,
-        new: &NewKey,
+        new: &NewApiKey,
         author: Option<String>,
-    ) -> Result<MadeKey, KeyringError> {
+    ) -> Result<MadeApiKey, KeyringError> {
         let cause = Cause::said(author, new.reason.clone(), None)?;
         let (key, text) = StoredKey::make(new, crate::auto::now().as_secs())?;
-        let made = MadeKey {
+        let made = MadeApiKey {
             key: key.describe(),
             secret: text.expose().to_owned(),
         };
@@ -109,6 +118,72 @@ impl Keyring {
             at_seconds: crate::auto::now().as_secs(),
         };
         Ok(self.change(&change, &cause).await?)
+    }
+
+    /// Makes a user of the dashboard; `false`: there is one of this name.
+    ///
+    /// # Errors
+    /// A [`KeyringError`] that says what to do.
+    pub async fn create_user(
+        &mut self,
+        new: NewUser,
+        author: Option<String>,
+    ) -> Result<bool, KeyringError> {
+        let cause = Cause::said(author, new.reason, None)?;
+        let user = NewUserOf::new(&new.name, new.role, &new.services)?;
+        let password = Hashed::of(&Secret::new(new.password)).map_err(UserError::from)?;
+        let user = user.with(password, crate::auto::now().as_secs());
+        let make = AccessChange::MakeUser(user);
+        Ok(self.change(&make, &cause).await?)
+    }
+
+    /// All users, by name.
+    ///
+    /// # Errors
+    /// A [`KeyringError::Database`].
+    pub async fn users(&self) -> Result<Vec<User>, KeyringError> {
+        let users = self.database.users().await?;
+        Ok(users.iter().map(StoredUser::describe).collect())
+    }
+
+    /// Changes a user, whose sessions end; `false`: there is none.
+    ///
+    /// # Errors
+    /// A [`KeyringError`] that says what to do.
+    pub async fn change_user(
+        &mut self,
+        name: &str,
+        change: UserChange,
+        author: Option<String>,
+    ) -> Result<bool, KeyringError> {
+        let cause = Cause::said(author, change.reason.clone(), None)?;
+        let mut wanted = Wanted::new(change)?;
+        let password = wanted.password.take();
+        let password = password.as_ref().map(Hashed::of).transpose();
+        let password = password.map_err(UserError::from)?;
+        let mut is_changed = true;
+        for one in wanted.changes(name, password) {
+            is_changed &= self.change(&one, &cause).await?;
+        }
+        Ok(is_changed)
+    }
+
+    /// Removes a user, whose sessions end; `false`: there is none.
+    ///
+    /// # Errors
+    /// A [`KeyringError`] that says what to do.
+    pub async fn remove_user(
+        &mut self,
+        name: &str,
+        author: Option<String>,
+        reason: Option<String>,
+    ) -> Result<bool, KeyringError> {
+        let cause = Cause::said(author, reason, None)?;
+        let remove = AccessChange::RemoveUser {
+            name: name.to_owned(),
+            at_seconds: crate::auto::now().as_secs(),
+        };
+        Ok(self.change(&remove, &cause).await?)
     }
 
     /// Closes the database.

@@ -1,6 +1,7 @@
 //! How often somebody may ask. Each has a bucket of its own (GCRA): so much at once, and so much a second after that.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -8,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::caller::Need;
 
-/// So many addresses have a bucket of their own.
-const MOST_ADDRESSES: usize = 10_000;
+/// So many have a bucket of their own.
+const MOST: usize = 10_000;
 
 /// How often something may be.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +34,9 @@ const OF_READS: Rate = Rate::new(2_000, Duration::from_millis(5));
 const OF_CHANGES: Rate = Rate::new(1_000, Duration::from_millis(50));
 /// Keys and sessions that are none.
 pub(crate) const OF_FAILURES: Rate = Rate::new(60, Duration::from_secs(1));
+
+/// Log-ins of one account, and from one address.
+pub(crate) const OF_LOG_INS: Rate = Rate::new(5, Duration::from_secs(12));
 
 /// What was taken of a rate: when, after the begin of time, it will all be there again, in nanoseconds.
 #[derive(Debug, Default)]
@@ -66,6 +70,15 @@ impl Bucket {
         }
     }
 
+    fn give_back(&self, rate: &Rate) {
+        let each = nanos(rate.each);
+        let back = |full_at: u64| Some(full_at.saturating_sub(each));
+        // Never refused: the closure gives a value each time.
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, back);
+    }
+
     fn is_full(&self, now: Duration) -> bool {
         self.0.load(Ordering::Relaxed) <= nanos(now)
     }
@@ -95,32 +108,46 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2)
 }
 
-/// A bucket for each address, so many of them; all others share one.
-#[derive(Default)]
-pub(crate) struct Addresses {
-    own: Mutex<HashMap<IpAddr, Bucket>>,
+/// A bucket for each of many, so many of them; all others share one.
+pub(crate) struct Many<K> {
+    own: Mutex<HashMap<K, Bucket>>,
     shared: Bucket,
 }
 
-impl Addresses {
-    pub(crate) fn take(&self, address: IpAddr, rate: &Rate, now: Duration) -> Result<(), Duration> {
-        let address = network(address);
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bucket) = own.get(&address) {
-            return bucket.take(rate, now);
+impl<K> Default for Many<K> {
+    fn default() -> Self {
+        Self {
+            own: Mutex::default(),
+            shared: Bucket::default(),
         }
-        if own.len() >= MOST_ADDRESSES {
-            own.retain(|_, bucket| !bucket.is_full(now));
-        }
-        if own.len() >= MOST_ADDRESSES {
-            return self.shared.take(rate, now);
-        }
-        own.entry(address).or_default().take(rate, now)
     }
 }
 
-/// Who has one IPv6 address has the 2^64 of its network.
-fn network(address: IpAddr) -> IpAddr {
+impl<K: Hash + Eq> Many<K> {
+    /// Takes one of somebody's; if there is none, when there will be.
+    pub(crate) fn take(&self, of: K, rate: &Rate, now: Duration) -> Result<(), Duration> {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = own.get(&of) {
+            return bucket.take(rate, now);
+        }
+        if own.len() >= MOST {
+            own.retain(|_, bucket| !bucket.is_full(now));
+        }
+        if own.len() >= MOST {
+            return self.shared.take(rate, now);
+        }
+        own.entry(of).or_default().take(rate, now)
+    }
+
+    /// Gives one back that need not have been taken.
+    pub(crate) fn give_back(&self, of: &K, rate: &Rate) {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.get(of).unwrap_or(&self.shared).give_back(rate);
+    }
+}
+
+/// Whose an address is: who has one IPv6 address has the 2^64 of its network.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)).into(),
         address => address,
@@ -147,6 +174,8 @@ mod tests {
         assert_eq!(bucket.take(&RATE, begin + SECOND), Err(SECOND));
         assert_eq!(bucket.take(&RATE, begin + 2 * SECOND), Ok(()));
         assert_eq!(bucket.take(&RATE, begin + 2 * SECOND), Err(2 * SECOND));
+        bucket.give_back(&RATE);
+        assert_eq!(bucket.take(&RATE, begin + 2 * SECOND), Ok(()));
         for _ in 0..3 {
             assert_eq!(bucket.take(&RATE, begin + 60 * SECOND), Ok(()));
         }
@@ -155,9 +184,9 @@ mod tests {
 
     #[test]
     fn addresses_are_told_apart_and_bounded() {
-        let addresses = Addresses::default();
+        let addresses = Many::default();
         let begin = 100 * SECOND;
-        let take = |address: IpAddr, now| addresses.take(address, &RATE, now);
+        let take = |address: IpAddr, now| addresses.take(network(address), &RATE, now);
         let network: Ipv6Addr = "2001:db8:1:2::1".parse().unwrap();
         let same: Ipv6Addr = "2001:db8:1:2:3::4".parse().unwrap();
         for address in [network, same, network] {
@@ -170,7 +199,7 @@ mod tests {
         for number in 0..20_000 {
             let _ = take(of(number), begin);
         }
-        assert_eq!(addresses.own.lock().unwrap().len(), MOST_ADDRESSES);
+        assert_eq!(addresses.own.lock().unwrap().len(), MOST);
         assert!(take(of(19_999), begin).is_err(), "the rest shares one");
         assert!(take(of(1), begin).is_ok(), "those before have their own");
         assert!(take(of(30_000), begin + 60 * SECOND).is_ok());

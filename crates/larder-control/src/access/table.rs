@@ -38,9 +38,19 @@ const TABLE: &[(Need, About, Routes)] = &[
     (
         Need::Nothing,
         About::Nothing,
-        &["GET /healthz", "GET /readyz", "GET /ui/assets/{name}"],
+        &[
+            "GET /healthz",
+            "GET /readyz",
+            "GET /ui/assets/{name}",
+            "GET /ui/login",
+            "POST /ui/login",
+        ],
     ),
-    (Need::Known, About::Nothing, &["GET /openapi.json"]),
+    (
+        Need::Known,
+        About::Nothing,
+        &["GET /openapi.json", "POST /ui/logout"],
+    ),
     (Need::Read, About::Whole, &["GET /metrics"]),
     (
         Need::Config,
@@ -115,7 +125,15 @@ const TABLE: &[(Need, About, Routes)] = &[
     (
         Need::Admin,
         About::Whole,
-        &["GET /api/keys", "POST /api/keys", "DELETE /api/keys/{id}"],
+        &[
+            "GET /api/api-keys",
+            "POST /api/api-keys",
+            "DELETE /api/api-keys/{id}",
+            "GET /api/users",
+            "POST /api/users",
+            "PUT /api/users/{name}",
+            "DELETE /api/users/{name}",
+        ],
     ),
 ];
 
@@ -176,7 +194,8 @@ mod tests {
                     route.contains("{service}"),
                     "{route}"
                 );
-                if !route.starts_with("GET ") {
+                // Who logs in or out is nobody yet, or somebody of any role.
+                if !route.starts_with("GET ") && !route.starts_with("POST /ui/log") {
                     let rights = [Need::Report, Need::Change, Need::Admin];
                     assert!(rights.contains(need), "{route}");
                     assert_ne!(*about, About::Nothing, "{route}");

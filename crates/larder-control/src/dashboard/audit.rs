@@ -61,7 +61,7 @@ pub(super) async fn audit(
     };
     let last = rows.last().map(|row| row.sequence);
     let page = Audit {
-        frame: Frame::of("/ui/audit"),
+        frame: Frame::of("/ui/audit", &caller),
         head: plane.registry.audit_head().to_string(),
         next_before: next_before(last, rows.len(), PAGE),
         entries: rows

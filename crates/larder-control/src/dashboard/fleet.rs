@@ -67,7 +67,7 @@ pub(crate) async fn fleet(plane: &Arc<Plane>, caller: &Caller, headers: &HeaderM
             .merge(&measured.window);
     }
     let page = Fleet {
-        frame: Frame::of("/"),
+        frame: Frame::of("/", caller),
         origin: format!("http://{}", host.unwrap_or("127.0.0.1:8000")),
         tiles: Figures(sum).tiles(),
         chart: Chart::new(&hour(plane, caller, now), 60, "the last hour"),

@@ -39,7 +39,7 @@ pub(super) async fn overrides(State(plane): State<Arc<Plane>>, caller: Caller) -
         .filter(|snapshot| caller.sees(snapshot.service().as_str()));
     let overrides = seen.flat_map(|snapshot| snapshot.overrides());
     let page = Overrides {
-        frame: Frame::of("/ui/overrides"),
+        frame: Frame::of("/ui/overrides", &caller),
         overrides: overrides.map(|over| row(&plane, over)).collect(),
     };
     show(StatusCode::OK, &page)

@@ -4,7 +4,7 @@ use larder_model::api::KeyRole;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Database, signed, trail, unsigned};
+use super::{Database, signed, trail, unsigned, users};
 use crate::access::{AccessChange, Digest, Services, StoredKey};
 use crate::audit::Row as AuditRow;
 
@@ -40,13 +40,33 @@ impl Database {
             AccessChange::RevokeKey { id, at_seconds } => {
                 revoke(&mut transaction, id, *at_seconds).await?
             }
+            AccessChange::MakeUser(user) => users::make(&mut transaction, user).await?,
+            AccessChange::SetRole {
+                name,
+                role,
+                services,
+            } => users::set_role(&mut transaction, name, *role, services).await?,
+            AccessChange::SetPassword { name, password } => {
+                users::set_password(&mut transaction, name, password).await?
+            }
+            AccessChange::RemoveUser { name, at_seconds } => {
+                users::remove(&mut transaction, name, *at_seconds).await?
+            }
+            AccessChange::BeginSession(session) => {
+                users::begin_session(&mut transaction, session).await?
+            }
+            AccessChange::EndSession { digest, .. } => {
+                users::end_session(&mut transaction, *digest).await?
+            }
         };
         if changed == 0 {
             return Ok(false);
         }
-        sqlx::query("UPDATE access SET version = version + 1")
-            .execute(&mut *transaction)
-            .await?;
+        if !change.is_of_a_session() {
+            sqlx::query("UPDATE access SET version = version + 1")
+                .execute(&mut *transaction)
+                .await?;
+        }
         trail::append(&mut transaction, audit).await?;
         transaction.commit().await?;
         Ok(true)

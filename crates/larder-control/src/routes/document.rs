@@ -16,6 +16,11 @@ const SERVICE: &str = "^[A-Za-z0-9._-]{1,64}$";
 pub(super) fn complete(document: &OpenApi) -> Value {
     let mut document = serde_json::to_value(document).unwrap_or_default();
     document["components"]["schemas"]["Problem"] = problem();
+    document["components"]["securitySchemes"] = json!({
+        "key": {"type": "http", "scheme": "bearer", "description": "An API key, once there is one."},
+    });
+    // As long as there is none, nobody is asked for it.
+    document["security"] = json!([{"key": []}, {}]);
     bound_integers(&mut document);
     let paths = document["paths"].take();
     let paths = paths.as_object().cloned().unwrap_or_default();

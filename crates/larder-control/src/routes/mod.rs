@@ -1,18 +1,19 @@
 //! What the control plane answers.
 
+mod api_keys;
 mod audit;
 mod changes;
 mod config;
 mod document;
 mod explain;
 mod instances;
-mod keys;
 mod overrides;
 mod overview;
 mod policies;
 mod revisions;
 mod signals;
 mod stream;
+mod users;
 
 use std::sync::Arc;
 
@@ -50,8 +51,10 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
         .routes(routes!(overrides::one, overrides::end))
         .routes(routes!(audit::list))
         .routes(routes!(audit::head))
-        .routes(routes!(keys::list, keys::make))
-        .routes(routes!(keys::revoke))
+        .routes(routes!(api_keys::list, api_keys::make))
+        .routes(routes!(api_keys::revoke))
+        .routes(routes!(users::list, users::make))
+        .routes(routes!(users::set, users::remove))
         .routes(routes!(explain::explain))
         .routes(routes!(overview::services))
         .routes(routes!(overview::endpoints))
@@ -82,6 +85,16 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
         .merge(dashboard::routes())
         .fallback(async || no_such_route())
         .method_not_allowed_fallback(async || no_such_method())
+        .with_state(plane)
+}
+
+/// What is answered to those who scrape and probe, where that is apart.
+pub(crate) fn probes(plane: Arc<Plane>) -> Router {
+    Router::new()
+        .route("/healthz", get(overview::healthz))
+        .route("/readyz", get(overview::readyz))
+        .route("/metrics", get(overview::metrics))
+        .fallback(async || no_such_route())
         .with_state(plane)
 }
 

@@ -32,7 +32,7 @@ GET    /api/config/{service}/{endpoint}         what is in force, and why
 GET    /api/explain/{service}/{endpoint}        what was decided, from what, and what would flip it
 GET    /api/endpoints                           what was measured in the last minutes
 GET    /api/instances                           which version each instance of a service has in force
-GET    /api/keys                                who may do what
+GET    /api/api-keys, /api/users                    who may do what
 GET    /api/stream/{service}                    its policies, and each change of them (server-sent events)
 POST   /api/signals                             report a request
 GET    /healthz, /readyz, /metrics              is it well

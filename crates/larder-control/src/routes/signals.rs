@@ -8,7 +8,7 @@ use larder_http::Problem;
 use larder_model::api::{EndpointConfig, Received, Signal, SignalBatch};
 use larder_model::{Endpoint, Method, Service};
 
-use crate::access::{Caller, not_there};
+use crate::access::{Caller, Who, not_there};
 use crate::json::Body;
 use crate::measured::Known;
 use crate::plane::Plane;
@@ -48,9 +48,13 @@ fn take(plane: &Plane, caller: &Caller, batch: SignalBatch) -> Result<Json<Recei
         return Err(not_there());
     }
     let now = crate::auto::now();
+    let by = match &caller.who {
+        Who::Key(key) => Some(key.stored.id.as_str()),
+        _ => None,
+    };
     let counted = plane
         .measured
-        .take(batch, now, |service, endpoint| {
+        .take(by, batch, now, |service, endpoint| {
             known(plane, service, endpoint)
         })
         .map_err(|error| {

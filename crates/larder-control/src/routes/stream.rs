@@ -71,7 +71,8 @@ impl Held {
     /// `None`: the key has as many streams as it may have.
     fn of(caller: &Caller, limits: &StreamLimits) -> Option<Self> {
         match &caller.who {
-            Who::Nobody | Who::Local => Some(Self::Nothing),
+            // The guard lets no session have one.
+            Who::Nobody | Who::Local | Who::User(_) => Some(Self::Nothing),
             Who::Key(key) => Some(Self::Key {
                 place: key.stream(limits.per_key)?,
                 key: key.clone(),

@@ -1,13 +1,15 @@
 //! Who may do what: with API keys nobody gets in without one, and nobody beyond his role and his services (SECURITY SC-4, SC-8).
 
 mod keys;
+mod probes;
 mod routes;
+mod users;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use larder_control::{Keyring, Settings};
-use larder_model::api::{KeyRole, MadeKey, NewKey};
+use larder_model::api::{KeyRole, MadeApiKey, NewApiKey};
 use tempfile::TempDir;
 
 use crate::{Answer, Running};
@@ -30,10 +32,16 @@ impl Keyed {
     }
 
     pub(crate) async fn start(&self) -> Running {
-        Running::start_as(settings(self.folder.path())).await
+        self.start_with(|_| ()).await
     }
 
-    pub(crate) async fn key(&mut self, role: KeyRole, services: &[&str]) -> MadeKey {
+    pub(crate) async fn start_with(&self, set: impl FnOnce(&mut Settings)) -> Running {
+        let mut settings = settings(self.folder.path());
+        set(&mut settings);
+        Running::start_as(settings).await
+    }
+
+    pub(crate) async fn key(&mut self, role: KeyRole, services: &[&str]) -> MadeApiKey {
         self.key_until(role, services, None).await
     }
 
@@ -42,8 +50,8 @@ impl Keyed {
         role: KeyRole,
         services: &[&str],
         expires_at_seconds: Option<u64>,
-    ) -> MadeKey {
-        let new = NewKey {
+    ) -> MadeApiKey {
+        let new = NewApiKey {
             name: "a test's".to_owned(),
             role,
             services: services.iter().map(|name| (*name).to_owned()).collect(),

@@ -11,6 +11,7 @@ mod dashboard;
 mod database;
 mod followers;
 mod gate;
+mod hostile;
 mod instances;
 mod never_read;
 mod overrides;

@@ -65,7 +65,7 @@ pub struct ApiKey {
 /// All keys, also those that were revoked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct KeyList {
+pub struct ApiKeyList {
     /// Oldest first.
     pub keys: Vec<ApiKey>,
 }
@@ -74,7 +74,7 @@ pub struct KeyList {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct NewKey {
+pub struct NewApiKey {
     /// What it is for, in words: one line, at most 64 bytes.
     pub name: String,
     /// What it may be used for.
@@ -92,7 +92,7 @@ pub struct NewKey {
 /// A key that was made. Its secret is told this once, and has no `Debug`.
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct MadeKey {
+pub struct MadeApiKey {
     /// The key.
     #[serde(flatten)]
     pub key: ApiKey,

@@ -19,7 +19,7 @@ async fn a_key_is_told_once_and_only_its_hash_is_kept() {
     let new =
         json!({"name": "ci", "role": "report", "services": ["svc"], "reason": "a new pipeline"});
     let made = control
-        .with(Some(&admin), "POST", "/api/keys", &new.to_string())
+        .with(Some(&admin), "POST", "/api/api-keys", &new.to_string())
         .await;
     assert_eq!(made.status, 201, "{made:?}");
     assert_eq!(made.header("cache-control"), Some("no-store"));
@@ -37,7 +37,7 @@ async fn a_key_is_told_once_and_only_its_hash_is_kept() {
         200
     );
 
-    let listed = control.with(Some(&admin), "GET", "/api/keys", "").await;
+    let listed = control.with(Some(&admin), "GET", "/api/api-keys", "").await;
     let of_secret = &secret[22..];
     assert!(
         listed.body.contains(id) && !listed.body.contains(of_secret),
@@ -78,12 +78,12 @@ async fn what_can_be_no_key_is_refused() {
         json!({"name": "n", "role": "read", "services": ["a"], "expires_at_seconds": 7}),
     ] {
         let answer = control
-            .with(Some(&admin), "POST", "/api/keys", &new.to_string())
+            .with(Some(&admin), "POST", "/api/api-keys", &new.to_string())
             .await;
         answer.is_problem(422);
     }
     let keys = control
-        .with(Some(&admin), "GET", "/api/keys", "")
+        .with(Some(&admin), "GET", "/api/api-keys", "")
         .await
         .json();
     assert_eq!(keys["keys"].as_array().unwrap().len(), 1);
@@ -160,7 +160,7 @@ async fn a_revoked_key_ends_at_once_and_so_do_its_streams() {
     let mut of_elsewhere = follow(&elsewhere.secret).await;
     let mut of_stays = follow(&stays.secret).await;
 
-    let path = format!("/api/keys/{}", here.key.id);
+    let path = format!("/api/api-keys/{}", here.key.id);
     assert_eq!(
         control.with(Some(&admin), "DELETE", &path, "").await.status,
         204
@@ -257,7 +257,7 @@ async fn a_key_that_was_tried_before_it_was_made_works_as_soon_as_it_is() {
     );
     assert_eq!(
         control
-            .with(Some(&admin), "GET", "/api/keys", "")
+            .with(Some(&admin), "GET", "/api/api-keys", "")
             .await
             .status,
         200
@@ -317,7 +317,7 @@ async fn who_did_it_is_the_key_whatever_he_says() {
         .await
         .json();
     let entries = trail["entries"].as_array().unwrap();
-    let by = |key: &larder_model::api::MadeKey| format!("key {} (a test's)", key.key.id);
+    let by = |key: &larder_model::api::MadeApiKey| format!("key {} (a test's)", key.key.id);
     let (refused, set) = (&entries[0], &entries[1]);
     assert_eq!(set["action"], "policy_set", "{trail}");
     assert_eq!(
@@ -352,7 +352,7 @@ async fn without_keys_it_is_on_this_machine_alone() {
         "{refused}"
     );
     let mut keys = larder_control::Keyring::open(&settings()).await.unwrap();
-    let new = larder_model::api::NewKey {
+    let new = larder_model::api::NewApiKey {
         name: "first".to_owned(),
         role: Admin,
         services: vec!["*".to_owned()],
