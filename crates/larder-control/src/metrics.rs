@@ -27,6 +27,8 @@ pub(crate) struct Metrics {
     pub(crate) streams: Gauge,
     pub(crate) streams_refused: Counter,
     pub(crate) instances: Gauge,
+    pub(crate) leader: Gauge,
+    pub(crate) untold: Counter,
 }
 
 impl Metrics {
@@ -46,6 +48,8 @@ impl Metrics {
             streams: Gauge::default(),
             streams_refused: Counter::default(),
             instances: Gauge::default(),
+            leader: Gauge::default(),
+            untold: Counter::default(),
         };
         metrics.register();
         metrics
@@ -113,6 +117,16 @@ impl Metrics {
             "instances",
             "Instances heard of lately",
             self.instances.clone(),
+        );
+        registry.register(
+            "leader",
+            "1: this control plane decides, and ends what is over; of several, one does",
+            self.leader.clone(),
+        );
+        registry.register(
+            "reports_not_passed_on",
+            "What services told, and the other control planes were not, since the database was away",
+            self.untold.clone(),
         );
     }
 

@@ -11,6 +11,7 @@ mod history;
 mod instances;
 mod orderly_end;
 mod policies;
+mod postgres;
 mod replay;
 mod running;
 mod sample_case;

@@ -19,6 +19,8 @@ pub(crate) fn larder(folder: &Path) -> Command {
         "REDIS_TLS_CERT",
         "REDIS_TLS_KEY",
         "CONTROL_PLANE_URL",
+        "DATABASE_URL",
+        "LARDER_AUDIT_KEY",
         "LARDER_DIR",
         "LARDER_MAX_BYTES",
         "LARDER_JOURNAL",

@@ -44,6 +44,7 @@ pub(super) async fn report(
     State(plane): State<Arc<Plane>>,
     Body(report): Body<InstanceReport>,
 ) -> Result<Json<Received>, Problem> {
+    let for_others = plane.exchange.is_there().then(|| report.clone());
     let taken = plane.instances.take(report, crate::auto::now());
     taken.map_err(|error| {
         let status = match error {
@@ -52,6 +53,9 @@ pub(super) async fn report(
         };
         Problem::new(status).detail(larder_model::escape(&error.to_string()).into_owned())
     })?;
+    if let Some(report) = for_others {
+        plane.exchange.instance(report);
+    }
     Ok(Json(Received {
         status: "received".to_owned(),
     }))

@@ -26,6 +26,7 @@ use utoipa_axum::routes;
 use crate::dashboard;
 use crate::plane::Plane;
 pub(crate) use changes::{next_before, unread};
+pub(crate) use signals::take_signals;
 
 #[derive(OpenApi)]
 #[openapi(info(

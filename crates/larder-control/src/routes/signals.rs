@@ -9,7 +9,7 @@ use larder_model::api::{EndpointConfig, Received, Signal, SignalBatch};
 use larder_model::{Endpoint, Method, Service};
 
 use crate::json::Body;
-use crate::measured::Known;
+use crate::measured::{Counted, Known, SignalError};
 use crate::plane::Plane;
 
 /// One request, as it was seen.
@@ -39,22 +39,26 @@ pub(super) async fn batch(
 }
 
 fn take(plane: &Plane, batch: SignalBatch) -> Result<Json<Received>, Problem> {
-    let now = crate::auto::now();
-    let counted = plane
-        .measured
-        .take(batch, now, |service, endpoint| {
-            known(plane, service, endpoint)
-        })
-        .map_err(|error| {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
-                .detail(larder_model::escape(&error.to_string()).into_owned())
-        })?;
+    let for_others = plane.exchange.is_there().then(|| batch.clone());
+    let counted = take_signals(plane, batch).map_err(|error| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
+            .detail(larder_model::escape(&error.to_string()).into_owned())
+    })?;
+    if let Some(batch) = for_others.filter(|_| counted.accepted > 0) {
+        plane.exchange.signals(batch);
+    }
     plane.metrics.signals.inc_by(counted.accepted);
     plane.metrics.duplicates.inc_by(counted.duplicates);
     plane.metrics.dropped.inc_by(counted.dropped);
     Ok(Json(Received {
         status: "received".to_owned(),
     }))
+}
+
+/// Takes signals in, whichever replica they came to.
+pub(crate) fn take_signals(plane: &Plane, batch: SignalBatch) -> Result<Counted, SignalError> {
+    let known = |service: &_, endpoint: &_| known(plane, service, endpoint);
+    plane.measured.take(batch, crate::auto::now(), known)
 }
 
 /// What the policy that holds for a path knows of its endpoint.
