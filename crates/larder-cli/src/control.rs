@@ -1,11 +1,11 @@
 //! The control plane, on its own.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use larder::Settings;
-use larder_control::{ControlPlane, TlsFiles};
+use larder_control::{AuditKeyPlace, ControlPlane, PostgresUrl, TlsFiles};
 
 use crate::args::Control;
 use crate::output::{Done, Output};
@@ -25,12 +25,16 @@ pub(crate) async fn run(
     let mut plane = plane_settings(&settings)?;
     plane.tls = tls(&options, &settings)?;
     plane.metrics = options.metrics_address.or(settings.control_metrics);
+    plane.lost_audit_key = options.lost_audit_key;
     let scheme = if plane.tls.is_some() { "https" } else { "http" };
-    let plane = ControlPlane::open(plane).await?;
-    // Before anything is told to come here.
-    plane.check_bind(address)?;
     let listener =
         serving::listen_at("control plane", address, "--control-port", "CONTROL_PORT").await?;
+    let stopped = serving::stopped(shutdown.clone());
+    let Some(plane) = ControlPlane::open_when_there(plane, &listener, stopped).await? else {
+        return Ok(Done::Yes);
+    };
+    // Before anything is told to come here.
+    plane.check_bind(address)?;
     output.line(&format!(
         "control plane    {scheme}://{}",
         listener.local_addr()?
@@ -56,7 +60,7 @@ fn tls(options: &Control, settings: &Settings) -> anyhow::Result<Option<TlsFiles
     }
 }
 
-/// The control plane over the database in the settings' folder.
+/// The control plane over the settings' database.
 #[cfg(feature = "demo")]
 pub(crate) async fn open(settings: &Settings) -> anyhow::Result<ControlPlane> {
     Ok(ControlPlane::open(plane_settings(settings)?).await?)
@@ -65,15 +69,17 @@ pub(crate) async fn open(settings: &Settings) -> anyhow::Result<ControlPlane> {
 /// What the control plane needs to know; its folder is made.
 pub(crate) fn plane_settings(settings: &Settings) -> anyhow::Result<larder_control::Settings> {
     make_private(&settings.dir)?;
-    let mut plane = larder_control::Settings::new(database(settings));
+    let mut plane = larder_control::Settings::new(settings.dir.join("control.db"));
     plane.allowed_hosts.clone_from(&settings.allowed_hosts);
     plane.trusted_proxies.clone_from(&settings.trusted_proxies);
+    if let Some(url) = &settings.database_url {
+        let url = PostgresUrl::parse(url.clone());
+        plane.database = url.map(larder_control::DatabasePlace::Postgres)?;
+    }
+    if let Some(key) = &settings.audit_key {
+        plane.audit_key = AuditKeyPlace::Given(key.clone());
+    }
     Ok(plane)
-}
-
-/// The control plane's database.
-pub(crate) fn database(settings: &Settings) -> PathBuf {
-    settings.dir.join("control.db")
 }
 
 /// Makes a folder for this user alone, if there is none.

@@ -12,6 +12,7 @@ mod instances;
 mod keys;
 mod orderly_end;
 mod policies;
+mod postgres;
 mod replay;
 mod running;
 mod sample_case;

@@ -29,6 +29,7 @@ use crate::dashboard;
 use crate::plane::Plane;
 pub(crate) use audit::seen as seen_of_audit;
 pub(crate) use changes::{next_before, unread};
+pub(crate) use signals::take_signals;
 
 #[derive(OpenApi)]
 #[openapi(info(
