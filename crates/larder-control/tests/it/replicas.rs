@@ -476,6 +476,6 @@ async fn tls_is_as_the_url_says() {
     assert_eq!(server.sql(&url, in_use), "t");
     let (refused, _folder) = open("verify-full", &other).await;
     let refused = refused.unwrap_err();
-    assert!(matches!(refused, OpenError::Tls { .. }), "{refused}");
+    assert!(matches!(refused, OpenError::Untrusted { .. }), "{refused}");
     assert!(!refused.is_temporary());
 }
