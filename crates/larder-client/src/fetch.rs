@@ -102,13 +102,17 @@ impl Remote {
         })
     }
 
-    /// Begins to follow the service's policies; `known` is the id of the version that is here already.
+    /// Begins to follow the service; `known` is the id of the version that is here already, `position` where this process is in
+    /// the service's invalidations, empty if nowhere yet.
     pub(crate) async fn stream(
         &self,
         known: Option<&str>,
+        position: &str,
     ) -> Result<reqwest::Response, StreamError> {
         let request = self.endless.get(self.stream.clone());
-        let mut request = request.header(header::ACCEPT, EVENTS);
+        let mut request = request
+            .header(header::ACCEPT, EVENTS)
+            .header("larder-invalidations", position);
         if let Some(known) = known {
             request = request.header("last-event-id", known);
         }

@@ -78,6 +78,7 @@ pub(crate) struct Gate {
 /// Lets a request in or refuses it, and sets the headers that every answer has.
 pub(crate) async fn check(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let change = Attempt::of(&request);
+    let is_change = !matches!(*request.method(), Method::GET | Method::HEAD);
     let mut response = match judge(&gate.hosts, &request) {
         Ok(()) => next.run(request).await,
         Err(problem) => {
@@ -86,6 +87,9 @@ pub(crate) async fn check(State(gate): State<Gate>, request: Request, next: Next
         }
     };
     gate.plane.metrics.count(response.status());
+    if is_change && response.status().is_success() {
+        gate.plane.live.poke();
+    }
     if let Some(change) = change.filter(|_| response.status().is_client_error()) {
         change.was_refused(gate.plane, response.status()).await;
     }

@@ -15,9 +15,12 @@ use crate::database::OpenError;
 use crate::engines::Engines;
 use crate::gate::{self, Gate, HostError, Hosts};
 use crate::instances::Instances;
+use crate::invalidations::{InvalidationLimits, Invalidations};
+use crate::live::Live;
 use crate::measured::Measured;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
+use crate::shared_store::SharedStore;
 use crate::streams::{StreamLimits, Streams};
 use crate::{auto, expiring, routes};
 
@@ -41,6 +44,10 @@ pub struct Settings {
     pub tick: Duration,
     /// How many streams there may be, and how each is served.
     pub streams: StreamLimits,
+    /// The store that services share; `None`: what is invalidated is told to the services alone.
+    pub store: Option<SharedStore>,
+    /// How many invalidations there may be.
+    pub invalidations: InvalidationLimits,
 }
 
 impl Settings {
@@ -54,6 +61,8 @@ impl Settings {
             allowed_hosts: Vec::new(),
             tick: Duration::from_secs(10),
             streams: StreamLimits::default(),
+            store: None,
+            invalidations: InvalidationLimits::default(),
         }
     }
 }
@@ -82,6 +91,9 @@ pub(crate) struct Plane {
     pub(crate) tick: Duration,
     pub(crate) streams: Arc<Streams>,
     pub(crate) instances: Instances,
+    pub(crate) store: Option<SharedStore>,
+    pub(crate) invalidations: Arc<Invalidations>,
+    pub(crate) live: Live,
 }
 
 /// The control plane. Cheap to clone; the clones are one.
@@ -111,6 +123,12 @@ impl ControlPlane {
             Arc::clone(&streams),
         )
         .await?;
+        let database = registry.database();
+        let invalidations = Invalidations::open(&database, database.id(), settings.invalidations);
+        let invalidations = invalidations.await.map_err(|source| OpenError::Damaged {
+            path: settings.database.clone(),
+            source: source.into(),
+        })?;
         let plane = Plane {
             engines: Engines::new(registry.database()),
             tick: settings.tick.max(Duration::from_millis(10)),
@@ -119,6 +137,9 @@ impl ControlPlane {
             metrics: Metrics::new(),
             streams,
             instances: Instances::default(),
+            store: settings.store,
+            invalidations: Arc::new(invalidations),
+            live: Live::default(),
         };
         Ok(Self {
             plane: Arc::new(plane),

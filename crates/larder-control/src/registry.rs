@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 use crate::audit::{AuditKey, Head, Refusals, Trail};
 use crate::database::{Database, OpenError};
 use crate::moment::Moment;
-use crate::pace::Replacements;
+use crate::pace::{PerService, REPLACEMENTS};
 use crate::streams::{Event, Streams};
 pub(crate) use changes::{ChangeError, Preconditions, Replacement, Tags};
 use in_force::default_config;
@@ -35,7 +35,7 @@ pub(crate) struct Registry {
     database: Database,
     audit_head: ArcSwap<Head>,
     refusals: Refusals,
-    replacements: Replacements,
+    replacements: PerService,
     /// Those who follow a service hear of each of its snapshots.
     streams: Arc<Streams>,
 }
@@ -70,7 +70,7 @@ impl Registry {
             changes: Mutex::new(trail),
             audit_head: ArcSwap::from_pointee(Head::none(database.id())),
             refusals: Refusals::default(),
-            replacements: Replacements::default(),
+            replacements: PerService::new(REPLACEMENTS),
             database,
             streams,
         };

@@ -9,9 +9,10 @@ use http::{HeaderMap, StatusCode, header};
 use larder_model::{Mode, Service, Window};
 
 use super::chart::Chart;
-use super::figures::{Figures, Tile};
-use super::{Frame, href, href_of, show, state};
+use super::figures::{Figures, Tile, bytes, whole};
+use super::{Frame, href, href_of, instances, show, state};
 use crate::plane::Plane;
+use crate::routes::instances_of;
 
 #[derive(Template)]
 #[template(path = "fleet.html")]
@@ -22,6 +23,14 @@ struct Fleet {
     chart: Chart,
     services: Vec<Row>,
     advice: Vec<Advice>,
+    store: Option<StoreHealth>,
+}
+
+/// The store that the control plane has.
+struct StoreHealth {
+    name: String,
+    /// Empty: it does not answer.
+    facts: Vec<(&'static str, String)>,
 }
 
 struct Row {
@@ -31,6 +40,8 @@ struct Row {
     endpoints: u64,
     policies: u64,
     version: u64,
+    instances: String,
+    instances_href: String,
 }
 
 /// What the engine decided, or would.
@@ -67,6 +78,7 @@ pub(crate) async fn fleet(plane: &Arc<Plane>, headers: &HeaderMap) -> Response {
         chart: Chart::new(&plane.measured.hour(None, now), 60, "the last hour"),
         services: rows(plane, &windows),
         advice: advice(plane).await,
+        store: store(plane).await,
     };
     show(StatusCode::OK, &page)
 }
@@ -84,9 +96,37 @@ fn rows(plane: &Plane, windows: &BTreeMap<String, Window>) -> Vec<Row> {
             endpoints: measured.get(name).copied().unwrap_or(0),
             policies: snapshot.map_or(0, |one| one.policies() as u64),
             version: snapshot.map_or(0, |one| one.version()),
+            instances: instances::summary(&instances_of(plane, Service::new(name).ok().as_ref())),
+            instances_href: format!("/ui/instances?service={name}"),
         })
     };
     names.into_iter().filter_map(row).collect()
+}
+
+async fn store(plane: &Plane) -> Option<StoreHealth> {
+    let shared = plane.store.as_ref()?;
+    let facts = shared.stats().await.map_or_else(Vec::new, |stats| {
+        let count = |count: Option<u64>| count.map(whole);
+        let used = stats.used_bytes.map(|used| match stats.limit_bytes {
+            Some(limit) => format!("{} of {}", bytes(used), bytes(limit)),
+            None => bytes(used),
+        });
+        let facts = [
+            ("Entries", count(stats.entries)),
+            ("Used", used),
+            ("Evicted", count(stats.evictions)),
+            ("Expired", count(stats.expired)),
+            ("Damaged", count(stats.damaged)),
+        ];
+        let told = facts
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        told.collect()
+    });
+    Some(StoreHealth {
+        name: shared.name(),
+        facts,
+    })
 }
 
 async fn advice(plane: &Plane) -> Vec<Advice> {

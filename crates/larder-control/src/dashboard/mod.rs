@@ -9,6 +9,9 @@ mod endpoint;
 mod figures;
 mod fleet;
 mod history;
+mod instances;
+mod invalidating;
+mod keys;
 mod overrides;
 mod service;
 
@@ -24,7 +27,9 @@ use larder_model::api::{EndpointConfig, Source};
 use larder_model::{Endpoint, Mode, Service};
 
 use crate::plane::Plane;
+pub(crate) use figures::number;
 pub(crate) use fleet::fleet;
+use invalidating::Invalidating;
 
 /// Nothing that is not ours, and nothing in the page's own text, is run, shown or sent to.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
@@ -40,6 +45,9 @@ pub(crate) fn routes() -> Router<Arc<Plane>> {
             get(endpoint::endpoint),
         )
         .route("/ui/history/{service}", get(history::history))
+        .route("/ui/instances", get(instances::instances))
+        .route("/ui/keys/{service}", get(keys::list))
+        .route("/ui/keys/{service}/entry", get(keys::entry))
         .route("/ui/overrides", get(overrides::overrides))
         .route("/ui/audit", get(audit::audit))
         .route("/ui/assets/{name}", get(assets::asset))
@@ -78,6 +86,7 @@ impl Frame {
     fn pages(&self) -> Vec<Page> {
         let all = [
             ("/", "Fleet"),
+            ("/ui/instances", "Instances"),
             ("/ui/overrides", "Overrides"),
             ("/ui/audit", "Audit"),
             ("/openapi.json", "API"),

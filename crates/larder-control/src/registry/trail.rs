@@ -100,16 +100,23 @@ impl Registry {
             return;
         };
         let entry = Entry::refused(cause, request, status, unwritten);
-        let mut trail = self.changes.lock().await;
-        let written = async {
-            let row = self.next(&mut trail, entry).await?;
-            self.database.append_audit(&row).await?;
-            self.publish(&mut trail, &row);
-            Ok::<_, sqlx::Error>(())
-        };
-        if let Err(error) = written.await {
+        if let Err(error) = self.note(entry, |_| ()).await {
             tracing::warn!(%error, "a refused request could not be written into the audit trail");
         }
+    }
+
+    /// Writes down what is no change of a policy. `known` is told its number before anybody else can know of it.
+    pub(crate) async fn note(
+        &self,
+        entry: Entry,
+        known: impl FnOnce(u64),
+    ) -> Result<(), sqlx::Error> {
+        let mut trail = self.changes.lock().await;
+        let row = self.next(&mut trail, entry).await?;
+        self.database.append_audit(&row).await?;
+        known(row.sequence);
+        self.publish(&mut trail, &row);
+        Ok(())
     }
 
     /// The entry that comes next. The head is taken out: if its writing comes to no known end, the database tells it anew.

@@ -28,7 +28,7 @@ pub(super) async fn list(
 }
 
 /// How all instances that were heard of lately, or those of one service, stand.
-pub(super) fn known(plane: &Plane, only: Option<&Service>) -> Vec<InstanceSummary> {
+pub(crate) fn known(plane: &Plane, only: Option<&Service>) -> Vec<InstanceSummary> {
     let current = |service: &_| {
         let version = plane
             .registry
@@ -56,6 +56,7 @@ pub(super) async fn report(
         };
         Problem::new(status).detail(larder_model::escape(&error.to_string()).into_owned())
     })?;
+    plane.invalidations.poke();
     Ok(Json(Received {
         status: "received".to_owned(),
     }))

@@ -3,8 +3,11 @@
 mod audit;
 mod changes;
 mod config;
+mod events;
 mod explain;
 mod instances;
+mod invalidate;
+pub(crate) mod keys;
 mod overrides;
 mod overview;
 mod policies;
@@ -26,6 +29,8 @@ use utoipa_axum::routes;
 use crate::dashboard;
 use crate::plane::Plane;
 pub(crate) use changes::{next_before, unread};
+pub(crate) use instances::known as instances_of;
+pub(crate) use overview::Filter;
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -55,6 +60,12 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
         .routes(routes!(signals::batch))
         .routes(routes!(stream::of_service))
         .routes(routes!(instances::list, instances::report))
+        .routes(routes!(invalidate::invalidate))
+        .routes(routes!(invalidate::list))
+        .routes(routes!(invalidate::one))
+        .routes(routes!(keys::list))
+        .routes(routes!(keys::entry))
+        .routes(routes!(events::events))
         .routes(routes!(overview::healthz))
         .routes(routes!(overview::readyz))
         .routes(routes!(overview::metrics))

@@ -31,6 +31,9 @@ GET    /api/config/{service}/{endpoint}         what is in force, and why
 GET    /api/explain/{service}/{endpoint}        what was decided, from what, and what would flip it
 GET    /api/endpoints                           what was measured in the last minutes
 GET    /api/instances                           which version each instance of a service has in force
+POST   /api/invalidate                          what is cached, away: a key, pattern, endpoint, tag, service
+GET    /api/invalidations                       the latest of that, and what is pending
+GET    /api/keys/{service}                      what lies in the store that the control plane has
 GET    /api/stream/{service}                    its policies, and each change of them (server-sent events)
 POST   /api/signals                             report a request
 GET    /healthz, /readyz, /metrics              is it well
@@ -67,12 +70,12 @@ pub(super) async fn services(State(plane): State<Arc<Plane>>) -> Json<ServiceLis
 /// Of which service something is asked for; of all if left out.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     service: Option<String>,
 }
 
 impl Filter {
-    pub(super) fn only(&self) -> Result<Option<Service>, Problem> {
+    pub(crate) fn only(&self) -> Result<Option<Service>, Problem> {
         let only = self.service.as_deref().map(Service::new).transpose();
         only.map_err(bad)
     }
