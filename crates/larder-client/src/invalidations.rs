@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use larder_core::api::{InvalidationPosition, ToldInvalidation};
+use larder_core::api::{InvalidationPosition, MissedInvalidations, ToldInvalidation};
 use larder_core::{Cache, Invalidated, Service, Target, WeakCache};
 use tokio::sync::{Notify, watch};
 
@@ -100,12 +100,7 @@ impl Invalidations {
         let Some(position) = position.filter(|position| is_tag(position)) else {
             return;
         };
-        let told: Option<ToldInvalidation> = serde_json::from_slice(data).ok();
-        let order = told.and_then(|told| {
-            let target = Target::read(&self.service, told.what, told.name.as_deref()).ok()?;
-            Some(Order::Invalidate(target, told.done_in))
-        });
-        let order = order.unwrap_or(Order::Invalidate(Target::Service, None));
+        let order = self.order(serde_json::from_slice(data).ok());
         self.put(position.to_owned(), order);
     }
 
@@ -117,17 +112,47 @@ impl Invalidations {
         else {
             return;
         };
-        let order = match gap {
-            true => {
-                tracing::info!(
-                    service = self.service.as_str(),
-                    "more invalidations were missed than the control plane keeps: everything of the service is invalidated"
-                );
-                Order::Invalidate(Target::Service, None)
-            }
-            false => Order::Stand,
+        match gap {
+            true => self.put_gap(position),
+            false => self.put(position, Order::Stand),
+        }
+    }
+
+    /// Hears what was missed.
+    pub(crate) fn catch_up(&self, data: &[u8]) {
+        let missed: Option<MissedInvalidations> = serde_json::from_slice(data).ok();
+        let Some(missed) = missed.filter(|missed| is_tag(&missed.position)) else {
+            return;
         };
-        self.put(position, order);
+        if missed.gap {
+            return self.put_gap(missed.position);
+        }
+        for one in missed.invalidations {
+            if is_tag(&one.position) {
+                let order = self.order(Some(one.told));
+                self.put(one.position, order);
+            }
+        }
+        if self.received() != missed.position {
+            self.put(missed.position, Order::Stand);
+        }
+    }
+
+    /// What somebody was told to do.
+    fn order(&self, told: Option<ToldInvalidation>) -> Order {
+        let order = told.and_then(|told| {
+            let target = Target::read(&self.service, told.what, told.name.as_deref()).ok()?;
+            Some(Order::Invalidate(target, told.done_in))
+        });
+        order.unwrap_or(Order::Invalidate(Target::Service, None))
+    }
+
+    fn put_gap(&self, position: String) {
+        tracing::info!(
+            service = self.service.as_str(),
+            "more invalidations were missed than the control plane keeps: everything of the service is invalidated"
+        );
+        self.put(position, Order::Invalidate(Target::Service, None));
     }
 
     fn put(&self, position: String, order: Order) {

@@ -67,15 +67,15 @@ function follow() {
   events = null;
   clearTimeout(opening);
   askAgain(!document.hidden);
-  if (!document.hidden) opening = setTimeout(open, OPEN_AFTER_MS);
+  if (!document.hidden) opening = setTimeout(openStream, OPEN_AFTER_MS);
 }
 
-function open() {
+function openStream() {
   events = new EventSource("/api/events");
   events.addEventListener("changed", () => { askAgain(false); look(); });
   events.addEventListener("error", () => {
     askAgain(true);
-    if (events?.readyState === EventSource.CLOSED) opening = setTimeout(open, AGAIN_MS);
+    if (events?.readyState === EventSource.CLOSED) opening = setTimeout(openStream, AGAIN_MS);
   });
 }
 

@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use larder_core::{Service, Target};
-use larder_model::api::InvalidationPosition;
+use larder_model::api::{InvalidationPosition, MissedInvalidation, MissedInvalidations};
 use tokio::sync::watch;
 
 use crate::audit::{Entry, Row};
@@ -251,7 +251,38 @@ impl Invalidations {
         }
     }
 
-    /// The same, for one who asks.
+    /// Where the service stands now; `head` is where the trail ends.
+    pub(crate) fn now(&self, service: &Service, head: u64) -> String {
+        self.position(self.stand(service, None, head).0)
+    }
+
+    /// What one has missed who comes back with a position, or where he begins who has none.
+    pub(crate) fn missed(
+        &self,
+        service: &Service,
+        known: Option<&str>,
+        head: u64,
+    ) -> MissedInvalidations {
+        let (from, gap) = self.stand(service, known, head);
+        let mut cursor = from;
+        let mut invalidations = Vec::new();
+        let rings = self.rings();
+        let ring = rings.get(service).filter(|_| known.is_some() && !gap);
+        for record in ring.into_iter().flat_map(|ring| ring.after(from)) {
+            cursor = record.sequence;
+            invalidations.extend(record.told().map(|told| MissedInvalidation {
+                position: self.position(cursor),
+                told,
+            }));
+        }
+        MissedInvalidations {
+            position: self.position(cursor),
+            gap,
+            invalidations,
+        }
+    }
+
+    /// The same, for one who follows.
     pub(crate) fn standing(&self, cursor: u64, gap: bool) -> InvalidationPosition {
         InvalidationPosition {
             position: self.position(cursor),

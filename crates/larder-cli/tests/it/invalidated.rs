@@ -43,7 +43,10 @@ fn on_the_first_command_an_endpoint_is_invalidated_everywhere() {
         let done = larder(&[args, &["--wait", "20", "--reason", "wrong prices"]].concat());
         assert_eq!(done.code, 0, "{}", done.err);
         assert!(
-            done.out.starts_with("done: ") && done.out.contains("by the one instance"),
+            done.out.starts_with("done: ")
+                && done
+                    .out
+                    .contains("the one instance that is known has done it"),
             "{}",
             done.out
         );

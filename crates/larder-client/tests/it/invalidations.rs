@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_client::Client;
+use larder_core::api::Via;
 use larder_core::{Cache, Governor, InProcess, Service, Store};
 use serde_json::{Value, json};
 
@@ -120,8 +121,7 @@ async fn one_that_is_unplugged_is_pending_and_does_it_when_it_is_back() {
             one.fill("/a").await;
             one.fill("/b").await;
         }
-        relay.set(Answer::Bytes(stream_of("")));
-        relay.silence();
+        relay.cut(true);
         let key = json!({"key": "cache:svc:/a", "wait_seconds": 0, "id": format!("of-{tags}")});
         invalidate(&control, key).await;
         for tag in 1..tags {
@@ -146,7 +146,7 @@ async fn one_that_is_unplugged_is_pending_and_does_it_when_it_is_back() {
             "{pending}"
         );
         assert!(far.has("/a").await && far.has("/b").await && !near.has("/a").await);
-        relay.set(Answer::Pass);
+        relay.cut(false);
         until(
             Duration::from_secs(60),
             "the far one has done it",
@@ -158,6 +158,35 @@ async fn one_that_is_unplugged_is_pending_and_does_it_when_it_is_back() {
         assert!(near.has("/b").await);
     }
     assert!(far.client.status().connected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_can_have_no_stream_hears_of_it_when_it_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = Control::start_with(&folder.path().join("control.db"), 0, |settings| {
+        settings.invalidations.kept = 2;
+    })
+    .await;
+    let relay = Relay::start(control.port, Answer::Bytes(stream_of(""))).await;
+    let one = Instance::start(relay.port);
+    known(&control, 1).await;
+    one.fill("/a").await;
+    one.fill("/b").await;
+    let key = json!({"key": "cache:svc:/a", "wait_seconds": 20});
+    let done = invalidate(&control, key).await;
+    assert_eq!(done["state"], "done", "{done}");
+    assert!(!one.has("/a").await && one.has("/b").await);
+    // More than is kept, while it can't ask either.
+    relay.cut(true);
+    for tag in ["1", "2", "3", "4"] {
+        invalidate(&control, json!({"tag": tag, "wait_seconds": 0})).await;
+    }
+    relay.cut(false);
+    until(2 * SOON, "everything is gone", async || {
+        !one.has("/b").await
+    })
+    .await;
+    assert_eq!(one.client.status().via, Via::Poll);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

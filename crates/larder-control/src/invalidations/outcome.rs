@@ -97,14 +97,11 @@ fn is_done(store: &StoreOutcome, instances: &InstancesOutcome) -> bool {
 /// What was done where, and what is pending, in words.
 fn says(target: &Target, store: &StoreOutcome, instances: &InstancesOutcome) -> String {
     let name = store.name.as_deref().unwrap_or("the store");
-    let removed = match store.entries {
-        Some(1) => "1 entry removed".to_owned(),
-        Some(entries) => format!("{entries} entries removed"),
-        None => "what it names is gone".to_owned(),
-    };
-    let what_is_done = match target {
-        Target::Tag(_) => "what depends on the tag is dead".to_owned(),
-        _ => removed,
+    let is_done = match (target, store.entries) {
+        (Target::Tag(_), _) => format!("what depends on the tag is dead in {name}"),
+        (_, Some(1)) => format!("1 entry removed in {name}"),
+        (_, Some(entries)) => format!("{entries} entries removed in {name}"),
+        (_, None) => format!("what it names is gone from {name}"),
     };
     let why = store.why.as_deref().unwrap_or("it did not say why");
     let in_store = match store.state {
@@ -114,7 +111,7 @@ fn says(target: &Target, store: &StoreOutcome, instances: &InstancesOutcome) -> 
         StoreState::Sweeping => {
             format!("framed entries are dead in {name}, plain ones are being removed")
         }
-        StoreState::Done => format!("done in {name}: {what_is_done}"),
+        StoreState::Done => is_done,
         StoreState::Pending => {
             format!("pending in {name} ({why}): it is told as soon as it can be")
         }
@@ -137,8 +134,8 @@ fn by_instances(instances: &InstancesOutcome) -> String {
             "no instance of the service is known here: one that follows it later is told then"
                 .to_owned()
         }
-        (1, true) => "done by the one instance that is known".to_owned(),
-        (_, true) => format!("done by all {known} instances that are known"),
+        (1, true) => "the one instance that is known has done it".to_owned(),
+        (_, true) => format!("all {known} instances that are known have done it"),
         (_, false) => {
             let shown = &names[..names.len().min(3)];
             let more = match names.len() - shown.len() {
@@ -146,7 +143,7 @@ fn by_instances(instances: &InstancesOutcome) -> String {
                 _ => format!(" and {} more", known - done - shown.len() as u64),
             };
             format!(
-                "done by {done} of {known} instances, pending at {}{more}",
+                "{done} of {known} instances have done it, pending at {}{more}",
                 shown.join(", ")
             )
         }

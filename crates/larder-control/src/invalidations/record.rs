@@ -21,7 +21,7 @@ pub(crate) struct Record {
     pub(crate) author: Author,
     pub(crate) reason: String,
     /// How it is told to those who follow the service, once it may be.
-    told: OnceLock<Bytes>,
+    told: OnceLock<(ToldInvalidation, Bytes)>,
     store: Mutex<StoreOutcome>,
 }
 
@@ -86,7 +86,7 @@ impl Record {
         };
         let position = position(database_id, self.sequence);
         let event = crate::streams::invalidate(&position, &crate::json::bytes(&told));
-        self.told.set(event).is_ok()
+        self.told.set((told, event)).is_ok()
     }
 
     pub(super) fn is_told(&self) -> bool {
@@ -95,7 +95,15 @@ impl Record {
 
     /// As those who follow the service hear of it.
     pub(super) fn event(&self) -> Bytes {
-        self.told.get().cloned().unwrap_or_default()
+        self.told
+            .get()
+            .map(|(_, event)| event.clone())
+            .unwrap_or_default()
+    }
+
+    /// The same, as a document.
+    pub(super) fn told(&self) -> Option<ToldInvalidation> {
+        self.told.get().map(|(told, _)| told.clone())
     }
 
     pub(crate) fn store(&self) -> StoreOutcome {

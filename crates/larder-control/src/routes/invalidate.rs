@@ -8,7 +8,9 @@ use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, Uri, header};
 use larder_core::{Key, Pattern, Service, Target};
 use larder_http::Problem;
-use larder_model::api::{Invalidate, Invalidation, InvalidationList, InvalidationState, Named};
+use larder_model::api::{
+    Invalidate, Invalidation, InvalidationList, InvalidationState, MissedInvalidations, Named,
+};
 
 use super::changes::cause;
 use super::overview::Filter;
@@ -16,7 +18,7 @@ use crate::cause::Cause;
 use crate::invalidations::{self, NotDone};
 use crate::json::Body;
 use crate::plane::Plane;
-use crate::target::{Asked, Peer, bad, id_of};
+use crate::target::{Asked, OfService, Peer, bad, id_of};
 
 /// An answer waits so long if nothing else is said, and no longer.
 const WAIT: f64 = 2.0;
@@ -82,6 +84,28 @@ pub(super) async fn one(
         )
     })?;
     Ok(Json(record.describe(&plane)))
+}
+
+/// Where somebody is in the invalidations of a service.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Behind {
+    after: Option<String>,
+}
+
+/// What was invalidated of a service behind a position, for those who can't follow its stream: `Larder-Invalidations`, which comes
+/// with the service's policies, tells where the service stands. Without `after`: where one begins.
+#[utoipa::path(get, path = "/api/invalidated/{service}", tag = "invalidations",
+    params(("service" = String, Path), ("after" = Option<String>, Query, description = "up to where the caller knows them")),
+    responses((status = OK, body = MissedInvalidations), (status = BAD_REQUEST, description = "no service")))]
+pub(super) async fn missed(
+    State(plane): State<Arc<Plane>>,
+    OfService(service): OfService,
+    Asked(behind): Asked<Behind>,
+) -> Json<MissedInvalidations> {
+    let after = behind.after.filter(|after| !after.is_empty());
+    let head = plane.registry.audit_head().sequence;
+    Json(plane.invalidations.missed(&service, after.as_deref(), head))
 }
 
 /// What is asked for, checked.

@@ -63,6 +63,7 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
         .routes(routes!(invalidate::invalidate))
         .routes(routes!(invalidate::list))
         .routes(routes!(invalidate::one))
+        .routes(routes!(invalidate::missed))
         .routes(routes!(keys::list))
         .routes(routes!(keys::entry))
         .routes(routes!(events::events))

@@ -271,6 +271,29 @@ fn known_or_all<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Named, D::
     })
 }
 
+/// What was missed of a service's invalidations, for one who polls.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MissedInvalidations {
+    /// Where it goes on, once this is done.
+    pub position: String,
+    /// Whether more was missed than is kept: then everything of the service is to be invalidated, and nothing else.
+    pub gap: bool,
+    /// The others, in order.
+    pub invalidations: Vec<MissedInvalidation>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MissedInvalidation {
+    /// Where it stands.
+    pub position: String,
+    /// What it names.
+    #[serde(flatten)]
+    pub told: ToldInvalidation,
+}
+
 /// Where a service's invalidations stand, for one who begins to follow them or comes back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

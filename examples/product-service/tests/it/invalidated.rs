@@ -176,3 +176,45 @@ async fn over_a_store_of_their_own_both_are_fresh_each() {
         assert!(!one.is_cached("/products").await && one.is_cached("/products").await);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_whose_store_is_away_says_so_and_does_it_once_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut redis = RedisServer::start();
+    let control = control(folder.path(), None).await;
+    let (url, redis_url) = (format!("http://{control}"), redis.url());
+    let settings = [
+        ("CONTROL_PLANE_URL", url.as_str()),
+        ("REDIS_URL", &redis_url),
+    ];
+    let products = folder.path().join("products.db");
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let both = folders
+        .each_ref()
+        .map(|folder| Service::start(folder.path(), &products, &settings));
+    both_follow(control).await;
+    redis.kill();
+    let state = async |wait: u8| {
+        let asked = json!({"service_name": "product-service", "id": "away", "wait_seconds": wait});
+        invalidate(control, asked).await
+    };
+    let began = Instant::now();
+    loop {
+        let now = state(1).await;
+        assert_eq!(now["state"], "pending", "{now}");
+        let pending = now["instances"]["pending"].as_array().unwrap().clone();
+        let says = |one: &Value| {
+            one["why"]
+                .as_str()
+                .unwrap()
+                .contains("its store could not be told")
+        };
+        if pending.len() == both.len() && pending.iter().all(says) {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "they do not say why: {now}");
+    }
+    redis.restart();
+    let done = state(30).await;
+    assert_eq!(done["state"], "done", "{done}");
+}
