@@ -1,11 +1,12 @@
 //! The control plane, on its own.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use larder::{Frames, Origin, Settings, Store};
-use larder_control::{ControlPlane, SharedStore};
+use larder_control::{ControlPlane, SharedStore, TlsFiles};
 
 use crate::args::Control;
 use crate::output::{Done, Output};
@@ -20,14 +21,24 @@ pub(crate) async fn run(
     serving::keep_secrets_out_of_core_dumps();
     serving::allow_many_connections();
     let shutdown = serving::shutdown()?;
-    let listener = serving::listen("control plane", port, "--control-port", "CONTROL_PORT").await?;
+    let address = options.control_address.unwrap_or(settings.control_address);
+    let address = SocketAddr::from((address, port));
+    let mut plane = plane_settings(&settings)?;
+    plane.tls = tls(&options, &settings)?;
+    plane.metrics = options.metrics_address.or(settings.control_metrics);
+    let scheme = if plane.tls.is_some() { "https" } else { "http" };
     let store = match has_store(&settings) {
         true => Some(open_store(&settings)?),
         false => None,
     };
-    let plane = open(&settings, store.clone()).await?;
+    plane.store = store.clone().map(|store| share(&settings, store));
+    let plane = ControlPlane::open(plane).await?;
+    // Before anything is told to come here.
+    plane.check_bind(address)?;
+    let listener =
+        serving::listen_at("control plane", address, "--control-port", "CONTROL_PORT").await?;
     output.line(&format!(
-        "control plane    http://{}",
+        "control plane    {scheme}://{}",
         listener.local_addr()?
     ))?;
     if let Some(store) = &store {
@@ -55,16 +66,41 @@ fn has_store(settings: &Settings) -> bool {
     settings.redis_url.is_some() || is_named("LARDER_DIR")
 }
 
-/// The control plane over the database in the settings' folder, with the store that services share if it has one.
+/// The files of the certificate to show, if one is named.
+fn tls(options: &Control, settings: &Settings) -> anyhow::Result<Option<TlsFiles>> {
+    let certificate = options.tls_cert.clone();
+    let certificate = certificate.or_else(|| settings.control_tls_cert.clone());
+    let key = options.tls_key.clone();
+    match (
+        certificate,
+        key.or_else(|| settings.control_tls_key.clone()),
+    ) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key })),
+        _ => bail!(
+            "a certificate needs its key, and a key its certificate: set both CONTROL_TLS_CERT and CONTROL_TLS_KEY"
+        ),
+    }
+}
+
+/// The control plane over the database in the settings' folder, with the store that services share.
+#[cfg(feature = "demo")]
 pub(crate) async fn open(
     settings: &Settings,
-    store: Option<Arc<dyn Store>>,
+    store: Arc<dyn Store>,
 ) -> anyhow::Result<ControlPlane> {
+    let mut plane = plane_settings(settings)?;
+    plane.store = Some(share(settings, store));
+    Ok(ControlPlane::open(plane).await?)
+}
+
+/// What the control plane needs to know; its folder is made.
+pub(crate) fn plane_settings(settings: &Settings) -> anyhow::Result<larder_control::Settings> {
     make_private(&settings.dir)?;
     let mut plane = larder_control::Settings::new(database(settings));
     plane.allowed_hosts.clone_from(&settings.allowed_hosts);
-    plane.store = store.map(|store| share(settings, store));
-    Ok(ControlPlane::open(plane).await?)
+    plane.trusted_proxies.clone_from(&settings.trusted_proxies);
+    Ok(plane)
 }
 
 /// The store, as the control plane uses it.

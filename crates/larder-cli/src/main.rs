@@ -17,6 +17,7 @@ mod in_clear;
 mod instances;
 mod invalidate;
 mod invalidate_api;
+mod keys;
 mod output;
 mod overrides;
 mod policy;
@@ -27,6 +28,7 @@ mod serving;
 mod simulate;
 #[cfg(feature = "demo")]
 mod up;
+mod users;
 mod why;
 
 use std::process::ExitCode;
@@ -99,6 +101,8 @@ async fn run_async(command: Command, settings: Settings, output: &Output) -> any
         Command::Stats => entries::stats(&settings, output).await,
         Command::Policy(action) => policy::run(action, &settings, output).await,
         Command::Instances { service } => instances::run(service, &settings, output).await,
+        Command::User(action) => users::run(action, &settings, output).await,
+        Command::Key(action) => keys::run(action, &settings, output).await,
         Command::Override(action) => overrides::run(action, &settings, output).await,
         Command::Audit(action) => audit::run(action, &settings, output).await,
         Command::Explain(what) => explain::run(what, &settings, output).await,

@@ -37,7 +37,7 @@ pub(crate) async fn run(
     settings.control_plane_url = Some(format!("http://{control_address}"));
 
     let store = control::open_store(&settings)?;
-    let plane = control::open(&settings, Some(Arc::clone(&store))).await?;
+    let plane = control::open(&settings, Arc::clone(&store)).await?;
     let (stop_plane, plane_stopped) = oneshot::channel::<()>();
     let plane = tokio::spawn(async move {
         let stopped = async {

@@ -158,6 +158,19 @@ impl Trail {
         is_new.then(|| self.seal(head, Entry::key_made(&self.key), at_seconds))
     }
 
+    /// The head behind these entries, as far as they follow it and were made with the key.
+    pub(crate) fn follow(&self, head: &Head, rows: &[Row]) -> Head {
+        let mut head = head.clone();
+        for row in rows {
+            let is_next = row.sequence == head.sequence.saturating_add(1);
+            if !is_next || !self.key.has_signed(&head.mac, row) {
+                break;
+            }
+            head = Head::of(row);
+        }
+        head
+    }
+
     /// The entry that comes behind a head.
     pub(crate) fn seal(&self, head: &Head, entry: Entry, at_seconds: u64) -> Row {
         let text = |value: Option<Value>| value.map(|value| value.to_string());

@@ -4,10 +4,12 @@
 mod decisions;
 mod engines;
 mod file;
+mod keys;
 mod overrides;
 mod policies;
 mod revisions;
 mod trail;
+mod users;
 
 use std::collections::BTreeMap;
 use std::path::Path;

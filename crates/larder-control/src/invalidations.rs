@@ -141,12 +141,14 @@ impl Invalidations {
         all.find(|record| record.id == id).cloned()
     }
 
-    /// The latest, newest first, of all services or of one.
-    pub(crate) fn latest(&self, only: Option<&Service>, most: usize) -> Vec<Arc<Record>> {
+    /// The latest, newest first, of those services that are meant.
+    pub(crate) fn latest(
+        &self,
+        is_meant: impl Fn(&Service) -> bool,
+        most: usize,
+    ) -> Vec<Arc<Record>> {
         let rings = self.rings();
-        let wanted = rings
-            .iter()
-            .filter(|(service, _)| only.is_none_or(|only| only == *service));
+        let wanted = rings.iter().filter(|(service, _)| is_meant(service));
         let mut latest: Vec<Arc<Record>> = wanted
             .flat_map(|(_, ring)| ring.records.iter().rev().take(most).cloned())
             .collect();

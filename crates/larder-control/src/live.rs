@@ -15,6 +15,8 @@ const MOST: usize = 200;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Where nothing changes: times that pass are shown, too.
 const BEAT: Duration = Duration::from_secs(10);
+/// A stream is no older: then its browser opens another, and is asked anew who it is.
+const AGE: Duration = Duration::from_secs(600);
 /// A browser that loses the stream comes again after this time.
 const BEGIN: Bytes = Bytes::from_static(b"retry: 5000\nevent: changed\ndata: {}\n\n");
 const CHANGED: Bytes = Bytes::from_static(b"event: changed\ndata: {}\n\n");
@@ -39,6 +41,7 @@ struct Watcher {
     changed: watch::Receiver<()>,
     is_ending: watch::Receiver<bool>,
     next: Option<Bytes>,
+    ends_at: Instant,
     _place: OwnedSemaphorePermit,
 }
 
@@ -55,6 +58,7 @@ impl Live {
             changed: self.changed.subscribe(),
             is_ending,
             next: Some(BEGIN),
+            ends_at: Instant::now() + AGE,
             _place: place,
         };
         let events = futures_util::stream::unfold(watcher, |mut watcher| async move {
@@ -79,6 +83,7 @@ impl Watcher {
         tokio::select! {
             biased;
             _ = self.is_ending.wait_for(|is_ending| *is_ending) => None,
+            () = sleep_until(self.ends_at) => None,
             () = news => Some(CHANGED),
             () = sleep_until(beats_at) => Some(CHANGED),
         }
@@ -115,6 +120,17 @@ mod tests {
         }
         ending.send_replace(true);
         assert_eq!(next(&mut body).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_in_its_time() {
+        let (live, ending) = (Live::default(), watch::Sender::new(false));
+        let body = live.watch(ending.subscribe()).unwrap();
+        let (mut body, began) = (body.into_data_stream(), Instant::now());
+        while next(&mut body).await.is_some() {
+            assert!(began.elapsed() <= AGE);
+        }
+        assert_eq!(began.elapsed(), AGE);
     }
 
     #[tokio::test]

@@ -23,6 +23,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) requests: Family<Class, Counter>,
     pub(crate) refused: Counter,
+    pub(crate) denied: Counter,
     pub(crate) policy_changes: Counter,
     pub(crate) decisions: Counter,
     pub(crate) invalidations: Counter,
@@ -43,6 +44,7 @@ impl Metrics {
             registry: Registry::with_prefix("larder_control"),
             requests: Family::default(),
             refused: Counter::default(),
+            denied: Counter::default(),
             policy_changes: Counter::default(),
             decisions: Counter::default(),
             invalidations: Counter::default(),
@@ -71,6 +73,11 @@ impl Metrics {
             "refused",
             "Requests refused for their Host, Origin or Content-Type",
             self.refused.clone(),
+        );
+        registry.register(
+            "denied",
+            "Requests denied for their API key, its role, its services or its rate",
+            self.denied.clone(),
         );
         registry.register(
             "policy_changes",

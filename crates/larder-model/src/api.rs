@@ -7,6 +7,8 @@ mod entries;
 mod history;
 mod instances;
 mod invalidations;
+mod keys;
+mod users;
 
 use serde::de::value::StringDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -15,6 +17,8 @@ pub use self::entries::*;
 pub use self::history::*;
 pub use self::instances::*;
 pub use self::invalidations::*;
+pub use self::keys::*;
+pub use self::users::*;
 use crate::{Evidence, Mode, Outcome, Policy, PolicyError, PolicyPatch, QueryRule, Tag, Window};
 
 /// Where a policy in force came from.

@@ -71,13 +71,13 @@ export class Up {
 }
 
 /// A page in a browser of its own, with what was done in it before.
-export async function browse(t, up, look) {
+export async function browse(t, up, look, more = {}) {
   const browser = await chromium.launch({
     executablePath: "/usr/bin/chromium",
     args: ["--no-sandbox", "--disable-quic", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"],
   });
   t.after(() => browser.close());
-  const context = await browser.newContext({ ...LOOKS[look], baseURL: up.control });
+  const context = await browser.newContext({ ...LOOKS[look], baseURL: up.control, ...more });
   context.setDefaultTimeout(PATIENCE_MS);
   const page = await context.newPage();
   page.on("pageerror", (error) => assert.fail(error));

@@ -1,5 +1,10 @@
 //! `larder invalidate` over the control plane, as a user runs it: it says what was done where, and what is pending.
 
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use larder_testing::redis::RedisServer;
 use serde_json::Value;
 
 use crate::running::{Answer, Up, larder, run, until};
@@ -103,6 +108,66 @@ fn what_is_no_target_is_wrong_usage_and_a_plane_that_is_away_is_said() {
     let away: Answer = away.output().unwrap().into();
     assert_eq!(away.code, 3);
     assert!(away.err.contains("larder control"), "{}", away.err);
+}
+
+/// `larder control`; killed when it is dropped.
+struct Control(Child, u16);
+
+impl Control {
+    fn start(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut command = larder(folder);
+        command.args(["control", "--control-port", "0"]);
+        command.envs(settings.iter().copied());
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = lines.next().expect("it says where it listens").unwrap();
+        let (_, port) = line.rsplit_once(':').unwrap();
+        // What else it prints is read away.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self(child, port.trim().parse().unwrap())
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_control_plane_on_its_own_has_the_store_that_its_settings_name() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    for settings in [
+        &[("REDIS_URL", url.as_str())][..],
+        &[("LARDER_DIR", "state")],
+        &[],
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let control = Control::start(folder.path(), settings);
+        let larder = |args: &[&str]| -> Answer {
+            let mut command = larder(folder.path());
+            command.envs(settings.iter().copied());
+            command.env("CONTROL_PORT", control.1.to_string());
+            command.args(args).output().unwrap().into()
+        };
+        assert_eq!(larder(&["set", "cache:svc:/a", "1"]).code, 0);
+        let all = &["invalidate", "service", "svc", "--wait", "20"][..];
+        let would = larder(&[all, &["--dry-run"]].concat());
+        if settings.is_empty() {
+            assert!(would.out.contains("no store of its own"), "{}", would.out);
+            let pending = larder(&["invalidate", "service", "svc", "--wait", "0"]);
+            assert_eq!(pending.code, 3, "{}", pending.out);
+            assert!(pending.err.contains("invalidate status"), "{}", pending.err);
+            continue;
+        }
+        assert!(would.out.contains("would: 1 entry in"), "{}", would.out);
+        let done = larder(all);
+        assert_eq!(done.code, 0, "{}", done.err);
+        assert_eq!(larder(&["get", "cache:svc:/a"]).code, 1, "it is gone");
+    }
 }
 
 const WITHIN: std::time::Duration = std::time::Duration::from_secs(20);

@@ -12,6 +12,7 @@ use larder_model::api::{InstanceState, InstanceSummary, Via};
 
 use super::figures::ago;
 use super::{Frame, href_of, show};
+use crate::access::Caller;
 use crate::plane::Plane;
 use crate::routes::{Filter, instances_of};
 use crate::target::Asked;
@@ -41,17 +42,19 @@ struct Row {
 
 pub(super) async fn instances(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     filter: Result<Asked<Filter>, Problem>,
 ) -> Response {
-    let only = match filter.and_then(|Asked(filter)| filter.only()) {
+    let only = match filter.and_then(|Asked(filter)| filter.only(&caller)) {
         Ok(only) => only,
         Err(problem) => return problem.into_response(),
     };
     let mut all = instances_of(&plane, only.as_ref());
+    all.retain(|one| caller.sees(&one.service_name));
     // Those that stand out stand first.
     all.sort_by_key(|one| weight(one.state));
     let page = Instances {
-        frame: Frame::of("/ui/instances"),
+        frame: Frame::of("/ui/instances", &caller),
         only: only.map_or_else(String::new, |only| only.as_str().to_owned()),
         summary: summary(&all),
         rows: all.into_iter().map(row).collect(),

@@ -66,7 +66,7 @@ const MOST: usize = 10;
 /// The latest of a service.
 pub(super) fn latest(plane: &Plane, service: &Service) -> Vec<Done> {
     let now = crate::auto::now().as_secs();
-    let latest = plane.invalidations.latest(Some(service), MOST);
+    let latest = plane.invalidations.latest(|of| of == service, MOST);
     latest
         .iter()
         .map(|one| done(one.describe(plane), now))

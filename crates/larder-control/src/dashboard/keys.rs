@@ -12,6 +12,7 @@ use larder_model::api::{EntryDetail, KeyExplanation, KeySummary};
 
 use super::figures::{bytes, seconds};
 use super::{Frame, Invalidating, href_of, show};
+use crate::access::Caller;
 use crate::plane::Plane;
 use crate::routes::keys::{self, WhichKey, WhichKeys};
 use crate::target::{Asked, OfService};
@@ -80,6 +81,7 @@ const SHOWN: u64 = 4_096;
 
 pub(super) async fn list(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     target: Result<OfService, Problem>,
     which: Result<Asked<WhichKeys>, Problem>,
 ) -> Response {
@@ -90,7 +92,7 @@ pub(super) async fn list(
     let prefix = which.prefix.clone();
     let is_first = which.after.is_none();
     let mut page = Keys {
-        frame: Frame::of(""),
+        frame: Frame::of("", &caller),
         service: service.as_str().to_owned(),
         service_href: href_of(&service),
         prefix: prefix.clone(),
@@ -118,6 +120,7 @@ pub(super) async fn list(
 
 pub(super) async fn entry(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     target: Result<OfService, Problem>,
     which: Result<Asked<WhichKey>, Problem>,
 ) -> Response {
@@ -133,7 +136,7 @@ pub(super) async fn entry(
             .into_response();
     }
     let mut page = OneEntry {
-        frame: Frame::of(""),
+        frame: Frame::of("", &caller),
         service: service.as_str().to_owned(),
         service_href: href_of(&service),
         keys_href: format!("/ui/keys/{}", service.as_str()),
@@ -144,7 +147,7 @@ pub(super) async fn entry(
         key,
     };
     if page.has_store {
-        match keys::explain(&plane, &page.key).await {
+        match keys::explain(&plane, &caller, &page.key).await {
             Ok(explanation) => page.explained = Some(explained(explanation)),
             Err(problem) => page.trouble = said(&problem),
         }

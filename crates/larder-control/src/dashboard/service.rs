@@ -15,6 +15,7 @@ use super::figures::{Figures, Tile};
 use super::{
     Frame, Invalidating, href, instances, invalidating, missing, mode_of, name, show, state_of,
 };
+use crate::access::Caller;
 use crate::plane::Plane;
 use crate::routes::instances_of;
 use crate::target::OfService;
@@ -46,6 +47,7 @@ struct Row {
 
 pub(super) async fn service(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     target: Result<OfService, Problem>,
 ) -> Response {
     let service = match target {
@@ -58,7 +60,7 @@ pub(super) async fn service(
     let invalidated = invalidating::latest(&plane, &service);
     let has_set = plane.registry.service(&service).is_some();
     if measured.is_empty() && !has_set && instances.is_empty() && invalidated.is_empty() {
-        return missing(format!("No service {service} is known"));
+        return missing(&caller, format!("No service {service} is known"));
     }
     let mut sum = Window::default();
     let mut windows = BTreeMap::new();
@@ -72,7 +74,7 @@ pub(super) async fn service(
         }
     }
     let page = OneService {
-        frame: Frame::of(""),
+        frame: Frame::of("", &caller),
         name: service.as_str().to_owned(),
         instances: instances::summary(&instances),
         invalidated,

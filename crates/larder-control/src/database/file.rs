@@ -60,6 +60,12 @@ pub enum OpenError {
     /// A name in `allowed_hosts` is not one.
     #[error(transparent)]
     Host(#[from] crate::gate::HostError),
+    /// The certificate or its key can't be used.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsError),
+    /// A name in `trusted_proxies` is no address.
+    #[error(transparent)]
+    Proxy(#[from] crate::proxies::ProxyError),
 }
 
 /// SQLite makes its file readable for all; and opens whatever a link points to.

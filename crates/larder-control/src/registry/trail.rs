@@ -8,8 +8,9 @@ use larder_model::api::{Action, AuditHead};
 use serde_json::{Value, json};
 
 use super::{ChangeError, Registry, Snapshot, state};
+use crate::access::AccessChange;
 use crate::audit::{Entry, Head, Row, Trail};
-use crate::cause::Cause;
+use crate::cause::{Author, Cause};
 use crate::database::{Change, NewRevision};
 use crate::stored::StoredService;
 
@@ -86,17 +87,53 @@ impl Registry {
         Ok(())
     }
 
+    /// Makes a change of who may do what; `false`: there was nothing to change.
+    pub(crate) async fn change_access(
+        &self,
+        change: &AccessChange,
+        cause: &Cause,
+    ) -> Result<bool, sqlx::Error> {
+        let mut trail = self.changes.lock().await;
+        let row = self.next(&mut trail, change.entry(cause)).await?;
+        let is_changed = self.database.change_access(change, &row).await?;
+        if is_changed {
+            self.publish(&mut trail, &row);
+        }
+        Ok(is_changed)
+    }
+
+    /// Goes on behind what another process wrote into the trail, where that follows what is known here.
+    pub(crate) async fn follow_trail(&self) -> Result<(), sqlx::Error> {
+        let mut trail = self.changes.lock().await;
+        let Some(head) = trail.head.clone() else {
+            return Ok(());
+        };
+        let rows = self.database.audit_after(head.sequence).await?;
+        let followed = trail.follow(&head, &rows);
+        if followed != head {
+            self.audit_head.store(followed.clone().into());
+            trail.head = Some(followed);
+        }
+        Ok(())
+    }
+
     /// Where the trail ends, as this process wrote it.
     pub(crate) fn audit_head(&self) -> AuditHead {
         self.audit_head.load().describe()
     }
 
     /// Writes down that a request which would change something was refused, unless too many were lately.
-    pub(crate) async fn refused(&self, request: String, status: u16, address: Option<IpAddr>) {
+    pub(crate) async fn refused(
+        &self,
+        request: String,
+        status: u16,
+        author: Option<Author>,
+        address: Option<IpAddr>,
+    ) {
         let Some(unwritten) = self.refusals.take(Instant::now()) else {
             return;
         };
-        let Ok(cause) = Cause::said(None, None, address) else {
+        let Ok(cause) = Cause::of(author, None, None, address) else {
             return;
         };
         let entry = Entry::refused(cause, request, status, unwritten);

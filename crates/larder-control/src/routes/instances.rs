@@ -9,6 +9,7 @@ use larder_model::Service;
 use larder_model::api::{InstanceList, InstanceReport, InstanceSummary, Received};
 
 use super::overview::Filter;
+use crate::access::{Caller, not_there};
 use crate::instances::ReportError;
 use crate::json::Body;
 use crate::plane::Plane;
@@ -20,10 +21,12 @@ use crate::target::Asked;
     responses((status = OK, body = InstanceList), (status = BAD_REQUEST, description = "no service")))]
 pub(super) async fn list(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     Asked(filter): Asked<Filter>,
 ) -> Result<Json<InstanceList>, Problem> {
-    let only = filter.only()?;
-    let instances = known(&plane, only.as_ref());
+    let only = filter.only(&caller)?;
+    let mut instances = known(&plane, only.as_ref());
+    instances.retain(|one| caller.sees(&one.service_name));
     Ok(Json(InstanceList { instances }))
 }
 
@@ -46,8 +49,12 @@ pub(crate) fn known(plane: &Plane, only: Option<&Service>) -> Vec<InstanceSummar
               (status = SERVICE_UNAVAILABLE, description = "there are as many instances as may be")))]
 pub(super) async fn report(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     Body(report): Body<InstanceReport>,
 ) -> Result<Json<Received>, Problem> {
+    if !caller.sees(&report.service_name) {
+        return Err(not_there());
+    }
     let taken = plane.instances.take(report, crate::auto::now());
     taken.map_err(|error| {
         let status = match error {

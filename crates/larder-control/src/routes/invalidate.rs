@@ -14,6 +14,7 @@ use larder_model::api::{
 
 use super::changes::cause;
 use super::overview::Filter;
+use crate::access::Caller;
 use crate::cause::Cause;
 use crate::invalidations::{self, NotDone};
 use crate::json::Body;
@@ -37,10 +38,11 @@ const MOST_LISTED: usize = 100;
               (status = SERVICE_UNAVAILABLE, description = "the database does not take the entry of the audit trail")))]
 pub(super) async fn invalidate(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     peer: Peer,
     Body(asked): Body<Invalidate>,
 ) -> Result<Response, Response> {
-    let read = read(asked, peer).map_err(Problem::into_response)?;
+    let read = read(asked, &caller, peer).map_err(Problem::into_response)?;
     let invalidation = match read.is_dry_run {
         true => dry_run(&plane, &read).await?,
         false => done(&plane, read).await?,
@@ -62,10 +64,15 @@ pub(super) async fn invalidate(
     responses((status = OK, body = InvalidationList), (status = BAD_REQUEST, description = "no service")))]
 pub(super) async fn list(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     Asked(filter): Asked<Filter>,
 ) -> Result<Json<InvalidationList>, Problem> {
-    let only = filter.only()?;
-    let latest = plane.invalidations.latest(only.as_ref(), MOST_LISTED);
+    let only = filter.only(&caller)?;
+    let is_meant = |service: &Service| match &only {
+        Some(only) => only == service,
+        None => caller.sees(service.as_str()),
+    };
+    let latest = plane.invalidations.latest(is_meant, MOST_LISTED);
     let invalidations = latest.iter().map(|one| one.describe(&plane)).collect();
     Ok(Json(InvalidationList { invalidations }))
 }
@@ -75,9 +82,11 @@ pub(super) async fn list(
     responses((status = OK, body = Invalidation), (status = NOT_FOUND, description = "it never was, or too many came after it")))]
 pub(super) async fn one(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     uri: Uri,
 ) -> Result<Json<Invalidation>, Problem> {
     let record = plane.invalidations.find(id_of(uri.path()));
+    let record = record.filter(|record| caller.sees(record.service.as_str()));
     let record = record.ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND).detail(
             "there is no such invalidation: it never was, or too many of its service came after it",
@@ -118,7 +127,7 @@ struct Read {
     is_dry_run: bool,
 }
 
-fn read(asked: Invalidate, peer: Peer) -> Result<Read, Problem> {
+fn read(asked: Invalidate, caller: &Caller, peer: Peer) -> Result<Read, Problem> {
     let named = [
         (Named::Key, asked.key),
         (Named::Pattern, asked.pattern),
@@ -142,6 +151,7 @@ fn read(asked: Invalidate, peer: Peer) -> Result<Read, Problem> {
         (None, Some(name)) if matches!(what, Named::Key | Named::Pattern) => named_by(what, name)?,
         (None, _) => return Err(wrong("there is no service_name: say of which service")),
     };
+    caller.must_see(&service)?;
     let target = Target::read(&service, what, name.as_deref()).map_err(wrong)?;
     let id = asked.id;
     if id.as_deref().is_some_and(|id| Service::new(id).is_err()) {

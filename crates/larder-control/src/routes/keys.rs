@@ -8,6 +8,7 @@ use larder_core::{Endpoint, Key, Method, Pattern, Service};
 use larder_http::Problem;
 use larder_model::api::{KeyExplanation, KeyList};
 
+use crate::access::Caller;
 use crate::plane::Plane;
 use crate::shared_store::SharedStore;
 use crate::target::{Asked, OfService, bad};
@@ -56,9 +57,10 @@ pub(super) async fn list(
               (status = UNPROCESSABLE_ENTITY, description = "no key"), (status = SERVICE_UNAVAILABLE, description = "the store does not answer")))]
 pub(super) async fn entry(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     Asked(which): Asked<WhichKey>,
 ) -> Result<Json<KeyExplanation>, Problem> {
-    explain(&plane, &which.key).await.map(Json)
+    explain(&plane, &caller, &which.key).await.map(Json)
 }
 
 /// A page of keys.
@@ -82,9 +84,14 @@ pub(crate) async fn keys(
 }
 
 /// What is known of a key.
-pub(crate) async fn explain(plane: &Plane, key: &str) -> Result<KeyExplanation, Problem> {
+pub(crate) async fn explain(
+    plane: &Plane,
+    caller: &Caller,
+    key: &str,
+) -> Result<KeyExplanation, Problem> {
     let store = store(plane)?;
     let key = Key::parse(key).map_err(wrong)?;
+    caller.must_see(&Service::from(&key))?;
     let method = Method::new(key.method()).map_err(wrong)?;
     let endpoint = Endpoint::new(method, key.path()).map_err(wrong)?;
     let config = plane.registry.config(&Service::from(&key), &endpoint);

@@ -12,6 +12,7 @@ use larder_model::Service;
 use larder_model::api::{MeasuredList, ServiceList, ServiceSummary};
 
 use super::instances::known;
+use crate::access::Caller;
 use crate::dashboard;
 use crate::measured::REACH;
 use crate::plane::Plane;
@@ -34,6 +35,7 @@ GET    /api/instances                           which version each instance of a
 POST   /api/invalidate                          what is cached, away: a key, pattern, endpoint, tag, service
 GET    /api/invalidations                       the latest of that, and what is pending
 GET    /api/keys/{service}                      what lies in the store that the control plane has
+GET    /api/api-keys, /api/users                    who may do what
 GET    /api/stream/{service}                    its policies, and each change of them (server-sent events)
 POST   /api/signals                             report a request
 GET    /healthz, /readyz, /metrics              is it well
@@ -42,9 +44,10 @@ GET    /openapi.json                            all of this, for programs
 
 /// All services.
 #[utoipa::path(get, path = "/api/services", tag = "overview", responses((status = OK, body = ServiceList)))]
-pub(super) async fn services(State(plane): State<Arc<Plane>>) -> Json<ServiceList> {
+pub(super) async fn services(State(plane): State<Arc<Plane>>, caller: Caller) -> Json<ServiceList> {
     let mut services = BTreeMap::new();
-    for (name, snapshot) in plane.registry.services().iter() {
+    let all = plane.registry.services();
+    for (name, snapshot) in all.iter().filter(|(name, _)| caller.sees(name)) {
         let summary = ServiceSummary {
             service_name: name.clone(),
             version: snapshot.version(),
@@ -53,7 +56,8 @@ pub(super) async fn services(State(plane): State<Arc<Plane>>) -> Json<ServiceLis
         };
         services.insert(name.clone(), summary);
     }
-    for (name, endpoints) in plane.measured.services() {
+    let measured = plane.measured.services();
+    for (name, endpoints) in measured.into_iter().filter(|(name, _)| caller.sees(name)) {
         let summary = services.entry(name.clone()).or_insert(ServiceSummary {
             service_name: name,
             version: 0,
@@ -75,9 +79,13 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    pub(crate) fn only(&self) -> Result<Option<Service>, Problem> {
+    /// # Errors
+    /// What is no name of a service, or names one that the caller may not know of.
+    pub(crate) fn only(&self, caller: &Caller) -> Result<Option<Service>, Problem> {
         let only = self.service.as_deref().map(Service::new).transpose();
-        only.map_err(bad)
+        let only = only.map_err(bad)?;
+        only.iter().try_for_each(|only| caller.must_see(only))?;
+        Ok(only)
     }
 }
 
@@ -86,12 +94,15 @@ impl Filter {
     responses((status = OK, body = MeasuredList), (status = BAD_REQUEST, description = "no service")))]
 pub(super) async fn endpoints(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     Asked(filter): Asked<Filter>,
 ) -> Result<Json<MeasuredList>, Problem> {
-    let only = filter.only()?;
+    let only = filter.only(&caller)?;
+    let mut endpoints = plane.measured.list(only.as_ref(), crate::auto::now());
+    endpoints.retain(|one| caller.sees(&one.service_name));
     Ok(Json(MeasuredList {
         window_seconds: REACH.as_secs(),
-        endpoints: plane.measured.list(only.as_ref(), crate::auto::now()),
+        endpoints,
     }))
 }
 
@@ -113,7 +124,8 @@ pub(super) async fn readyz(State(plane): State<Arc<Plane>>) -> Result<&'static s
 }
 
 /// What it counts, for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = OK, body = String)))]
+#[utoipa::path(get, path = "/metrics", tag = "health",
+    responses((status = OK, body = String, content_type = "application/openmetrics-text")))]
 pub(super) async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
     let policies: usize = plane
         .registry
@@ -143,9 +155,13 @@ pub(super) async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
 }
 
 /// The dashboard for browsers; for others, where things are.
-pub(super) async fn page(State(plane): State<Arc<Plane>>, headers: HeaderMap) -> Response {
+pub(super) async fn page(
+    State(plane): State<Arc<Plane>>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Response {
     if dashboard::wants_page(&headers) {
-        return dashboard::fleet(&plane, &headers).await;
+        return dashboard::fleet(&plane, &caller, &headers).await;
     }
     PAGE.into_response()
 }

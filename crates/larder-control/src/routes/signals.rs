@@ -8,6 +8,7 @@ use larder_http::Problem;
 use larder_model::api::{EndpointConfig, Received, Signal, SignalBatch};
 use larder_model::{Endpoint, Method, Service};
 
+use crate::access::{Caller, Who, not_there};
 use crate::json::Body;
 use crate::measured::Known;
 use crate::plane::Plane;
@@ -18,13 +19,14 @@ use crate::plane::Plane;
               (status = UNPROCESSABLE_ENTITY, description = "figures that can't be")))]
 pub(super) async fn one(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     Body(signal): Body<Signal>,
 ) -> Result<Json<Received>, Problem> {
     let batch = SignalBatch {
         signals: vec![signal],
         windows: Vec::new(),
     };
-    take(&plane, batch)
+    take(&plane, &caller, batch)
 }
 
 /// Many requests, or windows of them; all count or none does.
@@ -33,16 +35,26 @@ pub(super) async fn one(
               (status = UNPROCESSABLE_ENTITY, description = "figures that can't be")))]
 pub(super) async fn batch(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     Body(batch): Body<SignalBatch>,
 ) -> Result<Json<Received>, Problem> {
-    take(&plane, batch)
+    take(&plane, &caller, batch)
 }
 
-fn take(plane: &Plane, batch: SignalBatch) -> Result<Json<Received>, Problem> {
+fn take(plane: &Plane, caller: &Caller, batch: SignalBatch) -> Result<Json<Received>, Problem> {
+    let of_signals = batch.signals.iter().map(|one| &one.service_name);
+    let of_windows = batch.windows.iter().map(|one| &one.service_name);
+    if !of_signals.chain(of_windows).all(|name| caller.sees(name)) {
+        return Err(not_there());
+    }
     let now = crate::auto::now();
+    let by = match &caller.who {
+        Who::Key(key) => Some(key.stored.id.as_str()),
+        _ => None,
+    };
     let counted = plane
         .measured
-        .take(batch, now, |service, endpoint| {
+        .take(by, batch, now, |service, endpoint| {
             known(plane, service, endpoint)
         })
         .map_err(|error| {

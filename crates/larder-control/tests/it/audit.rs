@@ -32,17 +32,21 @@ async fn fault(database: &Path, head: Option<&AuditHead>) -> AuditFault {
 }
 
 /// Does something to the database that the control plane never would.
-async fn tamper(database: &Path, statements: &[&'static str]) {
-    let options = SqliteConnectOptions::new().filename(database);
-    let mut connection = options.connect().await.unwrap();
-    for statement in [
+async fn tamper(database: &Path, statements: &[&str]) {
+    let first = [
         "DROP TRIGGER IF EXISTS audit_stays",
         "DROP TRIGGER IF EXISTS audit_is_kept",
-    ]
-    .iter()
-    .chain(statements)
-    {
-        let done = sqlx::query(*statement).execute(&mut connection).await;
+    ];
+    tamper_with(database, &first).await;
+    tamper_with(database, statements).await;
+}
+
+pub(crate) async fn tamper_with(database: &Path, statements: &[&str]) {
+    let options = SqliteConnectOptions::new().filename(database);
+    let mut connection = options.connect().await.unwrap();
+    for statement in statements {
+        let statement = sqlx::AssertSqlSafe((*statement).to_owned());
+        let done = sqlx::query(statement).execute(&mut connection).await;
         done.unwrap();
     }
     connection.close().await.unwrap();

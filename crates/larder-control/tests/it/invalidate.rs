@@ -13,7 +13,7 @@ impl Running {
         self.post("/api/invalidate", &body.to_string()).await
     }
 
-    async fn with(shared: &Shared) -> Self {
+    async fn over(shared: &Shared) -> Self {
         Self::start_with(|settings| settings.store = Some(shared.of_plane())).await
     }
 }
@@ -30,7 +30,7 @@ async fn over_both(test: impl AsyncFn(Running, Shared)) {
             shared.store.stats().await.is_ok()
         })
         .await;
-        let control = Running::with(&shared).await;
+        let control = Running::over(&shared).await;
         test(control, shared).await;
     }
 }
@@ -294,7 +294,7 @@ async fn what_the_store_can_not_be_told_is_pending_and_done_once_it_is_back() {
         shared.store.stats().await.is_ok()
     })
     .await;
-    let control = Running::with(&shared).await;
+    let control = Running::over(&shared).await;
     redis.kill();
     let asked = json!({"service_name": "svc", "id": "a", "wait_seconds": 1});
     let pending = control.invalidate(asked).await;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod abandoned;
+mod access;
 mod audit;
 mod automatic;
 mod bad_input;
@@ -11,6 +12,7 @@ mod dashboard_store;
 mod database;
 mod followers;
 mod gate;
+mod hostile;
 mod instances;
 mod invalidate;
 mod invalidation_streams;
