@@ -330,6 +330,10 @@ pub(crate) struct Control {
     /// Where the control plane listens [env: CONTROL_PORT] [default: 8000]
     #[arg(long)]
     pub(crate) control_port: Option<u16>,
+
+    /// Goes on with another key of the audit trail in PostgreSQL, where this one, by its name, is lost
+    #[arg(long, value_name = "NAME")]
+    pub(crate) lost_audit_key: Option<String>,
 }
 
 #[derive(ClapArgs)]

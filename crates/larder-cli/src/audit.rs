@@ -71,7 +71,7 @@ async fn verify(
     settings: &Settings,
     output: &Output,
 ) -> anyhow::Result<Done> {
-    let plane = larder_control::Settings::new(control::database(settings));
+    let plane = control::plane_settings(settings)?;
     let verified = larder_control::verify_audit(&plane.database, &plane.audit_key, head).await;
     let fault = match verified {
         Ok(verified) => {

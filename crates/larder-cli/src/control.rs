@@ -1,12 +1,12 @@
 //! The control plane, on its own.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use larder::{Frames, Origin, Settings, Store};
-use larder_control::{ControlPlane, SharedStore, TlsFiles};
+use larder_control::{AuditKeyPlace, ControlPlane, PostgresUrl, SharedStore, TlsFiles};
 
 use crate::args::Control;
 use crate::output::{Done, Output};
@@ -26,17 +26,21 @@ pub(crate) async fn run(
     let mut plane = plane_settings(&settings)?;
     plane.tls = tls(&options, &settings)?;
     plane.metrics = options.metrics_address.or(settings.control_metrics);
+    plane.lost_audit_key = options.lost_audit_key;
     let scheme = if plane.tls.is_some() { "https" } else { "http" };
     let store = match has_store(&settings) {
         true => Some(open_store(&settings)?),
         false => None,
     };
     plane.store = store.clone().map(|store| share(&settings, store));
-    let plane = ControlPlane::open(plane).await?;
-    // Before anything is told to come here.
-    plane.check_bind(address)?;
     let listener =
         serving::listen_at("control plane", address, "--control-port", "CONTROL_PORT").await?;
+    let stopped = serving::stopped(shutdown.clone());
+    let Some(plane) = ControlPlane::open_when_there(plane, &listener, stopped).await? else {
+        return Ok(Done::Yes);
+    };
+    // Before anything is told to come here.
+    plane.check_bind(address)?;
     output.line(&format!(
         "control plane    {scheme}://{}",
         listener.local_addr()?
@@ -83,7 +87,7 @@ fn tls(options: &Control, settings: &Settings) -> anyhow::Result<Option<TlsFiles
     }
 }
 
-/// The control plane over the database in the settings' folder, with the store that services share.
+/// The control plane over the settings' database, with the store that services share.
 #[cfg(feature = "demo")]
 pub(crate) async fn open(
     settings: &Settings,
@@ -97,9 +101,16 @@ pub(crate) async fn open(
 /// What the control plane needs to know; its folder is made.
 pub(crate) fn plane_settings(settings: &Settings) -> anyhow::Result<larder_control::Settings> {
     make_private(&settings.dir)?;
-    let mut plane = larder_control::Settings::new(database(settings));
+    let mut plane = larder_control::Settings::new(settings.dir.join("control.db"));
     plane.allowed_hosts.clone_from(&settings.allowed_hosts);
     plane.trusted_proxies.clone_from(&settings.trusted_proxies);
+    if let Some(url) = &settings.database_url {
+        let url = PostgresUrl::parse(url.clone());
+        plane.database = url.map(larder_control::DatabasePlace::Postgres)?;
+    }
+    if let Some(key) = &settings.audit_key {
+        plane.audit_key = AuditKeyPlace::Given(key.clone());
+    }
     Ok(plane)
 }
 
@@ -115,11 +126,6 @@ fn share(settings: &Settings, store: Arc<dyn Store>) -> SharedStore {
         let cache = cache.map_err(|error| format!("{error:#}"))?;
         Ok(larder_core::Cache::clone(&cache))
     })
-}
-
-/// The control plane's database.
-pub(crate) fn database(settings: &Settings) -> PathBuf {
-    settings.dir.join("control.db")
 }
 
 /// Makes a folder for this user alone, if there is none.

@@ -66,7 +66,7 @@ impl Keys {
 
     async fn create(self, new: &NewApiKey) -> anyhow::Result<MadeApiKey> {
         match self {
-            Self::Database(mut keys) => {
+            Self::Database(keys) => {
                 let made = keys.create(new, Said::because(None).author()).await?;
                 keys.close().await;
                 Ok(made)
@@ -97,7 +97,7 @@ impl Keys {
     async fn revoke(self, id: &str, reason: Option<String>) -> anyhow::Result<bool> {
         let said = Said::because(reason);
         match self {
-            Self::Database(mut keys) => {
+            Self::Database(keys) => {
                 let author = said.author();
                 let is_revoked = keys.revoke(id, author, said.reason).await?;
                 keys.close().await;

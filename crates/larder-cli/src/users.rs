@@ -94,7 +94,7 @@ impl Users {
     /// `false`: there is one of this name.
     async fn create(self, new: NewUser) -> anyhow::Result<bool> {
         match self {
-            Self::Database(mut users) => {
+            Self::Database(users) => {
                 let is_made = users.create_user(new, Said::because(None).author()).await?;
                 users.close().await;
                 Ok(is_made)
@@ -124,7 +124,7 @@ impl Users {
     /// `false`: there is none.
     async fn change(self, name: &str, change: UserChange) -> anyhow::Result<bool> {
         match self {
-            Self::Database(mut users) => {
+            Self::Database(users) => {
                 let author = Said::because(None).author();
                 let is_changed = users.change_user(name, change, author).await?;
                 users.close().await;
@@ -142,7 +142,7 @@ impl Users {
     async fn remove(self, name: &str, reason: Option<String>) -> anyhow::Result<bool> {
         let said = Said::because(reason);
         match self {
-            Self::Database(mut users) => {
+            Self::Database(users) => {
                 let author = said.author();
                 let is_removed = users.remove_user(name, author, said.reason).await?;
                 users.close().await;

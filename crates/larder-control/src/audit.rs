@@ -9,7 +9,7 @@ use larder_model::api::{AuditEntry, AuditHead};
 use serde_json::Value;
 
 pub(crate) use key::AuditKey;
-pub use key::KeyError;
+pub use key::{AuditKeyPlace, KeyError};
 pub(crate) use refusals::Refusals;
 pub use verify::{AuditFault, Verified, VerifyError, verify_audit};
 
@@ -143,36 +143,52 @@ impl Head {
 /// Makes entries that follow each other.
 pub(crate) struct Trail {
     key: AuditKey,
-    /// `None` where it is to be read from the database: after a write of which it is not known whether it was done.
-    pub(crate) head: Option<Head>,
+    /// The furthest entry that this process knows of: where the database has none that far, its end was cut, and the next one
+    /// leaves a gap.
+    known: Head,
 }
 
 impl Trail {
-    pub(crate) fn new(key: AuditKey) -> Self {
-        Self { key, head: None }
-    }
-
-    /// The entry with which a trail begins, or goes on with another key; `None` where it goes on as it was.
-    pub(crate) fn opening(&self, head: &Head, at_seconds: u64) -> Option<Row> {
-        let is_new = head.key_id != self.key.id();
-        is_new.then(|| self.seal(head, Entry::key_made(&self.key), at_seconds))
-    }
-
-    /// The head behind these entries, as far as they follow it and were made with the key.
-    pub(crate) fn follow(&self, head: &Head, rows: &[Row]) -> Head {
-        let mut head = head.clone();
-        for row in rows {
-            let is_next = row.sequence == head.sequence.saturating_add(1);
-            if !is_next || !self.key.has_signed(&head.mac, row) {
-                break;
-            }
-            head = Head::of(row);
+    pub(crate) fn new(key: AuditKey, database_id: &str) -> Self {
+        Self {
+            key,
+            known: Head::none(database_id),
         }
-        head
     }
 
-    /// The entry that comes behind a head.
-    pub(crate) fn seal(&self, head: &Head, entry: Entry, at_seconds: u64) -> Row {
+    /// What the key is called.
+    pub(crate) fn key_id(&self) -> &str {
+        self.key.id()
+    }
+
+    /// Whether an entry of a head could be one of this key's.
+    pub(crate) fn wrote(&self, head: &Head) -> bool {
+        head.key_id == self.key.id()
+    }
+
+    /// Takes note of where the trail ends.
+    pub(crate) fn learn(&mut self, head: Head) {
+        if head.sequence > self.known.sequence {
+            self.known = head;
+        }
+    }
+
+    /// The furthest entry that is known.
+    pub(crate) fn known(&self) -> &Head {
+        &self.known
+    }
+
+    /// The entry with which a trail begins, or goes on with another key.
+    pub(crate) fn opening(&self, at_seconds: u64) -> Row {
+        self.seal(&self.known, Entry::key_made(&self.key), at_seconds)
+    }
+
+    /// The entry that comes next.
+    pub(crate) fn next(&self, entry: Entry, at_seconds: u64) -> Row {
+        self.seal(&self.known, entry, at_seconds)
+    }
+
+    fn seal(&self, head: &Head, entry: Entry, at_seconds: u64) -> Row {
         let text = |value: Option<Value>| value.map(|value| value.to_string());
         let mut row = Row {
             sequence: head.sequence.saturating_add(1),

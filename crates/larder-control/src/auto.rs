@@ -15,15 +15,35 @@ pub(crate) fn now() -> Duration {
         .unwrap_or_default()
 }
 
-/// Decides again and again.
+/// Decides again and again, while this process leads.
 pub(crate) async fn run(plane: &Plane) {
-    plane.engines.forget_left_behind().await;
+    let mut begins = plane.leading.begins();
     let mut ticks = tokio::time::interval(plane.tick);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut led = false;
     loop {
-        ticks.tick().await;
-        tick(plane, now()).await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            // At once: nobody decided for a while.
+            _ = begins.changed() => ticks.reset(),
+        }
+        let leads = plane.leading.holds();
+        if leads && !led {
+            plane.engines.forget_left_behind().await;
+        }
+        match leads {
+            true => tick(plane, now()).await,
+            false => rest(plane, now()).await,
+        }
+        led = leads;
     }
+}
+
+/// Another one decides: what was measured here it knows, and what was decided it keeps.
+async fn rest(plane: &Plane, now: Duration) {
+    plane.measured.forget_old(now);
+    plane.measured.take_windows();
+    plane.engines.retain(&HashSet::new()).await;
 }
 
 async fn tick(plane: &Plane, now: Duration) {
@@ -39,6 +59,9 @@ async fn tick(plane: &Plane, now: Duration) {
     }
     let mut all = HashSet::new();
     for snapshot in plane.registry.services().values() {
+        if !plane.leading.holds() {
+            return;
+        }
         let service = snapshot.service();
         let mut news = Vec::new();
         for watched in snapshot.watched() {

@@ -1,13 +1,32 @@
-//! What is kept in the SQLite file, by what it is. Text from outside is bound, never written into a statement, and was bounded
-//! where it came in. A change of a service is one transaction.
+//! What is kept, by what it is: in a SQLite file, or in PostgreSQL, by the same statements. Text from outside is bound, never
+//! written into a statement, and was bounded where it came in. A change is one [`Transaction`].
+//!
+//! **A table more.** One migration of the same name in `migrations/sqlite` and in `migrations/postgres`; those that are there never
+//! change. `INTEGER` of SQLite is `BIGINT` there, `REAL` `DOUBLE PRECISION`, `BLOB` `BYTEA`; both know `TEXT` and `BOOLEAN`. A
+//! trigger that raises is `EXECUTE FUNCTION stays()` there.
+//!
+//! **A statement more.** What is `sqlx::query` over SQLite alone is [`sql::query`], with `$1`, `$2`, … in its text, and
+//! `bind`, `execute` (how many rows), `fetch_all`, `fetch_optional`, `fetch_one` as there; a row is a [`sql::SqlRow`] with `try_get`.
+//! It runs on `&self.pool` ([`sql::Pool`] for `SqlitePool`), or in a change on `&mut Transaction` (for `SqliteConnection`). What both
+//! databases read: `INSERT … ON CONFLICT (…) DO UPDATE SET a = excluded.a` (not `INSERT OR REPLACE`), `DO NOTHING`,
+//! `RETURNING`, `LIMIT`, `CAST(… AS BIGINT)`; no `last_insert_rowid`, no `datetime(…)`: times are numbers that are bound.
+//!
+//! **A change that other replicas must hear of.** It is made in the transaction of [`Database::begin`], which nobody else has
+//! meanwhile, in whichever process; [`Database::tell`] in it says a word to all replicas once it is committed, and
+//! `crate::following` is where they hear it. A word may be lost, so they also look for themselves every few seconds: what
+//! is kept in memory needs a number in the database that grows with each change.
 
 mod decisions;
 mod engines;
 mod file;
 mod keys;
 mod overrides;
+mod place;
 mod policies;
+mod postgres;
 mod revisions;
+mod sql;
+mod told;
 mod trail;
 mod users;
 
@@ -16,22 +35,28 @@ use std::path::Path;
 use std::time::Duration;
 
 use larder_model::{Endpoint, Service};
+use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
 pub use file::OpenError;
+pub use place::{DatabasePlace, PostgresUrl, PostgresUrlError};
+pub(crate) use postgres::{Begins, Candidate, Heard, Listener};
 pub(crate) use revisions::NewRevision;
+pub(crate) use sql::{Transaction, is_busy};
 
 use crate::audit::Row as AuditRow;
 use crate::moment::Moment;
 use crate::stored::{Identity, StoredService};
 use file::{check_integrity, create_private, is_foreign};
+use sql::{Pool, query};
 
 /// The open database.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Database {
-    pool: SqlitePool,
+    pool: Pool,
     id: String,
+    /// This process among those that share it.
+    replica: String,
 }
 
 /// What a change of a service writes: all of it or nothing.
@@ -44,49 +69,45 @@ pub(crate) struct Change<'a> {
 }
 
 impl Database {
-    pub(crate) async fn open(path: &Path) -> Result<Self, OpenError> {
-        create_private(path)?;
-        let damaged = |source: Box<dyn std::error::Error + Send + Sync>| OpenError::Damaged {
-            path: path.to_owned(),
-            source,
-        };
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5))
-            .foreign_keys(true);
-        let pool = connect(options)
-            .await
-            .map_err(|error| damaged(error.into()))?;
-        if is_foreign(&pool)
-            .await
-            .map_err(|error| damaged(error.into()))?
-        {
-            return Err(OpenError::Foreign(path.to_owned()));
+    pub(crate) async fn open(place: &DatabasePlace) -> Result<Self, OpenError> {
+        match place {
+            DatabasePlace::File(path) => {
+                let opened = Self::of(open_file(path).await?).await;
+                opened.map_err(|error| damaged(path, error))
+            }
+            DatabasePlace::Postgres(url) => {
+                let opened = Self::of(postgres::open(url).await?).await;
+                opened.map_err(|error| OpenError::of(url, error))
+            }
         }
-        sqlx::migrate!("./migrations")
-            .run(&pool)
-            .await
-            .map_err(|error| damaged(error.into()))?;
-        check_integrity(&pool).await.map_err(damaged)?;
-        Self::of(pool).await.map_err(|error| damaged(error.into()))
     }
 
     /// Opens one that is there, and may be in use, only to read it.
-    pub(crate) async fn open_to_look(path: &Path) -> Result<Self, sqlx::Error> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .busy_timeout(Duration::from_secs(5))
-            .pragma("query_only", "on");
-        Self::of(connect(options).await?).await
+    pub(crate) async fn open_to_look(place: &DatabasePlace) -> Result<Self, sqlx::Error> {
+        let pool = match place {
+            DatabasePlace::File(path) => {
+                let options = SqliteConnectOptions::new()
+                    .filename(path)
+                    .busy_timeout(Duration::from_secs(5))
+                    .pragma("query_only", "on");
+                Pool::Sqlite(connect(options).await?)
+            }
+            DatabasePlace::Postgres(url) => postgres::open_to_look(url).await?,
+        };
+        Self::of(pool).await
     }
 
-    async fn of(pool: SqlitePool) -> Result<Self, sqlx::Error> {
-        let id = sqlx::query_scalar("SELECT database_id FROM identity")
-            .fetch_one(&pool)
-            .await?;
-        Ok(Self { pool, id })
+    async fn of(pool: Pool) -> Result<Self, sqlx::Error> {
+        let row = query("SELECT database_id FROM identity").fetch_one(&pool);
+        let id = row.await?.try_get(0)?;
+        let mut replica = [0; 8];
+        getrandom::fill(&mut replica)
+            .map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))?;
+        Ok(Self {
+            pool,
+            id,
+            replica: crate::hex::encode(&replica),
+        })
     }
 
     /// Differs for every database ever made, so that versions of two of them are never taken for each other.
@@ -94,72 +115,170 @@ impl Database {
         &self.id
     }
 
+    /// Whether other control planes may use it, too.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.pool, Pool::Postgres(_))
+    }
+
     pub(crate) async fn is_reachable(&self) -> bool {
-        sqlx::query("SELECT version FROM services LIMIT 1")
-            .fetch_optional(&self.pool)
-            .await
-            .is_ok()
+        let row = query("SELECT version FROM services LIMIT 1").fetch_optional(&self.pool);
+        row.await.is_ok()
     }
 
     pub(crate) async fn close(&self) {
         self.pool.close().await;
     }
 
-    pub(crate) async fn load(&self, path: &Path) -> Result<Vec<StoredService>, OpenError> {
-        self.load_all().await.map_err(|error| OpenError::Content {
-            path: path.to_owned(),
-            what: error.to_string(),
+    /// Begins a change. Nobody else has one meanwhile, in any process.
+    pub(crate) async fn begin(&self) -> Result<Transaction, sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        // Writes nothing new: it takes SQLite's lock for writing, or PostgreSQL's of the row.
+        query("UPDATE identity SET database_id = database_id")
+            .execute(&mut transaction)
+            .await?;
+        Ok(transaction)
+    }
+
+    /// Says something to all replicas, this one too, when the change is made.
+    pub(crate) async fn tell(
+        &self,
+        transaction: &mut Transaction,
+        what: &str,
+    ) -> Result<(), sqlx::Error> {
+        if self.is_shared() {
+            query("SELECT 1 FROM pg_notify($1, $2)")
+                .bind(postgres::channel(&self.id))
+                .bind(what)
+                .fetch_all(transaction)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// What other replicas say; `None` where there are none.
+    pub(crate) fn listener(&self) -> Option<Listener> {
+        match &self.pool {
+            Pool::Sqlite(_) => None,
+            Pool::Postgres(remote) => Some(Listener::new(remote.options(), &self.id)),
+        }
+    }
+
+    /// One that would lead all replicas; `None` where there are no others.
+    pub(crate) async fn candidate(&self) -> Result<Option<Candidate>, sqlx::Error> {
+        match &self.pool {
+            Pool::Sqlite(_) => Ok(None),
+            Pool::Postgres(remote) => {
+                let options = remote.options();
+                let candidate = Candidate::new(&options, &self.id, &self.replica);
+                candidate.await.map(Some)
+            }
+        }
+    }
+
+    /// The versions of all services, or of one.
+    pub(crate) async fn versions<'a>(
+        &self,
+        on: impl Into<sql::On<'a>>,
+        only: Option<&Service>,
+    ) -> Result<Vec<(String, u64)>, sqlx::Error> {
+        let rows = query("SELECT name, version FROM services WHERE $1 = '' OR name = $1")
+            .bind(only.map_or("", Service::as_str))
+            .fetch_all(on)
+            .await?;
+        let read = |row: &sql::SqlRow| Ok((row.try_get(0)?, unsigned(row.try_get(1)?)));
+        rows.iter().map(read).collect()
+    }
+
+    /// Those of [`Database::versions`], outside of a change.
+    pub(crate) async fn versions_now(&self) -> Result<Vec<(String, u64)>, sqlx::Error> {
+        self.versions(&self.pool, None).await
+    }
+
+    /// All that is stored of a service.
+    pub(crate) async fn load(
+        &self,
+        transaction: &mut Transaction,
+        name: &str,
+    ) -> Result<StoredService, LoadError> {
+        let row = query("SELECT version, policies_version FROM services WHERE name = $1")
+            .bind(name)
+            .fetch_one(&mut *transaction)
+            .await?;
+        Ok(StoredService {
+            version: unsigned(row.try_get(0)?),
+            policies_version: unsigned(row.try_get(1)?),
+            policies: policies::read(transaction, name).await?,
+            decisions: decisions::read(transaction, name).await?,
+            overrides: overrides::read(transaction, name, Moment::now()).await?,
+            service: Service::new(name)?,
         })
     }
 
-    async fn load_all(&self) -> Result<Vec<StoredService>, LoadError> {
-        let now = Moment::now();
-        let rows =
-            sqlx::query("SELECT name, version, policies_version FROM services ORDER BY name")
-                .fetch_all(&self.pool)
-                .await?;
-        let mut services = Vec::with_capacity(rows.len());
-        for row in rows {
-            let name: String = row.try_get(0)?;
-            services.push(StoredService {
-                version: unsigned(row.try_get(1)?),
-                policies_version: unsigned(row.try_get(2)?),
-                policies: policies::read(&self.pool, &name).await?,
-                decisions: decisions::read(&self.pool, &name).await?,
-                overrides: overrides::read(&self.pool, &name, now).await?,
-                service: Service::new(&name)?,
-            });
-        }
-        Ok(services)
+    /// Makes a change of a service.
+    pub(crate) async fn commit(
+        &self,
+        mut transaction: Transaction,
+        change: &Change<'_>,
+    ) -> Result<(), CommitError> {
+        self.write(&mut transaction, change).await?;
+        transaction.commit().await.map_err(CommitError::Unsure)
     }
 
-    /// Makes a change of a service.
-    pub(crate) async fn commit(&self, change: &Change<'_>) -> Result<(), sqlx::Error> {
+    async fn write(
+        &self,
+        transaction: &mut Transaction,
+        change: &Change<'_>,
+    ) -> Result<(), sqlx::Error> {
         let Change { before, after, .. } = change;
         let service = after.service.as_str();
-        let mut transaction = self.pool.begin().await?;
-        set_versions(&mut transaction, after).await?;
-        policies::write(&mut transaction, service, &before.policies, &after.policies).await?;
-        decisions::write(
-            &mut transaction,
-            service,
-            &before.decisions,
-            &after.decisions,
-        )
-        .await?;
-        engines::forget(&mut transaction, before, after).await?;
-        overrides::write(
-            &mut transaction,
-            service,
-            &before.overrides,
-            &after.overrides,
-        )
-        .await?;
-        revisions::append(&mut transaction, service, change.revision).await?;
+        set_versions(transaction, after).await?;
+        policies::write(transaction, service, &before.policies, &after.policies).await?;
+        decisions::write(transaction, service, &before.decisions, &after.decisions).await?;
+        engines::forget(transaction, before, after).await?;
+        overrides::write(transaction, service, &before.overrides, &after.overrides).await?;
+        revisions::append(transaction, service, change.revision).await?;
         if let Some(row) = change.audit {
-            trail::append(&mut transaction, row).await?;
+            trail::append(transaction, row).await?;
         }
-        transaction.commit().await
+        self.tell(transaction, &format!("service {service}")).await
+    }
+}
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommitError {
+    /// It was not.
+    #[error(transparent)]
+    Undone(#[from] sqlx::Error),
+    /// It may have been: the answer did not come.
+    #[error("{0}")]
+    Unsure(sqlx::Error),
+}
+
+async fn open_file(path: &Path) -> Result<Pool, OpenError> {
+    create_private(path)?;
+    let failed = |error: sqlx::Error| damaged(path, error);
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(5))
+        .foreign_keys(true);
+    let pool = connect(options).await.map_err(failed)?;
+    if is_foreign(&pool).await.map_err(failed)? {
+        return Err(OpenError::Foreign(path.to_owned()));
+    }
+    let migrated = sqlx::migrate!("./migrations/sqlite").run(&pool).await;
+    migrated.map_err(|error| damaged(path, error))?;
+    let checked = check_integrity(&pool).await;
+    checked.map_err(|error| damaged(path, error))?;
+    Ok(Pool::Sqlite(pool))
+}
+
+fn damaged(path: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> OpenError {
+    OpenError::Damaged {
+        path: path.to_owned(),
+        source: source.into(),
     }
 }
 
@@ -172,10 +291,10 @@ async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Erro
 }
 
 async fn set_versions(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction,
     stored: &StoredService,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
+    query(
         "INSERT INTO services (name, version, policies_version) VALUES ($1, $2, $3) \
          ON CONFLICT (name) DO UPDATE SET version = excluded.version, policies_version = excluded.policies_version",
     )
@@ -224,8 +343,9 @@ pub(crate) fn shape(endpoint: &Endpoint) -> String {
     shape
 }
 
+/// Why what is stored can't be read.
 #[derive(Debug, thiserror::Error)]
-enum LoadError {
+pub(crate) enum LoadError {
     #[error(transparent)]
     Sql(#[from] sqlx::Error),
     #[error(transparent)]
@@ -243,4 +363,29 @@ fn signed(number: u64) -> i64 {
 
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn both_databases_have_the_same_migrations_and_those_that_are_out_never_change() {
+        let sqlite = sqlx::migrate!("./migrations/sqlite");
+        let postgres = sqlx::migrate!("./migrations/postgres");
+        let names = |migrator: &sqlx::migrate::Migrator| -> Vec<_> {
+            let all = migrator.iter();
+            all.map(|one| (one.version, one.description.clone()))
+                .collect()
+        };
+        assert_eq!(names(&sqlite), names(&postgres));
+        // A database that has one refuses another of the same number.
+        let out = [
+            "f0ffb9ef4309f40eb1730080",
+            "4df428889854b03c6efc3628",
+            "36b9f67f0464bdacfeeb668b",
+        ];
+        for (migration, checksum) in sqlite.iter().zip(out) {
+            let is = crate::hex::encode(&migration.checksum);
+            assert!(is.starts_with(checksum), "{}: {is}", migration.version);
+        }
+    }
 }

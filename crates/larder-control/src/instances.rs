@@ -59,6 +59,10 @@ impl Instances {
         let service = Service::new(&report.service_name)?;
         let key = (service, report.instance.clone());
         let mut known = self.lock();
+        // Another replica was told before, and passed it on after that.
+        if known.get(&key).is_some_and(|one| one.seen > now) {
+            return Ok(());
+        }
         if report.leaving {
             known.remove(&key);
             return Ok(());

@@ -9,7 +9,8 @@ mod outcome;
 mod record;
 mod work;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use larder_core::{Service, Target};
@@ -54,7 +55,9 @@ impl Default for InvalidationLimits {
 /// What was invalidated lately.
 pub(crate) struct Invalidations {
     limits: InvalidationLimits,
-    database_id: String,
+    database: Database,
+    /// Up to this number of the trail, what other replicas wrote is known, too. Where there can be none it counts for nothing.
+    known: AtomicU64,
     /// Of what is up to this number in the trail, not all is known.
     floor: u64,
     rings: Mutex<HashMap<Service, Ring>>,
@@ -77,15 +80,16 @@ impl Invalidations {
     /// Those that the trail tells of.
     pub(crate) async fn open(
         database: &Database,
-        database_id: &str,
         limits: InvalidationLimits,
     ) -> Result<Self, sqlx::Error> {
-        let (rows, floor) = read_trail(database).await?;
+        let known = database.audit_head_now().await?.sequence;
+        let (rows, floor) = read_trail(database, known).await?;
         let invalidations = Self {
             done: PerService::new(limits.per_minute),
             tried: PerService::new(limits.per_minute),
             limits,
-            database_id: database_id.to_owned(),
+            database: database.clone(),
+            known: AtomicU64::new(known),
             floor,
             rings: Mutex::default(),
             heads: Mutex::default(),
@@ -93,7 +97,7 @@ impl Invalidations {
         };
         for row in rows.iter().rev() {
             if let Some(record) = Record::of_trail(row) {
-                record.tell(database_id, None);
+                record.tell(database.id(), None);
                 invalidations.keep(Arc::new(record));
             }
         }
@@ -102,14 +106,14 @@ impl Invalidations {
 
     /// Where a number of the trail is, for clients.
     pub(crate) fn position(&self, sequence: u64) -> String {
-        position(&self.database_id, sequence)
+        position(self.database.id(), sequence)
     }
 
     /// The number of a position of this database; `None` if it is none.
     pub(crate) fn number(&self, position: &str) -> Option<u64> {
         let (database, number) = position.rsplit_once('.')?;
         let number = number.parse().ok()?;
-        (database == self.database_id).then_some(number)
+        (database == self.database.id()).then_some(number)
     }
 
     /// Whether one more service can be kept.
@@ -126,7 +130,18 @@ impl Invalidations {
             records: VecDeque::new(),
             floor: self.floor,
         });
-        ring.records.push_back(record);
+        // Another replica's may be heard of behind one of this one's own.
+        let place = ring
+            .records
+            .partition_point(|one| one.sequence < record.sequence);
+        if ring
+            .records
+            .get(place)
+            .is_some_and(|one| one.sequence == record.sequence)
+        {
+            return;
+        }
+        ring.records.insert(place, record);
         while ring.records.len() > self.limits.kept.max(1) {
             if let Some(oldest) = ring.records.pop_front() {
                 ring.floor = oldest.sequence;
@@ -169,12 +184,48 @@ impl Invalidations {
 
     /// Tells those who follow the service of a record, once what came before it is told.
     fn tell(&self, record: &Record, done_in: Option<String>) {
-        if !record.tell(&self.database_id, done_in) {
-            return;
+        if record.tell(self.database.id(), done_in) {
+            self.wake(&record.service);
         }
-        let heads = self.heads();
-        if let Some(head) = heads.get(&record.service) {
-            head.send_replace(record.sequence);
+    }
+
+    /// Those who follow a service look again.
+    fn wake(&self, service: &Service) {
+        if let Some(head) = self.heads().get(service) {
+            head.send_modify(|times| *times = times.wrapping_add(1));
+        }
+    }
+
+    /// Takes over what other replicas wrote into the trail.
+    pub(crate) async fn catch_up(&self) -> Result<(), sqlx::Error> {
+        if !self.database.is_shared() {
+            return Ok(());
+        }
+        loop {
+            let from = self.known.load(Ordering::Acquire);
+            let rows = self.database.audit_after(from).await?;
+            let Some(last) = rows.last().map(|row| row.sequence) else {
+                return Ok(());
+            };
+            let mut of = HashSet::new();
+            for row in rows.iter().filter(|row| row.action == INVALIDATED) {
+                if let Some(record) = Record::of_trail(row) {
+                    record.tell(self.database.id(), None);
+                    of.insert(record.service.clone());
+                    // One of this replica's own is there already.
+                    self.keep(Arc::new(record));
+                }
+            }
+            self.known.fetch_max(last, Ordering::AcqRel);
+            of.iter().for_each(|service| self.wake(service));
+        }
+    }
+
+    /// Up to which number nothing is missing here; `head` is where the trail ends as far as is known.
+    fn limit(&self, head: u64) -> u64 {
+        match self.database.is_shared() {
+            true => self.known.load(Ordering::Acquire),
+            false => head,
         }
     }
 
@@ -205,9 +256,9 @@ fn position(database_id: &str, sequence: u64) -> String {
     format!("{database_id}.{sequence}")
 }
 
-/// The latest entries of the trail, newest first, and up to which number there are more.
-async fn read_trail(database: &Database) -> Result<(Vec<Row>, u64), sqlx::Error> {
-    let (mut all, mut before) = (Vec::new(), u64::MAX);
+/// The latest invalidations of the trail up to an entry, newest first, and up to which number there may be more.
+async fn read_trail(database: &Database, last: u64) -> Result<(Vec<Row>, u64), sqlx::Error> {
+    let (mut all, mut before) = (Vec::new(), last.saturating_add(1));
     for _ in 0..PAGES {
         let rows = database.audit_before(before, None, PAGE).await?;
         let is_last = rows.len() < PAGE as usize;
@@ -223,17 +274,18 @@ async fn read_trail(database: &Database) -> Result<(Vec<Row>, u64), sqlx::Error>
 }
 
 impl Ring {
-    /// What was told behind a number, in order; nothing behind what is not told yet.
-    fn after(&self, cursor: u64) -> impl Iterator<Item = &Arc<Record>> {
+    /// What was told behind a number, in order, up to another; nothing behind what is not told yet.
+    fn after(&self, cursor: u64, limit: u64) -> impl Iterator<Item = &Arc<Record>> {
         let from = self.records.partition_point(|one| one.sequence <= cursor);
         let behind = self.records.range(from..);
-        behind.take_while(|record| record.is_told())
+        behind.take_while(move |record| record.is_told() && record.sequence <= limit)
     }
 }
 
 impl Invalidations {
     /// Where one stands who begins to follow a service now, or comes back with a position; `head` is where the trail ends.
     fn stand(&self, service: &Service, known: Option<&str>, head: u64) -> (u64, bool) {
+        let head = self.limit(head);
         let rings = self.rings();
         let ring = rings.get(service);
         // What is not told yet is still to come.
@@ -245,7 +297,7 @@ impl Invalidations {
         let floor = ring.map_or(self.floor, |ring| ring.floor);
         match self.number(known) {
             Some(number) if (floor..=head).contains(&number) => {
-                let has_more = ring.is_some_and(|ring| ring.after(number).next().is_some());
+                let has_more = ring.is_some_and(|ring| ring.after(number, head).next().is_some());
                 // Where nothing was missed it stands where the service does: what is too old to be kept is none of it.
                 (if has_more { number } else { now.max(number) }, false)
             }
@@ -265,12 +317,13 @@ impl Invalidations {
         known: Option<&str>,
         head: u64,
     ) -> MissedInvalidations {
+        let limit = self.limit(u64::MAX);
         let (from, gap) = self.stand(service, known, head);
         let mut cursor = from;
         let mut invalidations = Vec::new();
         let rings = self.rings();
         let ring = rings.get(service).filter(|_| known.is_some() && !gap);
-        for record in ring.into_iter().flat_map(|ring| ring.after(from)) {
+        for record in ring.into_iter().flat_map(|ring| ring.after(from, limit)) {
             cursor = record.sequence;
             invalidations.extend(record.told().map(|told| MissedInvalidation {
                 position: self.position(cursor),

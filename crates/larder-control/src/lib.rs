@@ -12,7 +12,7 @@
 //! # }
 //! ```
 //!
-//! Policies lie in one SQLite file. What clients ask for is answered from memory; those who follow a service's stream are
+//! Policies lie in one SQLite file, or in PostgreSQL, which several control planes may share. What clients ask for is answered from memory; those who follow a service's stream are
 //! told of a change at once. Every change is a revision, and an entry of an audit trail that [`verify_audit`] looks over. Once there
 //! is an API key or a user ([`Keyring`]) every request needs a key or a log-in; before, it serves on loopback only ([`ControlPlane::check_bind`]). What a web page could
 //! send is refused.
@@ -26,12 +26,15 @@ mod dashboard;
 mod database;
 mod decision;
 mod engines;
+mod exchange;
 mod expiring;
+mod following;
 mod gate;
 mod hex;
 mod instances;
 mod invalidations;
 mod json;
+mod leading;
 mod live;
 mod measured;
 mod metrics;
@@ -46,11 +49,12 @@ mod stored;
 mod streams;
 mod target;
 mod tls;
+mod waiting;
 
 pub use access::{Keyring, KeyringError};
-pub use audit::{AuditFault, KeyError, Verified, VerifyError, verify_audit};
+pub use audit::{AuditFault, AuditKeyPlace, KeyError, Verified, VerifyError, verify_audit};
 pub use bind::BindError;
-pub use database::OpenError;
+pub use database::{DatabasePlace, OpenError, PostgresUrl, PostgresUrlError};
 pub use gate::HostError;
 pub use invalidations::InvalidationLimits;
 pub use plane::{ControlPlane, RunError, Settings};

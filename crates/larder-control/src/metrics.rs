@@ -36,6 +36,8 @@ pub(crate) struct Metrics {
     pub(crate) streams: Gauge,
     pub(crate) streams_refused: Counter,
     instances: Family<State, Gauge>,
+    pub(crate) leader: Gauge,
+    pub(crate) untold: Counter,
 }
 
 impl Metrics {
@@ -57,6 +59,8 @@ impl Metrics {
             streams: Gauge::default(),
             streams_refused: Counter::default(),
             instances: Family::default(),
+            leader: Gauge::default(),
+            untold: Counter::default(),
         };
         metrics.register();
         metrics
@@ -134,6 +138,16 @@ impl Metrics {
             "instances",
             "Instances heard of in the last hour, by how they stand with their policies",
             self.instances.clone(),
+        );
+        registry.register(
+            "leader",
+            "1: this control plane decides, and ends what is over; of several, one does",
+            self.leader.clone(),
+        );
+        registry.register(
+            "reports_not_passed_on",
+            "What services told, and the other control planes were not, since the database was away",
+            self.untold.clone(),
         );
     }
 

@@ -12,21 +12,25 @@ use larder_http::Limits;
 use tokio::net::TcpListener;
 
 use crate::access::{self, Access};
+use crate::audit::AuditKeyPlace;
 use crate::bind::{BindError, check_bind, is_loopback};
-use crate::database::OpenError;
+use crate::database::{DatabasePlace, OpenError};
 use crate::engines::Engines;
+use crate::exchange::Exchange;
 use crate::gate::{self, Gate, HostError, Hosts};
 use crate::instances::Instances;
 use crate::invalidations::{InvalidationLimits, Invalidations};
+use crate::leading::Leading;
 use crate::live::Live;
 use crate::measured::Measured;
 use crate::metrics::Metrics;
+use crate::moment::Moment;
 use crate::proxies::Proxies;
 use crate::registry::Registry;
 use crate::shared_store::SharedStore;
 use crate::streams::{StreamLimits, Streams};
 use crate::tls::{Tls, TlsFiles};
-use crate::{auto, expiring, routes};
+use crate::{auto, exchange, expiring, following, routes};
 
 /// No body is larger, in bytes.
 const MAX_BODY: usize = 1 << 20;
@@ -38,11 +42,12 @@ const CONNECTIONS: usize = 10_000;
 /// What the control plane needs to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The SQLite file; it is made if there is none.
-    pub database: PathBuf,
-    /// The file with the key of the audit trail, of this user alone (0600); it is made if there is none. Who can write it and
-    /// the database can write the trail anew: a backup of it belongs elsewhere.
-    pub audit_key: PathBuf,
+    /// Where its state lies.
+    pub database: DatabasePlace,
+    /// Where the key of the audit trail is: the same for all control planes that share a database.
+    pub audit_key: AuditKeyPlace,
+    /// The name of the key that a shared audit trail was written with, if that key is lost: the trail goes on with another.
+    pub lost_audit_key: Option<String>,
     /// Names by which it may be reached, besides `127.0.0.1`, `localhost` and `[::1]`: `control.example.com`, or with a
     /// port.
     pub allowed_hosts: Vec<String>,
@@ -68,8 +73,9 @@ impl Settings {
     pub fn new(database: impl Into<PathBuf>) -> Self {
         let database = database.into();
         Self {
-            audit_key: database.with_file_name("audit.key"),
-            database,
+            audit_key: database.with_file_name("audit.key").into(),
+            database: database.into(),
+            lost_audit_key: None,
             allowed_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
             tls: None,
@@ -103,6 +109,9 @@ pub enum RunError {
         /// What the system said.
         source: io::Error,
     },
+    /// The database can't be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
 }
 
 /// What the routes share.
@@ -112,6 +121,8 @@ pub(crate) struct Plane {
     pub(crate) measured: Measured,
     pub(crate) metrics: Metrics,
     pub(crate) engines: Engines,
+    pub(crate) leading: Leading,
+    pub(crate) exchange: Exchange,
     pub(crate) tick: Duration,
     pub(crate) streams: Arc<Streams>,
     pub(crate) instances: Instances,
@@ -144,27 +155,36 @@ impl ControlPlane {
     pub async fn open(settings: Settings) -> Result<Self, OpenError> {
         Hosts::new(0, &settings.allowed_hosts)?;
         let proxies = Arc::new(Proxies::new(&settings.trusted_proxies)?);
-        let tls = settings.tls.map(Tls::open).transpose()?.map(Arc::new);
-        let streams = Arc::new(Streams::new(settings.streams));
-        let registry = Registry::open(
-            &settings.database,
-            &settings.audit_key,
-            Arc::clone(&streams),
-        )
-        .await?;
+        let tls = settings
+            .tls
+            .clone()
+            .map(Tls::open)
+            .transpose()?
+            .map(Arc::new);
+        let streams = Arc::new(Streams::new(settings.streams.clone()));
+        let registry = Registry::open(&settings, Arc::clone(&streams)).await?;
         let database = registry.database();
-        let invalidations = Invalidations::open(&database, database.id(), settings.invalidations);
-        let invalidations = invalidations.await.map_err(|source| OpenError::Damaged {
-            path: settings.database.clone(),
-            source: source.into(),
-        })?;
+        let limits = settings.invalidations.clone();
+        let invalidations = Invalidations::open(&database, limits).await;
+        let invalidations = invalidations
+            .map_err(|error| crate::registry::unopened(&settings.database, error.into()))?;
         let access = Access::new(registry.database());
         if let Err(error) = access.refresh().await {
             tracing::error!(%error, "the keys can't be read: until they are, nobody is let in");
         }
+        let leading = Leading::new(registry.database());
+        leading.step().await;
+        // What ended while nothing ran is not in force for a moment. What can't be ended now is tried again.
+        if leading.holds()
+            && let Err(error) = registry.expire(Moment::now()).await
+        {
+            tracing::warn!(%error, "an override that is over could not be ended");
+        }
         let plane = Plane {
             access,
             engines: Engines::new(registry.database()),
+            leading,
+            exchange: Exchange::new(registry.database()),
             tick: settings.tick.max(Duration::from_millis(10)),
             registry,
             measured: Measured::default(),
@@ -296,8 +316,14 @@ impl ControlPlane {
             () = auto::run(&self.plane) => Ok(()),
             () = expiring::run(&self.plane) => Ok(()),
             () = access::run(&self.plane) => Ok(()),
+            () = following::run(&self.plane) => Ok(()),
+            () = exchange::run(&self.plane) => Ok(()),
+            () = self.plane.leading.run() => Ok(()),
         };
-        self.plane.engines.keep().await;
+        if self.plane.leading.holds() {
+            self.plane.engines.keep().await;
+        }
+        self.plane.leading.end().await;
         self.plane.registry.close().await;
         Ok(served?)
     }

@@ -8,7 +8,6 @@ mod state;
 mod trail;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -18,14 +17,15 @@ use larder_model::{Endpoint, Service};
 use tokio::sync::Mutex;
 
 use crate::audit::{AuditKey, Head, Refusals, Trail};
-use crate::database::{Database, OpenError};
-use crate::moment::Moment;
+use crate::database::{Database, DatabasePlace, OpenError};
 use crate::pace::{PerService, REPLACEMENTS};
+use crate::plane::Settings;
 use crate::streams::{Event, Streams};
 pub(crate) use changes::{ChangeError, Preconditions, Replacement, Tags};
 use in_force::default_config;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use state::differences;
+use trail::TrailError;
 
 /// The policies of all services.
 pub(crate) struct Registry {
@@ -49,40 +49,40 @@ pub(crate) struct Published {
 
 impl Registry {
     pub(crate) async fn open(
-        path: &Path,
-        audit_key: &Path,
+        settings: &Settings,
         streams: Arc<Streams>,
     ) -> Result<Self, OpenError> {
-        let database = Database::open(path).await?;
-        let trail = Trail::new(AuditKey::open_or_make(audit_key)?);
-        let mut services = BTreeMap::new();
-        for stored in database.load(path).await? {
-            let name = stored.service.as_str().to_owned();
-            let snapshot =
-                Snapshot::new(stored, database.id()).map_err(|error| OpenError::Content {
-                    path: path.to_owned(),
-                    what: format!("{name}: {error}"),
-                })?;
-            services.insert(name, Arc::new(snapshot));
-        }
+        let Settings {
+            database: place,
+            audit_key,
+            ..
+        } = settings;
+        let database = Database::open(place).await?;
+        let head = database.audit_head_now().await;
+        let head = head.map_err(|error| unopened(place, error.into()))?;
+        let is_alone = !database.is_shared() || head.sequence == 0;
+        let key = AuditKey::open_or_make(audit_key, is_alone)?;
         let registry = Self {
-            services: ArcSwap::from_pointee(services),
-            changes: Mutex::new(trail),
-            audit_head: ArcSwap::from_pointee(Head::none(database.id())),
+            services: ArcSwap::default(),
+            changes: Mutex::new(Trail::new(key, database.id())),
+            audit_head: ArcSwap::from_pointee(head),
             refusals: Refusals::default(),
             replacements: PerService::new(REPLACEMENTS),
             database,
             streams,
         };
-        let opened = registry.open_trail().await;
-        opened.map_err(|source| OpenError::Damaged {
-            path: path.to_owned(),
-            source: source.into(),
+        let loaded = registry.load().await;
+        loaded.map_err(|error| unopened(place, error))?;
+        let lost = settings.lost_audit_key.as_deref();
+        let opened = registry.open_trail(lost).await;
+        opened.map_err(|error| match error {
+            TrailError::OtherKey { written, here } => OpenError::OtherKey {
+                place: place.to_string(),
+                written,
+                here: format!("{here}, {audit_key}"),
+            },
+            TrailError::Change(error) => unopened(place, error),
         })?;
-        // What ended while nothing ran is not in force for a moment. What can't be ended now is tried again.
-        if let Err(error) = registry.expire(Moment::now()).await {
-            tracing::warn!(%error, "an override that is over could not be ended");
-        }
         Ok(registry)
     }
 
@@ -136,6 +136,12 @@ impl Registry {
         self.database.clone()
     }
 
+    /// The version of a service, as it is in force here.
+    fn version(&self, service: &str) -> Option<u64> {
+        let services = self.services.load();
+        services.get(service).map(|snapshot| snapshot.version())
+    }
+
     pub(crate) async fn is_reachable(&self) -> bool {
         self.database.is_reachable().await
     }
@@ -171,6 +177,30 @@ impl Registry {
         self.services.store(Arc::new(services));
         // Behind the store: a stream that is opened meanwhile sees it there, or hears of it here.
         self.streams.publish(&snapshot);
+    }
+}
+
+/// What went wrong while the database was opened.
+pub(crate) fn unopened(place: &DatabasePlace, error: ChangeError) -> OpenError {
+    match (place, error) {
+        (_, error @ ChangeError::Unreadable { .. }) => OpenError::Content {
+            place: place.to_string(),
+            what: error.to_string(),
+        },
+        (DatabasePlace::File(path), error) => OpenError::Damaged {
+            path: path.clone(),
+            source: match error {
+                ChangeError::Database(error) | ChangeError::Unsure(error) => error.into(),
+                error => error.into(),
+            },
+        },
+        (DatabasePlace::Postgres(url), error) => match error {
+            ChangeError::Database(error) | ChangeError::Unsure(error) => OpenError::of(url, error),
+            error => OpenError::Away {
+                place: url.to_string(),
+                source: error.into(),
+            },
+        },
     }
 }
 

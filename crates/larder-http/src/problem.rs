@@ -1,6 +1,7 @@
 //! Errors as clients see them: `application/problem+json` (RFC 9457).
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -19,6 +20,7 @@ use http::{HeaderValue, StatusCode, header};
 pub struct Problem {
     status: StatusCode,
     detail: Option<Cow<'static, str>>,
+    retry_after: Option<Duration>,
 }
 
 impl Problem {
@@ -28,7 +30,15 @@ impl Problem {
         Self {
             status,
             detail: None,
+            retry_after: None,
         }
+    }
+
+    /// Says when to come again (`Retry-After`, in whole seconds, rounded up).
+    #[must_use]
+    pub fn retry_after(mut self, time: Duration) -> Self {
+        self.retry_after = Some(time);
+        self
     }
 
     /// Says what is wrong, and what to do.
@@ -59,6 +69,11 @@ impl IntoResponse for Problem {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
+        if let Some(time) = self.retry_after {
+            let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         response
     }
 }

@@ -6,5 +6,6 @@ pub mod contract;
 pub mod host;
 pub mod machine;
 pub mod network;
+pub mod postgres;
 pub mod process;
 pub mod redis;

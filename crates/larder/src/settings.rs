@@ -16,7 +16,7 @@ use crate::secret_file;
 const MIN_MAX_BYTES: u64 = 1 << 20;
 
 /// What is read from the environment.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 29] = [
     "LARDER_ENV_FILE",
     "REDIS_URL",
     "REDIS_TLS_CA",
@@ -25,6 +25,8 @@ const NAMES: [&str; 27] = [
     "CONTROL_PLANE_URL",
     "LARDER_CONTROL_KEY",
     "LARDER_CONTROL_KEY_FILE",
+    "DATABASE_URL",
+    "LARDER_AUDIT_KEY",
     "LARDER_DIR",
     "LARDER_MAX_BYTES",
     "LARDER_L1_BYTES",
@@ -140,6 +142,11 @@ pub struct Settings {
     pub control_key: Option<Secret>,
     /// `LARDER_CONTROL_KEY_FILE`: the file that it was read from.
     pub control_key_file: Option<PathBuf>,
+    /// `DATABASE_URL`: the PostgreSQL in which the control plane keeps its state; unset: a SQLite file in `dir`. Programs
+    /// without a control plane may have one of their own: it is looked at where the control plane is started.
+    pub database_url: Option<Secret>,
+    /// `LARDER_AUDIT_KEY`: the key of the control plane's audit trail; unset: the file `audit.key` in `dir`.
+    pub audit_key: Option<Secret>,
     /// `LARDER_DIR`: the folder for what is kept on this machine; `.larder` in the working directory.
     pub dir: PathBuf,
     /// `LARDER_MAX_BYTES`: how much the embedded store may take on the disk, in bytes; 256 MiB.
@@ -245,6 +252,8 @@ impl Settings {
             control_plane_url: source.parsed("CONTROL_PLANE_URL", read_control_plane_url)?,
             control_key,
             control_key_file,
+            database_url: source.text("DATABASE_URL").map(Secret::new),
+            audit_key: source.text("LARDER_AUDIT_KEY").map(Secret::new),
             dir: source
                 .parsed("LARDER_DIR", read_path)?
                 .unwrap_or_else(|| ".larder".into()),
@@ -297,10 +306,11 @@ impl Settings {
                 |url| url.to_string(),
             )
         });
-        let key_secret = self
-            .key_secret
-            .as_ref()
-            .map(|_| "(set, not shown)".to_owned());
+        let hidden = |secret: &Option<Secret>| {
+            let hidden = secret.as_ref().map(|_| "(set, not shown)".to_owned());
+            hidden.unwrap_or_else(|| "(unset)".to_owned())
+        };
+        let database_url = self.database_url.as_ref().map(shown_database);
         // Those of a file stand there.
         let control_key = match (&self.control_key, &self.control_key_file) {
             (Some(_), None) => Some("(set, not shown)".to_owned()),
@@ -324,6 +334,8 @@ impl Settings {
             ("CONTROL_PLANE_URL", unset(self.control_plane_url.clone())),
             ("LARDER_CONTROL_KEY", unset(control_key)),
             ("LARDER_CONTROL_KEY_FILE", path(&self.control_key_file)),
+            ("DATABASE_URL", unset(database_url)),
+            ("LARDER_AUDIT_KEY", hidden(&self.audit_key)),
             ("LARDER_DIR", self.dir.display().to_string()),
             ("LARDER_MAX_BYTES", self.max_bytes.to_string()),
             ("LARDER_L1_BYTES", self.l1_bytes.to_string()),
@@ -336,7 +348,7 @@ impl Settings {
                 }
                 .to_owned(),
             ),
-            ("LARDER_KEY_SECRET", unset(key_secret)),
+            ("LARDER_KEY_SECRET", hidden(&self.key_secret)),
             ("LARDER_SEAL_KEYS", unset(seal_keys)),
             ("LARDER_SEAL_KEYS_FILE", path(&self.seal_keys_file)),
             (
@@ -515,6 +527,24 @@ fn read_control_plane_url(text: String) -> Result<String, String> {
     is_plain.then_some(text).ok_or_else(|| why.to_owned())
 }
 
+/// Without user, password and parameters.
+fn shown_database(url: &Secret) -> String {
+    let text = url.expose();
+    let rest = text
+        .strip_prefix("postgres://")
+        .or_else(|| text.strip_prefix("postgresql://"));
+    let Some(rest) = rest else {
+        return "(set, but no URL of a PostgreSQL)".to_owned();
+    };
+    let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    // What stands before an @ there may belong to a password that is not encoded.
+    if parameters.contains('@') {
+        return "(set, not shown)".to_owned();
+    }
+    let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+    format!("postgres://{}", larder_core::escape(place))
+}
+
 fn read_path(text: String) -> Result<PathBuf, String> {
     Ok(text.into())
 }
@@ -689,6 +719,11 @@ mod tests {
             ("LARDER_CONTROL_KEY", &control_key),
             ("LARDER_KEY_SECRET", secret),
             ("LARDER_SEAL_KEYS", &seal_key),
+            ("LARDER_AUDIT_KEY", secret),
+            (
+                "DATABASE_URL",
+                &format!("postgres://u:{secret}@db:5433/larder?password={secret}"),
+            ),
         ])
         .unwrap();
         let listed = format!("{:?}", settings.list());
@@ -699,6 +734,30 @@ mod tests {
         assert!(!listed.contains("cafe"), "{listed}");
         assert!(listed.contains("1 set, not shown"));
         assert!(listed.contains("127.0.0.1:6379"));
+        assert!(listed.contains("postgres://db:5433/larder"), "{listed}");
+    }
+
+    #[test]
+    fn the_url_of_a_database_is_shown_without_what_may_be_secret_and_is_none_of_a_services_business()
+     {
+        for (url, shown) in [
+            ("postgres://u:canary@h/db", "postgres://h/db"),
+            ("postgresql://u:can@ary@h/db", "postgres://h/db"),
+            ("postgres://u:can/ary@h/db", "postgres://h/db"),
+            ("postgres://u:can?ary@h/db", "(set, not shown)"),
+            ("postgres://h/db?password=can@ary", "(set, not shown)"),
+            ("mysql://u:canary@h/db", "(set, but no URL of a PostgreSQL)"),
+        ] {
+            let listed = settings(&[("DATABASE_URL", url)]).unwrap().list();
+            let found = listed.iter().find(|one| one.name == "DATABASE_URL");
+            assert_eq!(found.unwrap().value, shown);
+        }
+        assert!(
+            settings(&[("DATABASE_URL", "")])
+                .unwrap()
+                .database_url
+                .is_none()
+        );
     }
 
     #[test]

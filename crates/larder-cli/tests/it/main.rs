@@ -13,6 +13,7 @@ mod invalidated;
 mod keys;
 mod orderly_end;
 mod policies;
+mod postgres;
 mod replay;
 mod running;
 mod sample_case;

@@ -27,6 +27,8 @@ pub(crate) fn larder(folder: &Path) -> Command {
         "CONTROL_TLS_CERT",
         "CONTROL_TLS_KEY",
         "LARDER_TRUSTED_PROXIES",
+        "DATABASE_URL",
+        "LARDER_AUDIT_KEY",
         "LARDER_DIR",
         "LARDER_MAX_BYTES",
         "LARDER_JOURNAL",

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::plane::Plane;
+use crate::registry::ChangeError;
 
 /// How often it is looked: what is revoked elsewhere is revoked here after so long.
 const EVERY: Duration = Duration::from_secs(2);
@@ -26,10 +27,11 @@ pub(crate) async fn run(plane: &Plane) {
     }
 }
 
-async fn follow(plane: &Plane, writes_uses: bool) -> Result<(), sqlx::Error> {
-    plane.access.refresh().await?;
-    // Who changed them elsewhere wrote that into the trail.
-    plane.registry.follow_trail().await?;
+async fn follow(plane: &Plane, writes_uses: bool) -> Result<(), ChangeError> {
+    if plane.access.refresh().await? {
+        // Who changed them elsewhere wrote that into the trail.
+        plane.registry.catch_up().await?;
+    }
     if writes_uses {
         plane.access.write_uses().await?;
     }

@@ -1,5 +1,7 @@
 //! Keys and users by way of the database alone: for the first one, and for whoever is on the control plane's machine.
 
+use std::sync::Arc;
+
 use larder_model::Secret;
 use larder_model::api::{ApiKey, MadeApiKey, NewApiKey, NewUser, User, UserChange};
 
@@ -7,13 +9,11 @@ use super::change::AccessChange;
 use super::key::{NewKeyError, StoredKey};
 use super::password::Hashed;
 use super::user::{NewUserOf, StoredUser, UserError, Wanted};
-use crate::audit::{AuditKey, Head, Trail};
 use crate::cause::{Cause, CauseError};
-use crate::database::{Database, OpenError};
+use crate::database::OpenError;
 use crate::plane::Settings;
-
-/// So often a change is tried anew, where a control plane that runs writes into the audit trail at the same time.
-const TRIES: u32 = 5;
+use crate::registry::Registry;
+use crate::streams::Streams;
 
 /// Why a key can't be made, listed or revoked.
 #[derive(Debug, thiserror::Error)]
@@ -52,10 +52,7 @@ impl From<sqlx::Error> for KeyringError {
 }
 
 /// The keys and users in a control plane's database, which may be in use: it notices what is changed here within two seconds.
-pub struct Keyring {
-    database: Database,
-    trail: Trail,
-}
+pub struct Keyring(Registry);
 
 impl std::fmt::Debug for Keyring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -69,9 +66,8 @@ impl Keyring {
     /// # Errors
     /// An [`OpenError`] that says what to do.
     pub async fn open(settings: &Settings) -> Result<Self, OpenError> {
-        let database = Database::open(&settings.database).await?;
-        let trail = Trail::new(AuditKey::open_or_make(&settings.audit_key)?);
-        Ok(Self { database, trail })
+        let nobody = Arc::new(Streams::new(settings.streams.clone()));
+        Ok(Self(Registry::open(settings, nobody).await?))
     }
 
     /// Makes a key. `author` is who says so, for the audit trail.
@@ -79,7 +75,7 @@ impl Keyring {
     /// # Errors
     /// A [`KeyringError`] that says what to do.
     pub async fn create(
-        &mut self,
+        &self,
         new: &NewApiKey,
         author: Option<String>,
     ) -> Result<MadeApiKey, KeyringError> {
@@ -98,7 +94,7 @@ impl Keyring {
     /// # Errors
     /// A [`KeyringError::Database`].
     pub async fn list(&self) -> Result<Vec<ApiKey>, KeyringError> {
-        let keys = self.database.api_keys().await?;
+        let keys = self.0.database().api_keys().await?;
         Ok(keys.iter().map(StoredKey::describe).collect())
     }
 
@@ -107,7 +103,7 @@ impl Keyring {
     /// # Errors
     /// A [`KeyringError`] that says what to do.
     pub async fn revoke(
-        &mut self,
+        &self,
         id: &str,
         author: Option<String>,
         reason: Option<String>,
@@ -117,7 +113,7 @@ impl Keyring {
             id: id.to_owned(),
             at_seconds: crate::auto::now().as_secs(),
         };
-        Ok(self.change(&change, &cause).await?)
+        self.change(&change, &cause).await
     }
 
     /// Makes a user of the dashboard; `false`: there is one of this name.
@@ -125,7 +121,7 @@ impl Keyring {
     /// # Errors
     /// A [`KeyringError`] that says what to do.
     pub async fn create_user(
-        &mut self,
+        &self,
         new: NewUser,
         author: Option<String>,
     ) -> Result<bool, KeyringError> {
@@ -134,7 +130,7 @@ impl Keyring {
         let password = Hashed::of(&Secret::new(new.password)).map_err(UserError::from)?;
         let user = user.with(password, crate::auto::now().as_secs());
         let make = AccessChange::MakeUser(user);
-        Ok(self.change(&make, &cause).await?)
+        self.change(&make, &cause).await
     }
 
     /// All users, by name.
@@ -142,7 +138,7 @@ impl Keyring {
     /// # Errors
     /// A [`KeyringError::Database`].
     pub async fn users(&self) -> Result<Vec<User>, KeyringError> {
-        let users = self.database.users().await?;
+        let users = self.0.database().users().await?;
         Ok(users.iter().map(StoredUser::describe).collect())
     }
 
@@ -151,7 +147,7 @@ impl Keyring {
     /// # Errors
     /// A [`KeyringError`] that says what to do.
     pub async fn change_user(
-        &mut self,
+        &self,
         name: &str,
         change: UserChange,
         author: Option<String>,
@@ -173,7 +169,7 @@ impl Keyring {
     /// # Errors
     /// A [`KeyringError`] that says what to do.
     pub async fn remove_user(
-        &mut self,
+        &self,
         name: &str,
         author: Option<String>,
         reason: Option<String>,
@@ -183,39 +179,16 @@ impl Keyring {
             name: name.to_owned(),
             at_seconds: crate::auto::now().as_secs(),
         };
-        Ok(self.change(&remove, &cause).await?)
+        self.change(&remove, &cause).await
     }
 
     /// Closes the database.
     pub async fn close(self) {
-        self.database.close().await;
+        self.0.database().close().await;
     }
 
-    async fn change(&mut self, change: &AccessChange, cause: &Cause) -> Result<bool, sqlx::Error> {
-        let mut tries = 1;
-        loop {
-            match self.try_change(change, cause).await {
-                Err(error) if tries < TRIES && is_taken(&error) => tries += 1,
-                done => return done,
-            }
-        }
+    async fn change(&self, change: &AccessChange, cause: &Cause) -> Result<bool, KeyringError> {
+        let changed = self.0.change_access(change, cause).await;
+        changed.map_err(|error| KeyringError::Database(error.into()))
     }
-
-    async fn try_change(&self, change: &AccessChange, cause: &Cause) -> Result<bool, sqlx::Error> {
-        let now = crate::auto::now().as_secs();
-        let mut head = self.database.audit_head().await?;
-        if let Some(row) = self.trail.opening(&head, now) {
-            self.database.append_audit(&row).await?;
-            head = Head::of(&row);
-        }
-        let row = self.trail.seal(&head, change.entry(cause), now);
-        self.database.change_access(change, &row).await
-    }
-}
-
-/// Whether another entry took this one's place in the trail.
-fn is_taken(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }

@@ -15,6 +15,7 @@ use super::user::{self, StoredUser};
 use super::{Access, Unknown, network_of};
 use crate::cause::{Author, Cause};
 use crate::plane::Plane;
+use crate::registry::ChangeError;
 
 /// Why somebody is not logged in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +28,12 @@ pub(crate) enum LogInError {
     Busy,
     #[error("The control plane could not look at that: its log says why.")]
     Failed(String),
+}
+
+impl From<ChangeError> for LogInError {
+    fn from(error: ChangeError) -> Self {
+        Self::Failed(error.to_string())
+    }
 }
 
 impl From<sqlx::Error> for LogInError {
@@ -136,7 +143,7 @@ impl Plane {
         user: &str,
         ticket: &Ticket,
         address: Option<IpAddr>,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<(), ChangeError> {
         let end = AccessChange::EndSession {
             user: user.to_owned(),
             digest: ticket.digest(),

@@ -1,5 +1,6 @@
 //! The key of the audit trail: a file of its own, made at the first start.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -43,6 +44,50 @@ pub enum KeyError {
         "{0} holds no key of an audit trail (64 hexadecimal digits): bring back a copy of it, or move it away: a new one is then made, and what was written before can't be verified any more"
     )]
     NotAKey(PathBuf),
+    /// What was given is none.
+    #[error(
+        "LARDER_AUDIT_KEY is no key of an audit trail: it takes the 64 hexadecimal digits of an audit.key, such as openssl rand -hex 32 makes"
+    )]
+    NotGiven,
+    /// Other replicas write the trail, and the key is not here.
+    #[error(
+        "there is no key of the audit trail in {0}, and others write the trail: copy audit.key of a replica that runs to there, or set LARDER_AUDIT_KEY to what is in it"
+    )]
+    NotHere(PathBuf),
+}
+
+/// Where the key of the audit trail is.
+#[derive(Clone)]
+pub enum AuditKeyPlace {
+    /// In this file, of this user alone (0600); it is made if there is none. Who can write it and the database can write the
+    /// trail anew: a backup of it belongs elsewhere.
+    File(PathBuf),
+    /// Here, as the 64 hexadecimal digits that a file holds.
+    Given(Secret),
+}
+
+impl fmt::Debug for AuditKeyPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.fmt(f),
+            Self::Given(_) => f.write_str("(given, not shown)"),
+        }
+    }
+}
+
+impl fmt::Display for AuditKeyPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Given(_) => f.write_str("LARDER_AUDIT_KEY"),
+        }
+    }
+}
+
+impl From<PathBuf> for AuditKeyPlace {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
 }
 
 /// The key of the audit trail.
@@ -52,24 +97,35 @@ pub(crate) struct AuditKey {
 }
 
 impl AuditKey {
-    /// Reads the key; makes one if there is no such file.
-    pub(crate) fn open_or_make(path: &Path) -> Result<Self, KeyError> {
-        match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make(path)?,
-            _ => {}
+    /// Reads the key; makes one if there is no such file, and nobody else may be writing with one.
+    pub(crate) fn open_or_make(place: &AuditKeyPlace, is_alone: bool) -> Result<Self, KeyError> {
+        if let AuditKeyPlace::File(path) = place
+            && matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+        {
+            if !is_alone {
+                return Err(KeyError::NotHere(path.clone()));
+            }
+            make(path)?;
         }
-        Self::open(path)
+        Self::open(place)
     }
 
     /// Reads the key.
-    pub(crate) fn open(path: &Path) -> Result<Self, KeyError> {
-        let text = read(path)?;
-        let key: [u8; 32] = hex::decode(text.expose().trim_ascii_end())
-            .ok_or_else(|| KeyError::NotAKey(path.to_owned()))?;
+    pub(crate) fn open(place: &AuditKeyPlace) -> Result<Self, KeyError> {
+        match place {
+            AuditKeyPlace::File(path) => {
+                Self::of(&read(path)?).ok_or_else(|| KeyError::NotAKey(path.clone()))
+            }
+            AuditKeyPlace::Given(key) => Self::of(key).ok_or(KeyError::NotGiven),
+        }
+    }
+
+    fn of(text: &Secret) -> Option<Self> {
+        let key: [u8; 32] = hex::decode(text.expose().trim_ascii())?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
         let name = hmac::sign(&key, NAMING);
         let name = name.as_ref().get(..8).unwrap_or_default();
-        Ok(Self {
+        Some(Self {
             id: hex::encode(name),
             key,
         })
@@ -197,25 +253,51 @@ mod tests {
 
     use super::*;
 
+    fn open_or_make(path: &Path) -> Result<AuditKey, KeyError> {
+        AuditKey::open_or_make(&path.to_owned().into(), true)
+    }
+
+    #[test]
+    fn one_that_is_given_is_that_of_the_file_and_what_is_none_is_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.key");
+        let made = open_or_make(&path).unwrap();
+        let given = |text: &str| AuditKeyPlace::Given(Secret::new(text.to_owned()));
+        let copied = given(&fs::read_to_string(&path).unwrap());
+        assert_eq!(AuditKey::open(&copied).unwrap().id(), made.id());
+        let error = AuditKey::open(&given("canary")).err().unwrap();
+        assert!(matches!(error, KeyError::NotGiven));
+        assert!(!format!("{error}{:?}", given("canary")).contains("canary"));
+    }
+
+    #[test]
+    fn none_is_made_where_others_write_with_theirs() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("audit.key").into();
+        let error = AuditKey::open_or_make(&place, false).err().unwrap();
+        assert!(matches!(error, KeyError::NotHere(_)), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
     #[test]
     fn it_is_made_once_and_for_this_user_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.key");
-        let made = AuditKey::open_or_make(&path).unwrap();
+        let made = open_or_make(&path).unwrap();
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert_eq!(AuditKey::open_or_make(&path).unwrap().id(), made.id());
-        let other = AuditKey::open_or_make(&folder.path().join("other")).unwrap();
+        assert_eq!(open_or_make(&path).unwrap().id(), made.id());
+        let other = open_or_make(&folder.path().join("other")).unwrap();
         assert_ne!(other.id(), made.id());
     }
 
     #[test]
     fn nothing_moves_from_a_field_into_its_neighbour() {
         let folder = tempfile::tempdir().unwrap();
-        let key = AuditKey::open_or_make(&folder.path().join("audit.key")).unwrap();
+        let key = open_or_make(&folder.path().join("audit.key")).unwrap();
         let row = |service: &str, target: Option<&str>| Row {
             sequence: 1,
             at_seconds: 0,
@@ -246,8 +328,8 @@ mod tests {
     fn a_file_that_is_no_private_key_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.key");
-        AuditKey::open_or_make(&path).unwrap();
-        let refused = |path: &Path| AuditKey::open_or_make(path).err().unwrap();
+        open_or_make(&path).unwrap();
+        let refused = |path: &Path| open_or_make(path).err().unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(refused(&path), KeyError::NotPrivate(_)));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();

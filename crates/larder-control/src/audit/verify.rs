@@ -1,11 +1,9 @@
 //! Looks over a whole audit trail.
 
-use std::path::Path;
-
 use larder_model::api::AuditHead;
 
-use super::{AuditKey, Head, KeyError, Row};
-use crate::database::Database;
+use super::{AuditKey, AuditKeyPlace, Head, KeyError, Row};
+use crate::database::{Database, DatabasePlace};
 
 /// A trail that nobody changed, as far as the key can tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,12 +66,12 @@ pub enum VerifyError {
     Key(#[from] KeyError),
     /// The database can't be read.
     #[error(
-        "can't read the audit trail in {path}: {source}; name the folder of the control plane in LARDER_DIR"
+        "can't read the audit trail in {place}: {source}; name the folder of the control plane in LARDER_DIR, or its PostgreSQL in DATABASE_URL"
     )]
     Database {
-        /// The file.
-        path: std::path::PathBuf,
-        /// What SQLite said.
+        /// The file, or where PostgreSQL is.
+        place: String,
+        /// What the database said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The trail was changed.
@@ -87,12 +85,12 @@ pub enum VerifyError {
 /// # Errors
 /// A [`VerifyError::Fault`] says what was done to it, as far as can be told: which entry is the first that is wrong.
 pub async fn verify_audit(
-    database: &Path,
-    key: &Path,
+    database: &DatabasePlace,
+    key: &AuditKeyPlace,
     published: Option<&AuditHead>,
 ) -> Result<Verified, VerifyError> {
     let error = |source: Box<dyn std::error::Error + Send + Sync>| VerifyError::Database {
-        path: database.to_owned(),
+        place: database.to_string(),
         source,
     };
     let key = AuditKey::open(key)?;

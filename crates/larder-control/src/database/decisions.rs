@@ -4,23 +4,23 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use larder_model::api::Watch;
-use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
+use super::sql::{SqlRow, Transaction, query};
 use super::{LoadError, gone, news, signed, unsigned};
 use crate::decision::Decision;
 use crate::stored::Identity;
 
 pub(super) async fn read(
-    pool: &SqlitePool,
+    transaction: &mut Transaction,
     service: &str,
 ) -> Result<BTreeMap<Identity, Decision>, LoadError> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT method, shape, cache_enabled, reason, since_seconds, ttl_seconds, key_share, check_share FROM decisions WHERE service = $1",
     )
     .bind(service)
-    .fetch_all(pool)
+    .fetch_all(transaction)
     .await?;
-    let read = |row: &sqlx::sqlite::SqliteRow| -> Result<_, LoadError> {
+    let read = |row: &SqlRow| -> Result<_, LoadError> {
         let decision = Decision {
             cache_enabled: row.try_get(2)?,
             reason: row.try_get(3)?,
@@ -37,13 +37,13 @@ pub(super) async fn read(
 }
 
 pub(super) async fn write(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction,
     service: &str,
     before: &BTreeMap<Identity, Decision>,
     after: &BTreeMap<Identity, Decision>,
 ) -> Result<(), sqlx::Error> {
     for (method, shape) in gone(before, after) {
-        sqlx::query("DELETE FROM decisions WHERE service = $1 AND method = $2 AND shape = $3")
+        query("DELETE FROM decisions WHERE service = $1 AND method = $2 AND shape = $3")
             .bind(service)
             .bind(method)
             .bind(shape)
@@ -51,7 +51,7 @@ pub(super) async fn write(
             .await?;
     }
     for ((method, shape), decision) in news(before, after) {
-        sqlx::query(
+        query(
             "INSERT INTO decisions (service, method, shape, cache_enabled, reason, since_seconds, ttl_seconds, key_share, check_share) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
              ON CONFLICT (service, method, shape) DO UPDATE SET cache_enabled = excluded.cache_enabled, reason = excluded.reason, \

@@ -2,8 +2,8 @@
 
 use larder_decide::{Engine, Record};
 use larder_model::{Endpoint, Service};
-use sqlx::{Row as _, SqliteConnection};
 
+use super::sql::{Transaction, query};
 use super::{Database, gone, shape, signed};
 use crate::stored::StoredService;
 
@@ -24,8 +24,8 @@ impl Database {
         service: &Service,
         endpoint: &Endpoint,
     ) -> Result<Option<Engine>, sqlx::Error> {
-        let row = sqlx::query(
-            "SELECT state FROM engine_states WHERE service = ? AND method = ? AND shape = ?",
+        let row = query(
+            "SELECT state FROM engine_states WHERE service = $1 AND method = $2 AND shape = $3",
         )
         .bind(service.as_str())
         .bind(endpoint.method().as_str())
@@ -43,9 +43,10 @@ impl Database {
         endpoint: &Endpoint,
         engine: &Engine,
     ) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "INSERT OR REPLACE INTO engine_states (service, method, shape, state) \
-             SELECT service, method, shape, ? FROM policies WHERE service = ? AND method = ? AND shape = ?",
+        query(
+            "INSERT INTO engine_states (service, method, shape, state) \
+             SELECT service, method, shape, $1 FROM policies WHERE service = $2 AND method = $3 AND shape = $4 \
+             ON CONFLICT (service, method, shape) DO UPDATE SET state = excluded.state",
         )
         .bind(engine.to_bytes())
         .bind(service.as_str())
@@ -64,9 +65,10 @@ impl Database {
         record: &Record,
     ) -> Result<(), sqlx::Error> {
         let (method, shape) = (endpoint.method().as_str(), shape(endpoint));
-        sqlx::query(
-            "INSERT OR REPLACE INTO decision_records (service, method, shape, at_seconds, record) \
-             SELECT service, method, shape, ?, ? FROM policies WHERE service = ? AND method = ? AND shape = ?",
+        query(
+            "INSERT INTO decision_records (service, method, shape, at_seconds, record) \
+             SELECT service, method, shape, $1, $2 FROM policies WHERE service = $3 AND method = $4 AND shape = $5 \
+             ON CONFLICT (service, method, shape, at_seconds) DO UPDATE SET record = excluded.record",
         )
         .bind(record.figures.now as i64)
         .bind(record.to_bytes())
@@ -75,10 +77,10 @@ impl Database {
         .bind(&shape)
         .execute(&self.pool)
         .await?;
-        sqlx::query(
-            "DELETE FROM decision_records WHERE service = ?1 AND method = ?2 AND shape = ?3 AND at_seconds < \
-             (SELECT at_seconds FROM decision_records WHERE service = ?1 AND method = ?2 AND shape = ?3 \
-              ORDER BY at_seconds DESC LIMIT 1 OFFSET ?4)",
+        query(
+            "DELETE FROM decision_records WHERE service = $1 AND method = $2 AND shape = $3 AND at_seconds < \
+             (SELECT at_seconds FROM decision_records WHERE service = $1 AND method = $2 AND shape = $3 \
+              ORDER BY at_seconds DESC LIMIT 1 OFFSET $4)",
         )
         .bind(service.as_str())
         .bind(method)
@@ -97,9 +99,9 @@ impl Database {
         at: u64,
         most: u32,
     ) -> Result<Vec<Record>, sqlx::Error> {
-        let rows = sqlx::query(
-            "SELECT record FROM decision_records WHERE service = ? AND method = ? AND shape = ? AND at_seconds <= ? \
-             ORDER BY at_seconds DESC LIMIT ?",
+        let rows = query(
+            "SELECT record FROM decision_records WHERE service = $1 AND method = $2 AND shape = $3 AND at_seconds <= $4 \
+             ORDER BY at_seconds DESC LIMIT $5",
         )
         .bind(service.as_str())
         .bind(endpoint.method().as_str())
@@ -119,7 +121,7 @@ impl Database {
     /// Removes the states and records of endpoints that have no policy.
     pub(crate) async fn forget_left_behind(&self) -> Result<(), sqlx::Error> {
         for statement in LEFT_BEHIND {
-            sqlx::query(statement).execute(&self.pool).await?;
+            query(statement).execute(&self.pool).await?;
         }
         Ok(())
     }
@@ -128,7 +130,7 @@ impl Database {
 /// Forgets what was measured of endpoints for which nothing is decided any more, and what was decided over time for those that
 /// have no policy any more.
 pub(super) async fn forget(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction,
     before: &StoredService,
     after: &StoredService,
 ) -> Result<(), sqlx::Error> {
@@ -140,7 +142,7 @@ pub(super) async fn forget(
     let states = gone(&before.policies, &after.policies).map(|gone| (STATE, gone));
     let records = gone(&before.policies, &after.policies).map(|gone| (RECORDS, gone));
     for (statement, (method, shape)) in undecided.chain(states).chain(records) {
-        sqlx::query(statement)
+        query(statement)
             .bind(after.service.as_str())
             .bind(method)
             .bind(shape)

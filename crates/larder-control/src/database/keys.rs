@@ -1,25 +1,21 @@
 //! Who may do what: API keys, all but their secrets.
 
-use larder_model::api::KeyRole;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
-
-use super::{Database, signed, trail, unsigned, users};
+use super::sql::{SqlRow, Transaction, query};
+use super::{CommitError, Database, signed, trail, unsigned, users};
 use crate::access::{AccessChange, Digest, Services, StoredKey};
 use crate::audit::Row as AuditRow;
+use larder_model::api::KeyRole;
 
 impl Database {
     /// Which change of who may do what was the last.
     pub(crate) async fn access_version(&self) -> Result<u64, sqlx::Error> {
-        let version: i64 = sqlx::query_scalar("SELECT version FROM access")
-            .fetch_one(&self.pool)
-            .await?;
-        Ok(unsigned(version))
+        let row = query("SELECT version FROM access").fetch_one(&self.pool);
+        Ok(unsigned(row.await?.try_get(0)?))
     }
 
     /// All keys, oldest first.
     pub(crate) async fn api_keys(&self) -> Result<Vec<StoredKey>, sqlx::Error> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id, sha256, name, role, services, made_at_seconds, expires_at_seconds, revoked_at_seconds, used_at_seconds \
              FROM api_keys ORDER BY made_at_seconds, id",
         )
@@ -31,10 +27,10 @@ impl Database {
     /// Makes a change, with its entry in the audit trail; `false`: there was nothing to change.
     pub(crate) async fn change_access(
         &self,
+        mut transaction: Transaction,
         change: &AccessChange,
         audit: &AuditRow,
-    ) -> Result<bool, sqlx::Error> {
-        let mut transaction = self.pool.begin().await?;
+    ) -> Result<bool, CommitError> {
         let changed = match change {
             AccessChange::MakeKey(key) => make(&mut transaction, key).await?,
             AccessChange::RevokeKey { id, at_seconds } => {
@@ -63,12 +59,13 @@ impl Database {
             return Ok(false);
         }
         if !change.is_of_a_session() {
-            sqlx::query("UPDATE access SET version = version + 1")
-                .execute(&mut *transaction)
+            query("UPDATE access SET version = version + 1")
+                .execute(&mut transaction)
                 .await?;
         }
         trail::append(&mut transaction, audit).await?;
-        transaction.commit().await?;
+        self.tell(&mut transaction, "audit").await?;
+        transaction.commit().await.map_err(CommitError::Unsure)?;
         Ok(true)
     }
 
@@ -76,20 +73,20 @@ impl Database {
     pub(crate) async fn note_uses(&self, uses: &[(String, u64)]) -> Result<(), sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
         for (id, at_seconds) in uses {
-            sqlx::query(
+            query(
                 "UPDATE api_keys SET used_at_seconds = $1 WHERE id = $2 AND COALESCE(used_at_seconds, 0) < $1",
             )
             .bind(signed(*at_seconds))
             .bind(id)
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
         }
         transaction.commit().await
     }
 }
 
-async fn make(transaction: &mut SqliteConnection, key: &StoredKey) -> Result<u64, sqlx::Error> {
-    let made = sqlx::query(
+async fn make(transaction: &mut Transaction, key: &StoredKey) -> Result<u64, sqlx::Error> {
+    query(
         "INSERT INTO api_keys (id, sha256, name, role, services, made_at_seconds, expires_at_seconds) \
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
@@ -101,26 +98,24 @@ async fn make(transaction: &mut SqliteConnection, key: &StoredKey) -> Result<u64
     .bind(signed(key.made_at))
     .bind(key.expires_at.map(signed))
     .execute(transaction)
-    .await?;
-    Ok(made.rows_affected())
+    .await
 }
 
 async fn revoke(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction,
     id: &str,
     at_seconds: u64,
 ) -> Result<u64, sqlx::Error> {
-    let revoked = sqlx::query(
+    query(
         "UPDATE api_keys SET revoked_at_seconds = $1 WHERE id = $2 AND revoked_at_seconds IS NULL",
     )
     .bind(signed(at_seconds))
     .bind(id)
     .execute(transaction)
-    .await?;
-    Ok(revoked.rows_affected())
+    .await
 }
 
-fn read(row: &SqliteRow) -> Result<StoredKey, sqlx::Error> {
+fn read(row: &SqlRow) -> Result<StoredKey, sqlx::Error> {
     let no_key = |what: &str| sqlx::Error::Decode(format!("an API key has no {what}").into());
     let (digest, role): (String, String) = (row.try_get("sha256")?, row.try_get("role")?);
     let services: Vec<String> = serde_json::from_str(row.try_get("services")?)

@@ -3,24 +3,24 @@
 use std::collections::BTreeMap;
 
 use larder_model::{Endpoint, Method};
-use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
+use super::sql::{Transaction, query};
 use super::{LoadError, gone, news, signed, unsigned};
 use crate::cause::Author;
 use crate::moment::{Expiry, Moment};
 use crate::stored::{Identity, StoredOverride};
 
 pub(super) async fn read(
-    pool: &SqlitePool,
+    transaction: &mut Transaction,
     service: &str,
     now: Moment,
 ) -> Result<BTreeMap<Identity, StoredOverride>, LoadError> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT method, shape, id, template, patch, author, author_verified, reason, began_at_seconds, expires_at_seconds \
          FROM overrides WHERE service = $1",
     )
     .bind(service)
-    .fetch_all(pool)
+    .fetch_all(transaction)
     .await?;
     let mut overrides = BTreeMap::new();
     for row in rows {
@@ -43,14 +43,14 @@ pub(super) async fn read(
 }
 
 pub(super) async fn write(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction,
     service: &str,
     before: &BTreeMap<Identity, StoredOverride>,
     after: &BTreeMap<Identity, StoredOverride>,
 ) -> Result<(), sqlx::Error> {
     let replaced = news(before, after).map(|(key, _)| key);
     for (method, shape) in gone(before, after).chain(replaced) {
-        sqlx::query("DELETE FROM overrides WHERE service = $1 AND method = $2 AND shape = $3")
+        query("DELETE FROM overrides WHERE service = $1 AND method = $2 AND shape = $3")
             .bind(service)
             .bind(method)
             .bind(shape)
@@ -58,7 +58,7 @@ pub(super) async fn write(
             .await?;
     }
     for ((method, shape), one) in news(before, after) {
-        sqlx::query(
+        query(
             "INSERT INTO overrides (service, method, shape, id, template, patch, author, author_verified, reason, \
              began_at_seconds, expires_at_seconds) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         )

@@ -3,21 +3,20 @@
 use std::collections::BTreeMap;
 
 use larder_model::{Endpoint, Method};
-use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
+use super::sql::{Transaction, query};
 use super::{LoadError, gone, news, signed, unsigned};
 use crate::stored::{Identity, StoredPolicy};
 
 pub(super) async fn read(
-    pool: &SqlitePool,
+    transaction: &mut Transaction,
     service: &str,
 ) -> Result<BTreeMap<Identity, StoredPolicy>, LoadError> {
-    let rows = sqlx::query(
-        "SELECT method, shape, template, patch, version FROM policies WHERE service = $1",
-    )
-    .bind(service)
-    .fetch_all(pool)
-    .await?;
+    let rows =
+        query("SELECT method, shape, template, patch, version FROM policies WHERE service = $1")
+            .bind(service)
+            .fetch_all(transaction)
+            .await?;
     let mut policies = BTreeMap::new();
     for row in rows {
         let (method, shape): (String, String) = (row.try_get(0)?, row.try_get(1)?);
@@ -32,13 +31,13 @@ pub(super) async fn read(
 }
 
 pub(super) async fn write(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction,
     service: &str,
     before: &BTreeMap<Identity, StoredPolicy>,
     after: &BTreeMap<Identity, StoredPolicy>,
 ) -> Result<(), sqlx::Error> {
     for (method, shape) in gone(before, after) {
-        sqlx::query("DELETE FROM policies WHERE service = $1 AND method = $2 AND shape = $3")
+        query("DELETE FROM policies WHERE service = $1 AND method = $2 AND shape = $3")
             .bind(service)
             .bind(method)
             .bind(shape)
@@ -46,7 +45,7 @@ pub(super) async fn write(
             .await?;
     }
     for ((method, shape), policy) in news(before, after) {
-        sqlx::query(
+        query(
             "INSERT INTO policies (service, method, shape, template, patch, version) VALUES ($1, $2, $3, $4, $5, $6) \
              ON CONFLICT (service, method, shape) DO UPDATE SET template = excluded.template, patch = excluded.patch, version = excluded.version",
         )

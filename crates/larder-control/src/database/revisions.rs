@@ -2,9 +2,8 @@
 
 use larder_model::Service;
 use larder_model::api::{Action, Revision, ServiceState};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
 
+use super::sql::{SqlRow, Transaction, query};
 use super::{Database, signed, unsigned};
 use crate::cause::Author;
 
@@ -28,7 +27,7 @@ pub(crate) struct NewRevision {
     pub(crate) sha256: String,
 }
 
-fn read(service: &Service, row: &SqliteRow) -> Result<Revision, sqlx::Error> {
+fn read(service: &Service, row: &SqlRow) -> Result<Revision, sqlx::Error> {
     let action: String = row.try_get("action")?;
     let unknown = || sqlx::Error::Decode("a revision's action is none that there is".into());
     Ok(Revision {
@@ -52,7 +51,7 @@ impl Database {
         number: u64,
         most: u32,
     ) -> Result<Vec<Revision>, sqlx::Error> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT number, at_seconds, action, author, author_verified, reason, sha256 FROM revisions \
              WHERE service = $1 AND number < $2 ORDER BY number DESC LIMIT $3",
         )
@@ -70,7 +69,7 @@ impl Database {
         service: &Service,
         number: u64,
     ) -> Result<Option<Revision>, sqlx::Error> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT number, at_seconds, action, author, author_verified, reason, sha256, snapshot FROM revisions \
              WHERE service = $1 AND number = $2",
         )
@@ -89,11 +88,11 @@ impl Database {
 
 /// Adds a revision, and of automatic decisions (else of all) keeps the latest.
 pub(super) async fn append(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction,
     service: &str,
     revision: &NewRevision,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
+    query(
         "INSERT INTO revisions (service, number, at_seconds, action, author, author_verified, reason, sha256, snapshot) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     )
@@ -114,7 +113,7 @@ pub(super) async fn append(
         Action::Decided => (decided, most / 10),
         _ => ("", most),
     };
-    sqlx::query(
+    query(
         "DELETE FROM revisions WHERE service = $1 AND ($2 = '' OR action = $2) AND number <= \
          (SELECT number FROM revisions WHERE service = $1 AND ($2 = '' OR action = $2) ORDER BY number DESC LIMIT 1 OFFSET $3)",
     )

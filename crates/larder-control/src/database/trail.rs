@@ -1,9 +1,7 @@
 //! The audit trail: only ever added to.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
-
-use super::{Database, signed, unsigned};
+use super::sql::{On, SqlRow, Transaction, query};
+use super::{CommitError, Database, signed, unsigned};
 use crate::audit::{Head, Row};
 
 /// So many entries are read at once.
@@ -11,30 +9,37 @@ const PAGE: i64 = 500;
 
 impl Database {
     /// Where the trail ends.
-    pub(crate) async fn audit_head(&self) -> Result<Head, sqlx::Error> {
-        let row = sqlx::query("SELECT * FROM audit ORDER BY sequence DESC LIMIT 1")
-            .fetch_optional(&self.pool)
-            .await?;
-        match row {
+    pub(crate) async fn audit_head<'a>(&self, on: impl Into<On<'a>>) -> Result<Head, sqlx::Error> {
+        let row = query("SELECT * FROM audit ORDER BY sequence DESC LIMIT 1");
+        match row.fetch_optional(on).await? {
             Some(row) => Ok(Head::of(&read(&row)?)),
             None => Ok(Head::none(&self.id)),
         }
     }
 
-    /// Adds an entry that belongs to no change.
-    pub(crate) async fn append_audit(&self, row: &Row) -> Result<(), sqlx::Error> {
-        let mut connection = self.pool.acquire().await?;
-        append(&mut connection, row).await
+    /// Where the trail ends, outside of a change.
+    pub(crate) async fn audit_head_now(&self) -> Result<Head, sqlx::Error> {
+        self.audit_head(&self.pool).await
+    }
+
+    /// Adds an entry that belongs to no change of a service, and makes the change that it belongs to.
+    pub(crate) async fn append_audit(
+        &self,
+        mut transaction: Transaction,
+        row: &Row,
+    ) -> Result<(), CommitError> {
+        append(&mut transaction, row).await?;
+        self.tell(&mut transaction, "audit").await?;
+        transaction.commit().await.map_err(CommitError::Unsure)
     }
 
     /// The entries behind this one, oldest first, so many as are read at once.
     pub(crate) async fn audit_after(&self, sequence: u64) -> Result<Vec<Row>, sqlx::Error> {
-        let rows =
-            sqlx::query("SELECT * FROM audit WHERE sequence > $1 ORDER BY sequence LIMIT $2")
-                .bind(signed(sequence))
-                .bind(PAGE)
-                .fetch_all(&self.pool)
-                .await?;
+        let rows = query("SELECT * FROM audit WHERE sequence > $1 ORDER BY sequence LIMIT $2")
+            .bind(signed(sequence))
+            .bind(PAGE)
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter().map(read).collect()
     }
 
@@ -45,7 +50,7 @@ impl Database {
         service: Option<&str>,
         most: u32,
     ) -> Result<Vec<Row>, sqlx::Error> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT * FROM audit WHERE sequence < $1 AND ($2 = '' OR service = $2) ORDER BY sequence DESC LIMIT $3",
         )
         .bind(signed(sequence))
@@ -57,11 +62,8 @@ impl Database {
     }
 }
 
-pub(super) async fn append(
-    connection: &mut SqliteConnection,
-    row: &Row,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
+pub(super) async fn append(transaction: &mut Transaction, row: &Row) -> Result<(), sqlx::Error> {
+    query(
         "INSERT INTO audit (sequence, at_seconds, actor, actor_verified, address, action, service, target, before_text, after_text, \
          reason, key_id, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     )
@@ -78,12 +80,12 @@ pub(super) async fn append(
     .bind(&row.reason)
     .bind(&row.key_id)
     .bind(&row.mac)
-    .execute(connection)
+    .execute(transaction)
     .await?;
     Ok(())
 }
 
-fn read(row: &SqliteRow) -> Result<Row, sqlx::Error> {
+fn read(row: &SqlRow) -> Result<Row, sqlx::Error> {
     Ok(Row {
         sequence: unsigned(row.try_get("sequence")?),
         at_seconds: unsigned(row.try_get("at_seconds")?),

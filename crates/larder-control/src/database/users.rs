@@ -1,9 +1,8 @@
 //! Users of the dashboard, and their sessions.
 
 use larder_model::api::UserRole;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
 
+use super::sql::{SqlRow, Transaction, query};
 use super::{Database, signed, unsigned};
 use crate::access::session::{AGE, IDLE, MOST, StoredSession};
 use crate::access::user::StoredUser;
@@ -12,15 +11,13 @@ use crate::access::{Digest, Hashed, Services, SignedIn};
 impl Database {
     /// Whether there is, or was, a user.
     pub(crate) async fn has_users(&self) -> Result<bool, sqlx::Error> {
-        let users: i64 = sqlx::query_scalar("SELECT count(*) FROM users")
-            .fetch_one(&self.pool)
-            .await?;
-        Ok(users > 0)
+        let user = query("SELECT name FROM users LIMIT 1").fetch_optional(&self.pool);
+        Ok(user.await?.is_some())
     }
 
     /// All users, by name.
     pub(crate) async fn users(&self) -> Result<Vec<StoredUser>, sqlx::Error> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT name, role, services, password, made_at_seconds, changed FROM users \
              WHERE removed_at_seconds IS NULL ORDER BY name",
         )
@@ -31,7 +28,7 @@ impl Database {
 
     /// One user.
     pub(crate) async fn user(&self, name: &str) -> Result<Option<StoredUser>, sqlx::Error> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT name, role, services, password, made_at_seconds, changed FROM users \
              WHERE name = $1 AND removed_at_seconds IS NULL",
         )
@@ -48,7 +45,7 @@ impl Database {
         digest: Digest,
         now: u64,
     ) -> Result<Option<(SignedIn, u64)>, sqlx::Error> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT users.name, users.role, users.services, sessions.seen_at_seconds FROM sessions \
              JOIN users ON users.name = sessions.user_name AND users.changed = sessions.user_changed \
              WHERE sessions.sha256 = $1 AND users.removed_at_seconds IS NULL \
@@ -70,7 +67,7 @@ impl Database {
 
     /// Writes down that a session was used.
     pub(crate) async fn note_session(&self, digest: Digest, now: u64) -> Result<(), sqlx::Error> {
-        sqlx::query("UPDATE sessions SET seen_at_seconds = $1 WHERE sha256 = $2")
+        query("UPDATE sessions SET seen_at_seconds = $1 WHERE sha256 = $2")
             .bind(signed(now))
             .bind(digest.to_hex())
             .execute(&self.pool)
@@ -81,10 +78,10 @@ impl Database {
 
 /// A new user, also in place of one that was removed.
 pub(super) async fn make(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction,
     user: &StoredUser,
 ) -> Result<u64, sqlx::Error> {
-    let made = sqlx::query(
+    query(
         "INSERT INTO users (name, role, services, password, made_at_seconds, changed) VALUES ($1, $2, $3, $4, $5, 0) \
          ON CONFLICT (name) DO UPDATE SET role = excluded.role, services = excluded.services, password = excluded.password, \
          made_at_seconds = excluded.made_at_seconds, changed = users.changed + 1, removed_at_seconds = NULL \
@@ -96,72 +93,68 @@ pub(super) async fn make(
     .bind(user.password.as_str())
     .bind(signed(user.made_at))
     .execute(transaction)
-    .await?;
-    Ok(made.rows_affected())
+    .await
 }
 
 /// Another role, for other services: his sessions end.
 pub(super) async fn set_role(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction,
     name: &str,
     role: UserRole,
     services: &Services,
 ) -> Result<u64, sqlx::Error> {
-    let set = sqlx::query(
+    query(
         "UPDATE users SET role = $1, services = $2, changed = changed + 1 WHERE name = $3 AND removed_at_seconds IS NULL",
     )
     .bind(role.as_str())
     .bind(super::json(&services.names())?)
     .bind(name)
     .execute(transaction)
-    .await?;
-    Ok(set.rows_affected())
+    .await
 }
 
 /// Another password: his sessions end.
 pub(super) async fn set_password(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction,
     name: &str,
     password: &Hashed,
 ) -> Result<u64, sqlx::Error> {
-    let set = sqlx::query(
+    query(
         "UPDATE users SET password = $1, changed = changed + 1 WHERE name = $2 AND removed_at_seconds IS NULL",
     )
     .bind(password.as_str())
     .bind(name)
     .execute(transaction)
-    .await?;
-    Ok(set.rows_affected())
+    .await
 }
 
 pub(super) async fn remove(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction,
     name: &str,
     at_seconds: u64,
 ) -> Result<u64, sqlx::Error> {
-    let removed = sqlx::query(
+    query(
         "UPDATE users SET removed_at_seconds = $1, changed = changed + 1, password = '' \
          WHERE name = $2 AND removed_at_seconds IS NULL",
     )
     .bind(signed(at_seconds))
     .bind(name)
     .execute(transaction)
-    .await?;
-    Ok(removed.rows_affected())
+    .await
 }
 
 /// Begins a session. Those that are over are forgotten, and of his others the oldest.
 pub(super) async fn begin_session(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction,
     session: &StoredSession,
 ) -> Result<u64, sqlx::Error> {
     let now = session.began_at;
-    sqlx::query("DELETE FROM sessions WHERE began_at_seconds <= $1 OR seen_at_seconds <= $2")
+    query("DELETE FROM sessions WHERE began_at_seconds <= $1 OR seen_at_seconds <= $2")
         .bind(signed(now.saturating_sub(AGE)))
         .bind(signed(now.saturating_sub(IDLE)))
         .execute(&mut *transaction)
         .await?;
-    sqlx::query(
+    query(
         "DELETE FROM sessions WHERE user_name = $1 AND sha256 NOT IN \
          (SELECT sha256 FROM sessions WHERE user_name = $1 ORDER BY began_at_seconds DESC, sha256 LIMIT $2)",
     )
@@ -169,7 +162,7 @@ pub(super) async fn begin_session(
     .bind(signed(MOST - 1))
     .execute(&mut *transaction)
     .await?;
-    let begun = sqlx::query(
+    query(
         "INSERT INTO sessions (sha256, user_name, user_changed, began_at_seconds, seen_at_seconds) VALUES ($1, $2, $3, $4, $4)",
     )
     .bind(session.digest.to_hex())
@@ -177,22 +170,20 @@ pub(super) async fn begin_session(
     .bind(signed(session.user_changed))
     .bind(signed(now))
     .execute(transaction)
-    .await?;
-    Ok(begun.rows_affected())
+    .await
 }
 
 pub(super) async fn end_session(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction,
     digest: Digest,
 ) -> Result<u64, sqlx::Error> {
-    let ended = sqlx::query("DELETE FROM sessions WHERE sha256 = $1")
+    query("DELETE FROM sessions WHERE sha256 = $1")
         .bind(digest.to_hex())
         .execute(transaction)
-        .await?;
-    Ok(ended.rows_affected())
+        .await
 }
 
-fn read(row: &SqliteRow) -> Result<StoredUser, sqlx::Error> {
+fn read(row: &SqlRow) -> Result<StoredUser, sqlx::Error> {
     Ok(StoredUser {
         name: row.try_get("name")?,
         role: role(row.try_get("role")?)?,

@@ -7,6 +7,7 @@ use larder_model::{Outcome, PER_SECOND, Window};
 
 use super::*;
 use crate::cause::Cause;
+use crate::plane::Settings;
 use crate::registry::{Preconditions, Registry};
 use crate::streams::{StreamLimits, Streams};
 
@@ -25,9 +26,9 @@ struct Ticked {
 impl Ticked {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let [database, key] = ["control.db", "audit.key"].map(|name| folder.path().join(name));
+        let settings = Settings::new(folder.path().join("control.db"));
         let streams = Arc::new(Streams::new(StreamLimits::default()));
-        let registry = Registry::open(&database, &key, streams).await.unwrap();
+        let registry = Registry::open(&settings, streams).await.unwrap();
         let ticked = Self {
             folder,
             engines: Engines::new(registry.database()),

@@ -67,7 +67,8 @@ impl Feed {
             let rings = self.all.rings();
             let ring = rings.get(&self.service)?;
             if self.cursor >= ring.floor {
-                let behind = ring.after(self.cursor).take(AT_ONCE);
+                let limit = self.all.limit(u64::MAX);
+                let behind = ring.after(self.cursor, limit).take(AT_ONCE);
                 for record in behind {
                     self.cursor = record.sequence;
                     piece.extend_from_slice(&record.event());

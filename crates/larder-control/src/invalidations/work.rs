@@ -10,6 +10,7 @@ use super::entry;
 use super::record::{Record, outcome};
 use crate::cause::Cause;
 use crate::plane::Plane;
+use crate::registry::ChangeError;
 use crate::shared_store::SharedStore;
 
 /// Those who follow a service wait no longer for the store to be told; then they tell it themselves.
@@ -41,7 +42,7 @@ pub(crate) enum NotDone {
     #[error(
         "the database did not take the entry of the audit trail, and nothing was invalidated: try again, or tell the store itself by `larder clear`"
     )]
-    Database(#[from] sqlx::Error),
+    Trail(#[from] ChangeError),
 }
 
 /// Does it, unless it was done before.
@@ -85,6 +86,10 @@ pub(crate) async fn invalidate(plane: &Arc<Plane>, asked: Asked) -> Result<Arc<R
         id = %record.id,
         "invalidated"
     );
+    // What others wrote before it comes before it here, too.
+    if let Err(error) = all.catch_up().await {
+        tracing::debug!(%error, "what other replicas invalidated is heard of later");
+    }
     tokio::spawn(tell(Arc::clone(plane), Arc::clone(&record)));
     Ok(record)
 }

@@ -11,6 +11,7 @@ use super::state::{differences, state};
 use super::trail::{Made, Told};
 use super::{Registry, Snapshot};
 use crate::cause::Cause;
+use crate::database::CommitError;
 use crate::decision::Decision;
 use crate::stored::{StoredService, identity, is_decided};
 
@@ -51,8 +52,33 @@ pub(crate) enum ChangeError {
     Full(&'static str),
     #[error("the policies of this service were replaced 60 times within a minute: wait for one")]
     TooOften,
-    #[error("the database did not take the change")]
+    #[error(
+        "the audit trail is written with the key {written} meanwhile, which is not the one here: start this control plane again with that key"
+    )]
+    OtherKey { written: String },
+    #[error(
+        "what is stored of {service} can't be read ({what}): bring back a copy of the database, or remove it there"
+    )]
+    Unreadable { service: String, what: String },
+    #[error("many changes wait for each other: try again in some seconds")]
+    Busy,
+    #[error(
+        "the database did not take the change, and nothing was changed: what was set before holds, and is served. Try again in some seconds; GET /readyz says when the database is back"
+    )]
     Database(#[from] sqlx::Error),
+    #[error(
+        "the database did not say whether it took the change: look again when GET /readyz says that it is back, and change what is not as it is to be"
+    )]
+    Unsure(sqlx::Error),
+}
+
+impl From<CommitError> for ChangeError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Undone(error) => Self::Database(error),
+            CommitError::Unsure(error) => Self::Unsure(error),
+        }
+    }
 }
 
 /// What must be true for a change to be made.
@@ -110,7 +136,7 @@ impl Registry {
         cause: &Cause,
     ) -> Result<(EndpointConfig, String), ChangeError> {
         patch.apply(&Policy::default())?;
-        let mut trail = self.changes.lock().await;
+        let changing = self.begin(Some(service)).await?;
         let stored = self.stored(service)?;
         let old = stored.policies.get(&identity(endpoint));
         let tag = old.map(|old| self.etag(old.version));
@@ -131,7 +157,7 @@ impl Registry {
             cause,
             told: Some(told),
         };
-        self.commit(&mut trail, &stored, next, made).await?;
+        self.commit(changing, &stored, next, made).await?;
         Ok((self.config(service, endpoint), self.etag(version)))
     }
 
@@ -142,7 +168,7 @@ impl Registry {
         preconditions: &Preconditions,
         cause: &Cause,
     ) -> Result<(), ChangeError> {
-        let mut trail = self.changes.lock().await;
+        let changing = self.begin(Some(service)).await?;
         let stored = self.stored(service)?;
         let key = identity(endpoint);
         let old = stored.policies.get(&key).ok_or(ChangeError::Absent)?;
@@ -159,7 +185,7 @@ impl Registry {
             cause,
             told: Some(told),
         };
-        self.commit(&mut trail, &stored, next, made).await
+        self.commit(changing, &stored, next, made).await
     }
 
     /// Gives a service other policies, all at once or none; if that changes nothing, no revision is made. With it comes the
@@ -181,7 +207,7 @@ impl Registry {
             Replacement::Revision(number) => number.into(),
         };
         let policies = self.policies_of(service, replacement).await?;
-        let mut trail = self.changes.lock().await;
+        let changing = self.begin(Some(service)).await?;
         let stored = self.stored(service)?;
         let tag = self.etag_of_policies(stored.policies_version);
         preconditions.check(Some(&tag))?;
@@ -215,7 +241,7 @@ impl Registry {
             cause,
             told: Some(told),
         };
-        self.commit(&mut trail, &stored, next, made).await?;
+        self.commit(changing, &stored, next, made).await?;
         Ok((replaced, tag))
     }
 
@@ -240,7 +266,7 @@ impl Registry {
         service: &Service,
         mut news: Vec<(Endpoint, Decision)>,
     ) -> Result<usize, ChangeError> {
-        let mut trail = self.changes.lock().await;
+        let changing = self.begin(Some(service)).await?;
         let stored = self.stored(service)?;
         news.retain(|(endpoint, _)| {
             let policy = stored.policies.get(&identity(endpoint));
@@ -263,7 +289,7 @@ impl Registry {
             cause: &Cause::larder(reasons.join("; ")),
             told: None,
         };
-        self.commit(&mut trail, &stored, next, made).await?;
+        self.commit(changing, &stored, next, made).await?;
         Ok(decided)
     }
 

@@ -42,7 +42,7 @@ impl Registry {
                 text: new.endpoint.chars().take(100).collect(),
                 error,
             })?;
-        let mut trail = self.changes.lock().await;
+        let changing = self.begin(Some(service)).await?;
         let stored = self.stored(service)?;
         let key = identity(&endpoint);
         let old = stored.overrides.get(&key);
@@ -76,7 +76,7 @@ impl Registry {
             cause,
             told: Some(told),
         };
-        self.commit(&mut trail, &stored, next, made).await?;
+        self.commit(changing, &stored, next, made).await?;
         let tag = self.etag_of_override(&described.id);
         Ok((described, tag))
     }
@@ -135,7 +135,7 @@ impl Registry {
         cause: &Cause,
         action: Action,
     ) -> Result<Override, ChangeError> {
-        let mut trail = self.changes.lock().await;
+        let changing = self.begin(None).await?;
         let (service, key) = self.find_override(id).ok_or(ChangeError::NoOverride)?;
         preconditions.check(Some(&self.etag_of_override(id)))?;
         let stored = self.stored(&service)?;
@@ -152,7 +152,7 @@ impl Registry {
             cause,
             told: Some(told),
         };
-        self.commit(&mut trail, &stored, next, made).await?;
+        self.commit(changing, &stored, next, made).await?;
         Ok(ended)
     }
 

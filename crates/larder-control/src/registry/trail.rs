@@ -1,17 +1,18 @@
 //! What the audit trail says of a change, and of a request that was refused.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use larder_model::Service;
 use larder_model::api::{Action, AuditHead};
+use larder_model::{PolicyError, Service};
 use serde_json::{Value, json};
+use tokio::sync::MutexGuard;
 
 use super::{ChangeError, Registry, Snapshot, state};
 use crate::access::AccessChange;
 use crate::audit::{Entry, Head, Row, Trail};
 use crate::cause::{Author, Cause};
-use crate::database::{Change, NewRevision};
+use crate::database::{Change, LoadError, NewRevision, Transaction, is_busy};
 use crate::stored::StoredService;
 
 /// A change that is to be made.
@@ -31,11 +32,83 @@ pub(super) struct Told {
     pub(super) after: Value,
 }
 
+/// A change that is under way: nobody else has one meanwhile, in any replica.
+pub(super) struct Changing<'a> {
+    trail: MutexGuard<'a, Trail>,
+    transaction: Transaction,
+}
+
+/// Who waits longer for changes before his own is told that the database is busy.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 impl Registry {
+    /// Begins a change of a service (or of any, where it is not known which), from what is stored now: other replicas may have
+    /// changed it.
+    pub(super) async fn begin(&self, only: Option<&Service>) -> Result<Changing<'_>, ChangeError> {
+        let mut changing = self.begin_unseen().await?;
+        self.refresh(&mut changing, only).await?;
+        Ok(changing)
+    }
+
+    /// Takes over what other replicas changed.
+    async fn refresh(
+        &self,
+        changing: &mut Changing<'_>,
+        only: Option<&Service>,
+    ) -> Result<usize, ChangeError> {
+        let transaction = &mut changing.transaction;
+        let mut changed = 0;
+        for (name, version) in self.database.versions(&mut *transaction, only).await? {
+            if self.version(&name) != Some(version) {
+                let stored = self.database.load(transaction, &name).await;
+                let stored = stored.map_err(|error| unreadable(&name, error))?;
+                let snapshot = Snapshot::new(stored, self.database.id());
+                let unreadable = |error: PolicyError| ChangeError::Unreadable {
+                    service: name.clone(),
+                    what: error.to_string(),
+                };
+                self.activate(snapshot.map_err(unreadable)?);
+                changed += 1;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Takes all that is stored over.
+    pub(super) async fn load(&self) -> Result<(), ChangeError> {
+        self.begin(None).await.map(drop)
+    }
+
+    /// Takes over what other replicas changed meanwhile; how many services that were.
+    pub(crate) async fn catch_up(&self) -> Result<usize, ChangeError> {
+        let head = self.database.audit_head_now().await?;
+        if head.sequence > self.audit_head.load().sequence {
+            let mut trail = self.changes.lock().await;
+            trail.learn(head);
+            self.audit_head.store(trail.known().clone().into());
+        }
+        let versions = self.database.versions_now().await?;
+        let is_news = |(name, version): &(String, u64)| self.version(name) != Some(*version);
+        if !versions.iter().any(is_news) {
+            return Ok(0);
+        }
+        let mut changing = self.begin_unseen().await?;
+        self.refresh(&mut changing, None).await
+    }
+
+    /// Begins a change without a look at what others changed.
+    async fn begin_unseen(&self) -> Result<Changing<'_>, ChangeError> {
+        let trail = tokio::time::timeout(PATIENCE, self.changes.lock()).await;
+        Ok(Changing {
+            trail: trail.map_err(|_| ChangeError::Busy)?,
+            transaction: self.database.begin().await.map_err(unbegun)?,
+        })
+    }
+
     /// Makes a change: in the database, then in force.
     pub(super) async fn commit(
         &self,
-        trail: &mut Trail,
+        mut changing: Changing<'_>,
         before: &StoredService,
         after: StoredService,
         made: Made<'_>,
@@ -45,7 +118,7 @@ impl Registry {
         let row = match made.told {
             Some(told) => {
                 let entry = entry(made.action, made.cause, &before.service, told, &revision);
-                Some(self.next(trail, entry).await?)
+                Some(self.next(&mut changing, entry).await?)
             }
             None => None,
         };
@@ -55,35 +128,42 @@ impl Registry {
             revision: &revision,
             audit: row.as_ref(),
         };
-        self.database.commit(&change).await?;
+        let Changing {
+            mut trail,
+            transaction,
+        } = changing;
+        self.database.commit(transaction, &change).await?;
         if let Some(row) = &row {
-            self.publish(trail, row);
+            self.publish(&mut trail, row);
         }
         self.activate(snapshot);
         Ok(())
     }
 
-    /// Begins the trail, or goes on with it.
-    pub(super) async fn open_trail(&self) -> Result<(), sqlx::Error> {
-        let mut trail = self.changes.lock().await;
-        let head = self.database.audit_head().await?;
-        match trail.opening(&head, crate::auto::now().as_secs()) {
-            Some(row) => {
-                if head.sequence > 0 {
-                    tracing::warn!(
-                        entries = head.sequence,
-                        "the audit trail was written with another key: what is in it can't be verified any more without that"
-                    );
-                }
-                self.database.append_audit(&row).await?;
-                self.publish(&mut trail, &row);
-            }
-            None => {
-                tracing::info!(sequence = head.sequence, head = %head.mac, "audit trail");
-                self.audit_head.store(head.clone().into());
-                trail.head = Some(head);
-            }
+    /// Begins the trail, or goes on with it. With `lost`, the name of a key that is lost, it goes on with another.
+    pub(super) async fn open_trail(&self, lost: Option<&str>) -> Result<(), TrailError> {
+        let mut changing = self.begin_unseen().await?;
+        let head = self.learn_head(&mut changing).await;
+        let head = head.map_err(ChangeError::from)?;
+        let trail = &mut changing.trail;
+        if trail.wrote(&head) {
+            tracing::info!(sequence = head.sequence, head = %head.mac, "audit trail");
+            return Ok(());
         }
+        if head.sequence > 0 {
+            if self.database.is_shared() && lost != Some(head.key_id.as_str()) {
+                return Err(TrailError::OtherKey {
+                    written: head.key_id,
+                    here: trail.key_id().to_owned(),
+                });
+            }
+            tracing::warn!(
+                entries = head.sequence,
+                "the audit trail was written with another key: what is in it can't be verified any more without that"
+            );
+        }
+        let row = trail.opening(crate::auto::now().as_secs());
+        self.append(changing, row, |_| ()).await?;
         Ok(())
     }
 
@@ -92,32 +172,24 @@ impl Registry {
         &self,
         change: &AccessChange,
         cause: &Cause,
-    ) -> Result<bool, sqlx::Error> {
-        let mut trail = self.changes.lock().await;
-        let row = self.next(&mut trail, change.entry(cause)).await?;
-        let is_changed = self.database.change_access(change, &row).await?;
+    ) -> Result<bool, ChangeError> {
+        let mut changing = self.begin_unseen().await?;
+        let row = self.next(&mut changing, change.entry(cause)).await?;
+        let Changing {
+            mut trail,
+            transaction,
+        } = changing;
+        let is_changed = self
+            .database
+            .change_access(transaction, change, &row)
+            .await?;
         if is_changed {
             self.publish(&mut trail, &row);
         }
         Ok(is_changed)
     }
 
-    /// Goes on behind what another process wrote into the trail, where that follows what is known here.
-    pub(crate) async fn follow_trail(&self) -> Result<(), sqlx::Error> {
-        let mut trail = self.changes.lock().await;
-        let Some(head) = trail.head.clone() else {
-            return Ok(());
-        };
-        let rows = self.database.audit_after(head.sequence).await?;
-        let followed = trail.follow(&head, &rows);
-        if followed != head {
-            self.audit_head.store(followed.clone().into());
-            trail.head = Some(followed);
-        }
-        Ok(())
-    }
-
-    /// Where the trail ends, as this process wrote it.
+    /// Where the trail ends, as far as this process knows.
     pub(crate) fn audit_head(&self) -> AuditHead {
         self.audit_head.load().describe()
     }
@@ -142,35 +214,88 @@ impl Registry {
         }
     }
 
-    /// Writes down what is no change of a policy. `known` is told its number before anybody else can know of it.
+    /// Writes an entry that belongs to no change of a service. `known` is told its number before anybody else can know of it.
     pub(crate) async fn note(
         &self,
         entry: Entry,
         known: impl FnOnce(u64),
-    ) -> Result<(), sqlx::Error> {
-        let mut trail = self.changes.lock().await;
-        let row = self.next(&mut trail, entry).await?;
-        self.database.append_audit(&row).await?;
+    ) -> Result<(), ChangeError> {
+        let mut changing = self.begin_unseen().await?;
+        let row = self.next(&mut changing, entry).await?;
+        self.append(changing, row, known).await
+    }
+
+    async fn append(
+        &self,
+        changing: Changing<'_>,
+        row: Row,
+        known: impl FnOnce(u64),
+    ) -> Result<(), ChangeError> {
+        let Changing {
+            mut trail,
+            transaction,
+        } = changing;
+        self.database.append_audit(transaction, &row).await?;
         known(row.sequence);
         self.publish(&mut trail, &row);
         Ok(())
     }
 
-    /// The entry that comes next. The head is taken out: if its writing comes to no known end, the database tells it anew.
-    async fn next(&self, trail: &mut Trail, entry: Entry) -> Result<Row, sqlx::Error> {
-        let head = match trail.head.take() {
-            Some(head) => head,
-            None => self.database.audit_head().await?,
-        };
-        Ok(trail.seal(&head, entry, crate::auto::now().as_secs()))
+    /// The entry that comes next: behind those of other replicas, and of changes of which it was not known whether they were
+    /// made.
+    async fn next(&self, changing: &mut Changing<'_>, entry: Entry) -> Result<Row, ChangeError> {
+        let head = self.learn_head(changing).await?;
+        let trail = &changing.trail;
+        if !trail.wrote(&head) && head.sequence > 0 {
+            return Err(ChangeError::OtherKey {
+                written: head.key_id,
+            });
+        }
+        Ok(trail.next(entry, crate::auto::now().as_secs()))
+    }
+
+    /// Where the trail in the database ends.
+    async fn learn_head(&self, changing: &mut Changing<'_>) -> Result<Head, sqlx::Error> {
+        let head = self.database.audit_head(&mut changing.transaction).await?;
+        changing.trail.learn(head.clone());
+        self.audit_head.store(changing.trail.known().clone().into());
+        Ok(head)
     }
 
     fn publish(&self, trail: &mut Trail, row: &Row) {
         let head = Head::of(row);
         let action = row.action.as_str();
         tracing::info!(sequence = row.sequence, head = %row.mac, action, "audit trail");
-        self.audit_head.store(head.clone().into());
-        trail.head = Some(head);
+        trail.learn(head);
+        self.audit_head.store(trail.known().clone().into());
+    }
+}
+
+/// Why the trail can't be gone on with.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TrailError {
+    #[error("it is written with the key {written}, and the one here is {here}")]
+    OtherKey { written: String, here: String },
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+}
+
+/// Why a change was not begun.
+fn unbegun(error: sqlx::Error) -> ChangeError {
+    match is_busy(&error) {
+        true => ChangeError::Busy,
+        false => ChangeError::Database(error),
+    }
+}
+
+/// What another replica, or another program, left in the database.
+fn unreadable(name: &str, error: LoadError) -> ChangeError {
+    match error {
+        LoadError::Sql(error) => ChangeError::Database(error),
+        error => ChangeError::Unreadable {
+            service: name.to_owned(),
+            what: error.to_string(),
+        },
     }
 }
 

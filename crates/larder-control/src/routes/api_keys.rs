@@ -8,11 +8,12 @@ use http::{StatusCode, Uri, header};
 use larder_http::Problem;
 use larder_model::api::{ApiKeyList, Because, MadeApiKey, NewApiKey};
 
-use super::changes::{cause, unread};
+use super::changes::{cause, problem, unread};
 use crate::access::{AccessChange, StoredKey};
 use crate::cause::Cause;
 use crate::json::Body;
 use crate::plane::Plane;
+use crate::registry::ChangeError;
 use crate::target::{Asked, Peer, id_of};
 
 /// All API keys, also those that were revoked; no secret of any.
@@ -78,12 +79,12 @@ pub(super) async fn change(
     let made = tokio::spawn(async move {
         let is_changed = plane.registry.change_access(&change, &cause).await?;
         plane.access.refresh().await?;
-        Ok::<_, sqlx::Error>(is_changed)
+        Ok::<_, ChangeError>(is_changed)
     });
     let made = made.await.map_err(|error| {
         tracing::error!(%error, "a change of the keys came to no end");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR)
             .detail("the change failed: the control plane's log says why")
     })?;
-    made.map_err(unread)
+    made.map_err(problem)
 }

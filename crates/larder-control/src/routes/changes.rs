@@ -1,11 +1,16 @@
 //! What the routes that change something, or tell of changes, have in common.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use larder_http::Problem;
 
 use crate::cause::{Cause, CauseError};
 use crate::registry::{ChangeError, Preconditions, Tags};
 use crate::target::Peer;
+
+/// Who is told that the database does not answer may ask again after this.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Makes a change, also if its client goes away, with whom the handler ends: else it could be in the database and not
 /// in force.
@@ -51,12 +56,21 @@ pub(super) fn problem(error: ChangeError) -> Problem {
         }
         ChangeError::Full(_) | ChangeError::Overridden => StatusCode::CONFLICT,
         ChangeError::TooOften => StatusCode::TOO_MANY_REQUESTS,
-        ChangeError::Database(source) => {
+        ChangeError::OtherKey { .. } | ChangeError::Unreadable { .. } => {
+            tracing::error!(%error, "a change can't be made");
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+        ChangeError::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        ChangeError::Database(source) | ChangeError::Unsure(source) => {
             tracing::error!(error = %source, "the database did not take a change");
             StatusCode::SERVICE_UNAVAILABLE
         }
     };
-    Problem::new(status).detail(larder_model::escape(&error.to_string()).into_owned())
+    let problem = match status {
+        StatusCode::SERVICE_UNAVAILABLE => Problem::new(status).retry_after(RETRY_AFTER),
+        status => Problem::new(status),
+    };
+    problem.detail(larder_model::escape(&error.to_string()).into_owned())
 }
 
 /// What somebody says of a change, checked.
@@ -75,7 +89,11 @@ pub(super) fn unsaid(error: CauseError) -> Problem {
 /// The database can't be asked.
 pub(crate) fn unread(error: sqlx::Error) -> Problem {
     tracing::error!(%error, "the database can't be read");
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE).detail("the database did not answer")
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+        .retry_after(RETRY_AFTER)
+        .detail(
+            "the database did not answer: try again in some seconds; GET /readyz says when it is back",
+        )
 }
 
 /// How a list is asked for: a page of it, which begins before the last of the one before.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::extract::{Json, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::StatusCode;
 use larder_decide::Record;
 use larder_http::Problem;
 use larder_model::api::{DecisionRecord, Explanation, FlipOf, PastDecision};
@@ -34,10 +33,7 @@ pub(super) async fn explain(
     let until = at.unwrap_or(u64::MAX);
     let history = plane.engines.history(&service, &endpoint, until, MOST_PAST);
     let history = history.await;
-    let history = history.map_err(|error| {
-        tracing::error!(%error, "the decisions of the past can't be read");
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE).detail("the database did not answer")
-    })?;
+    let history = history.map_err(super::unread)?;
     let last = match at {
         None => plane.engines.last(&service, &endpoint).await,
         Some(_) => None,

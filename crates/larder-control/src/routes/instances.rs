@@ -55,6 +55,7 @@ pub(super) async fn report(
     if !caller.sees(&report.service_name) {
         return Err(not_there());
     }
+    let for_others = plane.exchange.is_there().then(|| report.clone());
     let taken = plane.instances.take(report, crate::auto::now());
     taken.map_err(|error| {
         let status = match error {
@@ -64,6 +65,9 @@ pub(super) async fn report(
         Problem::new(status).detail(larder_model::escape(&error.to_string()).into_owned())
     })?;
     plane.invalidations.poke();
+    if let Some(report) = for_others {
+        plane.exchange.instance(report);
+    }
     Ok(Json(Received {
         status: "received".to_owned(),
     }))

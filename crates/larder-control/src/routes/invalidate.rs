@@ -236,8 +236,8 @@ fn not_done(error: NotDone) -> Response {
     let status = match &error {
         NotDone::OtherId | NotDone::Full => StatusCode::CONFLICT,
         NotDone::TooOften => StatusCode::TOO_MANY_REQUESTS,
-        NotDone::Database(source) => {
-            tracing::error!(error = %source, "the database did not take an invalidation");
+        NotDone::Trail(error) => {
+            tracing::error!(%error, "the database did not take an invalidation");
             StatusCode::SERVICE_UNAVAILABLE
         }
     };

@@ -34,6 +34,7 @@ pub(crate) use audit::seen as seen_of_audit;
 pub(crate) use changes::{next_before, unread};
 pub(crate) use instances::known as instances_of;
 pub(crate) use overview::Filter;
+pub(crate) use signals::take_signals;
 
 #[derive(OpenApi)]
 #[openapi(info(

@@ -120,6 +120,7 @@ pub(super) async fn readyz(State(plane): State<Arc<Plane>>) -> Result<&'static s
         return Ok("ok\n");
     }
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+        .retry_after(super::changes::RETRY_AFTER)
         .detail("the database does not answer; policies are still served from memory"))
 }
 
@@ -150,6 +151,7 @@ pub(super) async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
     let streams = i64::try_from(plane.streams.count());
     plane.metrics.streams.set(streams.unwrap_or(i64::MAX));
     plane.metrics.count_instances(&known(&plane, None));
+    plane.metrics.leader.set(plane.leading.holds().into());
     let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, form)], plane.metrics.encode()).into_response()
 }

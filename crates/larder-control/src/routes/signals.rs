@@ -10,7 +10,7 @@ use larder_model::{Endpoint, Method, Service};
 
 use crate::access::{Caller, Who, not_there};
 use crate::json::Body;
-use crate::measured::Known;
+use crate::measured::{Counted, Known, SignalError};
 use crate::plane::Plane;
 
 /// One request, as it was seen.
@@ -47,26 +47,34 @@ fn take(plane: &Plane, caller: &Caller, batch: SignalBatch) -> Result<Json<Recei
     if !of_signals.chain(of_windows).all(|name| caller.sees(name)) {
         return Err(not_there());
     }
-    let now = crate::auto::now();
     let by = match &caller.who {
         Who::Key(key) => Some(key.stored.id.as_str()),
         _ => None,
     };
-    let counted = plane
-        .measured
-        .take(by, batch, now, |service, endpoint| {
-            known(plane, service, endpoint)
-        })
-        .map_err(|error| {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
-                .detail(larder_model::escape(&error.to_string()).into_owned())
-        })?;
+    let for_others = plane.exchange.is_there().then(|| batch.clone());
+    let counted = take_signals(plane, by, batch).map_err(|error| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
+            .detail(larder_model::escape(&error.to_string()).into_owned())
+    })?;
+    if let Some(batch) = for_others.filter(|_| counted.accepted > 0) {
+        plane.exchange.signals(by, batch);
+    }
     plane.metrics.signals.inc_by(counted.accepted);
     plane.metrics.duplicates.inc_by(counted.duplicates);
     plane.metrics.dropped.inc_by(counted.dropped);
     Ok(Json(Received {
         status: "received".to_owned(),
     }))
+}
+
+/// Takes signals in, whichever replica they came to, with the key of this name, if it was with one.
+pub(crate) fn take_signals(
+    plane: &Plane,
+    by: Option<&str>,
+    batch: SignalBatch,
+) -> Result<Counted, SignalError> {
+    let known = |service: &_, endpoint: &_| known(plane, service, endpoint);
+    plane.measured.take(by, batch, crate::auto::now(), known)
 }
 
 /// What the policy that holds for a path knows of its endpoint.

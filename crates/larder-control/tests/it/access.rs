@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use larder_control::{Keyring, Settings};
 use larder_model::api::{KeyRole, MadeApiKey, NewApiKey};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 use tempfile::TempDir;
 
 use crate::{Answer, Running};
@@ -91,4 +93,16 @@ impl Running {
         }
         self.send(method, path, &headers, body).await
     }
+}
+
+/// Does something to the database's file that the control plane never would.
+async fn tamper_with(database: &Path, statements: &[&str]) {
+    let options = SqliteConnectOptions::new().filename(database);
+    let mut connection = options.connect().await.unwrap();
+    for statement in statements {
+        let statement = sqlx::AssertSqlSafe((*statement).to_owned());
+        let done = sqlx::query(statement).execute(&mut connection).await;
+        done.unwrap();
+    }
+    connection.close().await.unwrap();
 }

@@ -2,13 +2,11 @@
 
 use std::path::Path;
 
-use larder_control::{AuditFault, Settings, Verified, VerifyError, verify_audit};
+use larder_control::{AuditFault, Verified, VerifyError, verify_audit};
 use larder_model::api::AuditHead;
 use serde_json::{Value, json};
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
-use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::Running;
+use crate::{Running, places};
 
 async fn trail(control: &Running, query: &str) -> Vec<Value> {
     let list = control.get(&format!("/api/audit{query}")).await.json();
@@ -20,7 +18,7 @@ async fn head(control: &Running) -> AuditHead {
 }
 
 async fn verified(database: &Path, head: Option<&AuditHead>) -> Result<Verified, VerifyError> {
-    let settings = Settings::new(database);
+    let settings = places::settings(database);
     verify_audit(&settings.database, &settings.audit_key, head).await
 }
 
@@ -32,24 +30,12 @@ async fn fault(database: &Path, head: Option<&AuditHead>) -> AuditFault {
 }
 
 /// Does something to the database that the control plane never would.
-async fn tamper(database: &Path, statements: &[&str]) {
-    let first = [
-        "DROP TRIGGER IF EXISTS audit_stays",
-        "DROP TRIGGER IF EXISTS audit_is_kept",
-    ];
-    tamper_with(database, &first).await;
-    tamper_with(database, statements).await;
-}
-
-pub(crate) async fn tamper_with(database: &Path, statements: &[&str]) {
-    let options = SqliteConnectOptions::new().filename(database);
-    let mut connection = options.connect().await.unwrap();
-    for statement in statements {
-        let statement = sqlx::AssertSqlSafe((*statement).to_owned());
-        let done = sqlx::query(statement).execute(&mut connection).await;
-        done.unwrap();
-    }
-    connection.close().await.unwrap();
+async fn tamper(database: &Path, statements: &[&'static str]) {
+    let all = [&places::UNGUARD[..], statements].concat();
+    let done = places::all_sql(database, &all).await;
+    // Each of the guards is in one of the databases only.
+    let mut done = done[places::UNGUARD.len()..].iter();
+    assert!(done.all(Result::is_ok), "{done:?}");
 }
 
 /// A database with a trail of six entries, its key beside it, and its head.
@@ -440,12 +426,18 @@ async fn a_key_that_was_lost_is_said_and_the_control_plane_goes_on() {
 async fn the_control_plane_itself_only_adds_to_it() {
     let folder = tempfile::tempdir().unwrap();
     six_entries(folder.path()).await;
-    let options = SqliteConnectOptions::new().filename(folder.path().join("control.db"));
-    let pool = SqlitePool::connect_with(options).await.unwrap();
+    let database = folder.path().join("control.db");
     for statement in ["UPDATE audit SET actor = 'x'", "DELETE FROM audit"] {
-        assert!(
-            sqlx::query(statement).execute(&pool).await.is_err(),
-            "{statement}"
-        );
+        let refused = places::sql(&database, statement).await;
+        assert!(refused.unwrap_err().contains("never"), "{statement}");
     }
 }
+
+also_over_postgres!(
+    every_change_and_every_refused_one_is_in_the_trail,
+    a_trail_that_nobody_touched_is_whole_also_while_it_is_in_use,
+    a_trail_whose_end_was_cut_is_found_by_a_head_that_was_kept,
+    what_is_cut_while_the_control_plane_runs_leaves_a_gap,
+    a_chain_that_was_made_anew_without_the_key_is_found,
+    the_control_plane_itself_only_adds_to_it,
+);

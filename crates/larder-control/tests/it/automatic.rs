@@ -13,7 +13,7 @@ const SOON: Duration = Duration::from_secs(20);
 const MINUTE: u32 = 60 * PER_SECOND;
 
 /// A window of a minute in which ten keys were asked for each three seconds, and the origin answered each time.
-fn window(endpoint: &str, latency_ms: u64, sequence: u64, has_changed: bool) -> Value {
+pub(crate) fn window(endpoint: &str, latency_ms: u64, sequence: u64, has_changed: bool) -> Value {
     let mut window = Window::default();
     let mut keys = KeyLog::new(0);
     for at in (0..MINUTE).step_by(75) {
@@ -30,7 +30,7 @@ fn window(endpoint: &str, latency_ms: u64, sequence: u64, has_changed: bool) -> 
         "length_ms": 60_000, "ended_ago_ms": 0, "instance": "i-1", "boot": 1, "sequence": sequence})
 }
 
-async fn report(control: &Running, windows: Vec<Value>) {
+pub(crate) async fn report(control: &Running, windows: Vec<Value>) {
     let batch = json!({"windows": windows});
     let answer = control.post("/api/signals/batch", &batch.to_string()).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -279,3 +279,12 @@ async fn a_policy_that_changes_keeps_what_was_decided() {
         .json();
     assert_eq!(off["cache_enabled"], false);
 }
+
+also_over_postgres!(
+    slow_origins_are_cached_fast_and_unsafe_ones_are_not_and_a_restart_remembers,
+    a_decision_is_explained_with_its_figures_what_would_flip_it_and_what_was_before,
+    a_shadow_is_off_and_says_what_it_would_do,
+    requests_without_keys_decide_nothing_and_say_so,
+    without_the_policy_auto_nothing_is_decided,
+    a_policy_that_changes_keeps_what_was_decided,
+);

@@ -1,5 +1,7 @@
 //! Whatever is sent, the answer is a 4xx that says what is wrong, and nothing changes.
 
+use serde_json::{Value, json};
+
 use crate::Running;
 
 #[tokio::test]
@@ -121,6 +123,75 @@ async fn quotes_and_sql_in_names_are_only_names() {
     assert_eq!(list["policies"].as_array().unwrap().len(), 4);
 }
 
+/// A text as a part of a URL.
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+#[tokio::test]
+async fn sql_in_any_text_is_only_text() {
+    let control = Running::start().await;
+    let texts = [
+        "'; DROP TABLE policies; --",
+        "\" OR 1=1 --",
+        "'||(SELECT mac FROM audit LIMIT 1)||'",
+        "') ON CONFLICT DO NOTHING; COMMIT; DELETE FROM audit; --",
+        "\\'; SELECT pg_sleep(30); --",
+        "$1 ?1 :a @b",
+        "x'; NOTIFY larder, 'y",
+        "%' LIKE '_",
+    ];
+    for (round, text) in texts.into_iter().enumerate() {
+        let url = encoded(text);
+        let put = format!("/api/policies/svc/a?author={url}&reason={url}");
+        let answer = control
+            .put(&put, &json!({ "ttl_seconds": round + 1 }).to_string())
+            .await;
+        assert_eq!(answer.status, 200, "{text}: {answer:?}");
+        let over = json!({"service_name": "svc", "endpoint": "/a", "policy": {"mode": "off"},
+            "reason": text, "author": text, "duration_seconds": 60});
+        let answer = control.post("/api/overrides", &over.to_string()).await;
+        assert_eq!(answer.status, 201, "{text}: {answer:?}");
+        let id = answer.json()["id"].as_str().unwrap().to_owned();
+        let ended = format!("/api/overrides/{id}?author={url}&reason={url}");
+        assert_eq!(control.delete(&ended).await.status, 200, "{text}");
+        let tags = json!({ "tags": [text], "include_query": [text] }).to_string();
+        for (method, path, body) in [
+            ("GET", format!("/api/overrides/{url}"), ""),
+            ("DELETE", format!("/api/overrides/{url}"), ""),
+            ("GET", format!("/api/audit?service={url}"), ""),
+            ("GET", format!("/api/audit?before={url}"), ""),
+            ("GET", format!("/api/revisions/{url}"), ""),
+            ("GET", format!("/api/revisions/svc?limit={url}"), ""),
+            ("GET", format!("/api/revisions/svc/diff?from={url}"), ""),
+            ("GET", format!("/api/explain/svc/{url}?method={url}"), ""),
+            ("GET", format!("/api/config/{url}/a"), ""),
+            ("PUT", format!("/api/policies/{url}/a"), "{}"),
+            ("PUT", "/api/policies/svc/tagged".to_owned(), &tags),
+        ] {
+            let headers = [
+                ("Content-Type", "application/json"),
+                ("If-None-Match", text),
+            ];
+            let answer = control.send(method, &path, &headers, body).await;
+            assert!(answer.status < 500, "{method} {path}: {answer:?}");
+        }
+        let revisions = control.get("/api/revisions/svc?limit=3").await.json();
+        let newest = revisions["revisions"].as_array().unwrap();
+        let is_it = |one: &Value| one["author"] == text && one["reason"] == text;
+        assert!(
+            newest.iter().filter(|one| is_it(one)).count() >= 2,
+            "{newest:?}"
+        );
+    }
+    let trail = control.get("/api/audit?limit=500").await.json();
+    let trail = trail["entries"].as_array().unwrap();
+    for text in texts {
+        let of = trail.iter().filter(|one| one["actor"] == text).count();
+        assert_eq!(of, 3, "{text}");
+    }
+}
+
 #[tokio::test]
 async fn errors_escape_what_they_quote() {
     let control = Running::start().await;
@@ -136,3 +207,12 @@ async fn errors_escape_what_they_quote() {
         "{detail:?}"
     );
 }
+
+also_over_postgres!(
+    bad_policies_are_refused_with_a_reason,
+    what_is_too_large_is_refused_however_it_is_sent,
+    unknown_routes_and_methods_are_problems_too,
+    quotes_and_sql_in_names_are_only_names,
+    sql_in_any_text_is_only_text,
+    errors_escape_what_they_quote,
+);

@@ -1,12 +1,13 @@
 //! A hostile client: slow connections, huge bodies, invented endpoints, wrong keys at full speed, floods of headers. The
-//! control plane's memory stays bounded, and healthy clients are served.
+//! control plane's memory stays bounded, and healthy clients are served. The hostile one has a process of its own with the lowest
+//! priority, since in life it has other processors than the server.
 
 use std::time::{Duration, Instant};
 
 use larder_control::{ControlPlane, Settings};
 use larder_model::api::KeyRole::Report;
 use larder_testing::alone::Usage;
-use larder_testing::process::{Process, listen, role, say};
+use larder_testing::process::{Process, in_role_behind, listen, role, say};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -164,65 +165,60 @@ async fn flood(port: u16, floods: usize) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hostile_client_takes_bounded_memory_and_keeps_no_healthy_one_waiting() {
-    attack(&SMALL).await;
-}
+/// Where the hostile client is told what to do: the port, a key, and how much.
+const ORDERS: &str = "orders";
 
-/// The mark's own numbers. They take minutes, and want a machine that does nothing else.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes: run it by its name, with --ignored --nocapture"]
-async fn the_whole_of_it() {
-    attack(&WHOLE).await;
-}
-
-async fn attack(attack: &Attack) {
+#[test]
+fn attacks_in_a_process_of_its_own() {
+    let Some(folder) = role("hostile client") else {
+        return;
+    };
     allow_open_files(32_768);
-    let mut keyed = Keyed::new().await;
-    let key = keyed.key(Report, &["svc"]).await.secret;
-    let folder = keyed.database().parent().unwrap().to_owned();
-    let test = "hostile::serves_in_a_process_of_its_own";
-    let mut process = Process::start(test, "control plane with keys", &folder);
-    let port = process.hear().unwrap().parse().unwrap();
-    let quiet = reads(port, &key, attack.reads).await;
-    let before = Usage::of(process.pid()).resident;
+    let orders = std::fs::read_to_string(folder.join(ORDERS)).unwrap();
+    let mut orders = orders.split(' ');
+    let mut next = || orders.next().unwrap().to_owned();
+    let (port, key) = (next().parse().unwrap(), next());
+    let attack = match next().as_str() {
+        "whole" => &WHOLE,
+        _ => &SMALL,
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        tokio::select! {
+            () = go_on(attack, port, &key) => {}
+            () = say_that_it_lives() => {}
+        }
+    });
+}
 
+async fn say_that_it_lives() {
+    loop {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        say("goes on");
+    }
+}
+
+async fn go_on(attack: &Attack, port: u16, key: &str) {
     let mut slow_ones = Vec::with_capacity(attack.slow);
     for _ in 0..attack.slow {
         slow_ones.push(slow(port).await);
     }
+    say("attacks");
     let mut attackers = JoinSet::new();
-    let mut bodies = JoinSet::new();
     for number in 0..attack.bodies {
-        bodies.spawn(body(port, key.clone(), number % 2 == 0));
+        let body = body(port, key.to_owned(), number % 2 == 0);
+        attackers.spawn(async move {
+            // What the buffers on the way have room for.
+            assert!(body.await < 64 << 20, "a body was read to its end");
+        });
     }
-    attackers.spawn(invent(port, key.clone(), attack.invented));
-    attackers.spawn(wrong_keys(port, key.clone(), attack.wrong));
+    attackers.spawn(invent(port, key.to_owned(), attack.invented));
+    attackers.spawn(wrong_keys(port, key.to_owned(), attack.wrong));
     attackers.spawn(flood(port, attack.floods));
-    let attacked = reads(port, &key, attack.reads).await;
-    let grown = Usage::of(process.pid()).resident.saturating_sub(before);
-    println!(
-        "p99 {quiet:?} quiet, {attacked:?} attacked; grew by {} KiB",
-        grown >> 10
-    );
-    assert!(grown < attack.max_growth, "grew by {grown} bytes");
-    assert!(
-        attacked <= MAX_TIMES * quiet + SLACK,
-        "{quiet:?} {attacked:?}"
-    );
-
-    while let Some(sent) = bodies.join_next().await {
-        // What the buffers on the way have room for.
-        assert!(sent.unwrap() < 64 << 20, "a body was read to its end");
-    }
     while let Some(ended) = attackers.join_next().await {
         ended.unwrap();
     }
-    let grown = Usage::of(process.pid()).resident.saturating_sub(before);
-    assert!(
-        grown < attack.max_growth,
-        "grew by {grown} bytes in the end"
-    );
+    say("has done");
     // They are sent away, and nothing of them stays.
     let mut last = slow_ones.pop().unwrap();
     let mut end = [0; 1];
@@ -231,5 +227,60 @@ async fn attack(attack: &Attack) {
         !matches!(read.await, Err(_) | Ok(Ok(1..)))
     })
     .await;
+    say("was sent away");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hostile_client_takes_bounded_memory_and_keeps_no_healthy_one_waiting() {
+    attack(&SMALL, "small").await;
+}
+
+/// The mark's own numbers. They take a minute, and want a machine that does nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute: run it by its name, with --ignored --nocapture"]
+async fn the_whole_of_it() {
+    attack(&WHOLE, "whole").await;
+}
+
+async fn attack(attack: &Attack, how_much: &str) {
+    let mut keyed = Keyed::new().await;
+    let key = keyed.key(Report, &["svc"]).await.secret;
+    let folder = keyed.database().parent().unwrap().to_owned();
+    let test = "hostile::serves_in_a_process_of_its_own";
+    let mut process = Process::start(test, "control plane with keys", &folder);
+    let port: u16 = process.hear().unwrap().parse().unwrap();
+    let quiet = reads(port, &key, attack.reads).await;
+    let before = Usage::of(process.pid()).resident;
+    let grown = || Usage::of(process.pid()).resident.saturating_sub(before);
+
+    std::fs::write(folder.join(ORDERS), format!("{port} {key} {how_much}")).unwrap();
+    let test = "hostile::attacks_in_a_process_of_its_own";
+    let nice = ["nice", "-n", "19"];
+    let mut hostile = Process::spawn(in_role_behind(&nice, test, "hostile client", &folder));
+    let mut wait_for = |words: &str| {
+        loop {
+            let said = hostile.hear();
+            let said = said.unwrap_or_else(|| panic!("it ended before it {words}"));
+            if said == words {
+                return;
+            }
+        }
+    };
+    wait_for("attacks");
+    let attacked = reads(port, &key, attack.reads).await;
+    let meanwhile = grown();
+    println!(
+        "config reads, p99: {quiet:?} quiet, {attacked:?} attacked; the process grew by {} KiB",
+        meanwhile >> 10
+    );
+    assert!(meanwhile < attack.max_growth, "grew by {meanwhile} bytes");
+    assert!(
+        attacked <= MAX_TIMES * quiet + SLACK,
+        "{quiet:?} {attacked:?}"
+    );
+    wait_for("has done");
+    let in_the_end = grown();
+    assert!(in_the_end < attack.max_growth, "grew by {in_the_end} bytes");
+    wait_for("was sent away");
     assert_eq!(Running::at(port).get("/healthz").await.status, 200);
 }

@@ -1,6 +1,9 @@
 //! What the control plane promises, over real sockets and a real database.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[macro_use]
+mod places;
+
 mod abandoned;
 mod access;
 mod audit;
@@ -19,7 +22,9 @@ mod invalidation_streams;
 mod never_read;
 mod overrides;
 mod policies;
+mod postgres_away;
 mod replacing;
+mod replicas;
 mod revisions;
 mod shared;
 mod signals;
@@ -100,7 +105,7 @@ impl Running {
 
     async fn start_with(set: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut settings = Settings::new(folder.path().join("control.db"));
+        let mut settings = places::settings(&folder.path().join("control.db"));
         settings.tick = Duration::from_millis(100);
         set(&mut settings);
         let mut running = Self::start_as(settings).await;
@@ -109,7 +114,7 @@ impl Running {
     }
 
     async fn start_on(database: &Path) -> Self {
-        let mut settings = Settings::new(database);
+        let mut settings = places::settings(database);
         settings.tick = Duration::from_millis(100);
         Self::start_as(settings).await
     }

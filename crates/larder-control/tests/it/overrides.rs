@@ -369,3 +369,12 @@ async fn what_it_can_not_be_is_said_and_changes_nothing() {
     past["expires_at_seconds"] = (now() + 60).into();
     assert_eq!(begin(&control, &past).await.status, 201);
 }
+
+also_over_postgres!(
+    it_holds_over_a_policy_until_its_time_is_over_and_nobody_must_end_it,
+    it_holds_over_a_decision_and_where_nothing_is_set,
+    a_restart_knows_it_and_ends_what_ended_meanwhile_before_it_answers,
+    it_can_be_ended_by_whoever_knows_which,
+    a_second_one_replaces_the_first_only_where_that_is_said,
+    what_it_can_not_be_is_said_and_changes_nothing,
+);

@@ -225,3 +225,14 @@ async fn the_document_of_a_service_holds_all_of_its_policies() {
         .collect();
     assert_eq!(names, ["other", "svc"]);
 }
+
+also_over_postgres!(
+    a_policy_is_in_force_at_once_and_kept_across_a_restart,
+    a_path_gets_the_policy_of_its_most_specific_template,
+    without_a_policy_the_default_holds_but_never_for_unsafe_methods,
+    put_replaces_and_names_of_parameters_dont_count,
+    delete_brings_the_default_back_and_says_when_there_was_none,
+    preconditions_keep_two_writers_apart,
+    the_etag_changes_with_the_policies_and_with_the_database,
+    the_document_of_a_service_holds_all_of_its_policies,
+);

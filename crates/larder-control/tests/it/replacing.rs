@@ -191,3 +191,10 @@ async fn a_flood_of_replacements_of_one_service_is_held_back() {
     let tried = control.put("/api/policies/svc?dry_run=true", body).await;
     assert_eq!(tried.status, 200, "{tried:?}");
 }
+
+also_over_postgres!(
+    what_is_sent_is_all_that_there_is_then_in_one_revision,
+    all_or_nothing_of_it_is_taken,
+    the_tag_of_the_policies_outlives_decisions_and_overrides,
+    a_flood_of_replacements_of_one_service_is_held_back,
+);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::Running;
+use crate::{Running, places};
 
 async fn revisions(control: &Running, query: &str) -> Value {
     let path = format!("/api/revisions/svc{query}");
@@ -100,12 +100,8 @@ async fn the_same_state_has_the_same_hash_and_it_is_that_of_the_snapshot() {
     assert_eq!(hash(0), hash(2));
     assert_ne!(hash(0), hash(1));
     control.stop().await;
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&database);
-    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-    let snapshot: String = sqlx::query_scalar("SELECT snapshot FROM revisions WHERE number = 3")
-        .fetch_one(&pool)
-        .await
-        .unwrap();
+    let snapshot = places::sql(&database, "SELECT snapshot FROM revisions WHERE number = 3");
+    let snapshot = snapshot.await.unwrap();
     let by_hand = ring::digest::digest(&ring::digest::SHA256, snapshot.as_bytes());
     let by_hand: String = by_hand
         .as_ref()
@@ -113,9 +109,7 @@ async fn the_same_state_has_the_same_hash_and_it_is_that_of_the_snapshot() {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     assert_eq!(hash(0), by_hand);
-    let changed = sqlx::query("UPDATE revisions SET reason = 'another'")
-        .execute(&pool)
-        .await;
+    let changed = places::sql(&database, "UPDATE revisions SET reason = 'another'").await;
     assert!(changed.is_err(), "a revision is never changed");
 }
 
@@ -284,20 +278,13 @@ async fn automatic_decisions_are_revisions_and_old_ones_of_them_are_not_kept_for
     control.put("/api/policies/svc/first", "{}").await;
     control.stop().await;
     // As a thousand decisions would have left them.
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&database);
-    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-    sqlx::query(
+    for statement in [
         "WITH RECURSIVE numbers (number) AS (SELECT 2 UNION ALL SELECT number + 1 FROM numbers WHERE number < 1101) \
-         INSERT INTO revisions SELECT 'svc', number, 0, 'decided', 'larder', 1, '', '', '{\"policies\":[],\"overrides\":[],\"decisions\":[]}' FROM numbers",
-    )
-    .execute(&pool)
-    .await
-    .unwrap();
-    sqlx::query("UPDATE services SET version = 1101")
-        .execute(&pool)
-        .await
-        .unwrap();
-    pool.close().await;
+         INSERT INTO revisions SELECT 'svc', number, 0, 'decided', 'larder', true, '', '', '{\"policies\":[],\"overrides\":[],\"decisions\":[]}' FROM numbers",
+        "UPDATE services SET version = 1101",
+    ] {
+        places::sql(&database, statement).await.unwrap();
+    }
 
     let control = Running::start_on(&database).await;
     let auto = crate::automatic::slow(&control, "slow").await;
@@ -329,3 +316,12 @@ async fn automatic_decisions_are_revisions_and_old_ones_of_them_are_not_kept_for
         "and what somebody set"
     );
 }
+
+also_over_postgres!(
+    each_change_is_kept_with_who_made_it_and_why_across_a_restart,
+    the_same_state_has_the_same_hash_and_it_is_that_of_the_snapshot,
+    the_list_comes_in_pages,
+    what_differs_between_two_revisions_is_told,
+    a_rollback_brings_policies_back_as_a_new_revision,
+    automatic_decisions_are_revisions_and_old_ones_of_them_are_not_kept_for_ever,
+);

@@ -229,7 +229,7 @@ async fn a_key_that_was_tried_before_it_was_made_works_as_soon_as_it_is() {
             .is_problem(401);
     }
     let attach = format!("ATTACH '{}' AS other", other.database().display());
-    super::super::audit::tamper_with(
+    super::tamper_with(
         &keyed.database(),
         &[
             &attach,
@@ -351,7 +351,7 @@ async fn without_keys_it_is_on_this_machine_alone() {
         refused.to_string().contains("larder key create"),
         "{refused}"
     );
-    let mut keys = larder_control::Keyring::open(&settings()).await.unwrap();
+    let keys = larder_control::Keyring::open(&settings()).await.unwrap();
     let new = larder_model::api::NewApiKey {
         name: "first".to_owned(),
         role: Admin,
@@ -372,7 +372,7 @@ async fn keys_that_cannot_be_read_let_nobody_in() {
     let mut keyed = Keyed::new().await;
     let admin = keyed.key(Admin, &["*"]).await.secret;
     let damage = ["UPDATE api_keys SET role = 'root'"];
-    super::super::audit::tamper_with(&keyed.database(), &damage).await;
+    super::tamper_with(&keyed.database(), &damage).await;
     let control = keyed.start().await;
     for key in [None, Some(admin.as_str())] {
         let answer = control.with(key, "GET", "/api/services", "").await;
@@ -381,7 +381,7 @@ async fn keys_that_cannot_be_read_let_nobody_in() {
     }
     assert_eq!(control.get("/healthz").await.status, 200);
     let mend = ["UPDATE api_keys SET role = 'admin'"];
-    super::super::audit::tamper_with(&keyed.database(), &mend).await;
+    super::tamper_with(&keyed.database(), &mend).await;
     until("the keys are read", async || {
         control
             .with(Some(&admin), "GET", "/api/services", "")

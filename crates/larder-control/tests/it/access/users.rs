@@ -229,7 +229,7 @@ async fn a_session_ends_with_its_time_and_with_each_change_of_its_user() {
     keyed.user("alice", UserRole::Operator, &["*"]).await;
     let control = keyed.start().await;
     let age = async |statement: &str| {
-        crate::audit::tamper_with(&keyed.database(), &[statement]).await;
+        super::tamper_with(&keyed.database(), &[statement]).await;
     };
     let (idle, _) = control.log_in("alice").await;
     age("UPDATE sessions SET seen_at_seconds = seen_at_seconds - 8 * 3600").await;

@@ -1,0 +1,43 @@
+//! What other replicas did, taken over: as soon as they say so, and every few seconds, in case they could not be heard.
+
+use std::time::Duration;
+
+use crate::database::Heard;
+use crate::plane::Plane;
+
+/// How often it is looked for what was not heard.
+const LOOK: Duration = Duration::from_secs(5);
+/// While the database is away.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Listens again and again; where there are no other replicas, for ever.
+pub(crate) async fn run(plane: &Plane) {
+    let Some(mut listener) = plane.registry.database().listener() else {
+        return std::future::pending().await;
+    };
+    let mut is_away = false;
+    loop {
+        let wait = if is_away { AGAIN } else { LOOK };
+        let heard = listener.wait(wait).await;
+        let caught_up = plane.registry.catch_up().await;
+        if let Err(error) = plane.invalidations.catch_up().await {
+            tracing::debug!(%error, "what other replicas invalidated is heard of later");
+        }
+        match &caught_up {
+            Ok(changed) => {
+                if is_away {
+                    tracing::info!("the database is back");
+                }
+                // What was to be said of it was not heard.
+                if *changed > 0 && heard == Heard::Nothing {
+                    listener.reconnect();
+                }
+            }
+            Err(error) if !is_away => {
+                tracing::warn!(%error, "the database is away: policies are served from memory, and can't be changed");
+            }
+            Err(_) => {}
+        }
+        is_away = caught_up.is_err();
+    }
+}
