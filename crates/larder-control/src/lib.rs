@@ -38,6 +38,7 @@ mod moment;
 mod pace;
 mod plane;
 mod registry;
+mod rollups;
 mod routes;
 mod stored;
 mod streams;

@@ -22,8 +22,9 @@ use crate::measured::Measured;
 use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::registry::Registry;
+use crate::rollups::Rollups;
 use crate::streams::{StreamLimits, Streams};
-use crate::{auto, exchange, expiring, following, routes};
+use crate::{auto, exchange, expiring, following, rollups, routes};
 
 /// No body is larger, in bytes.
 const MAX_BODY: usize = 1 << 20;
@@ -90,6 +91,7 @@ pub(crate) struct Plane {
     pub(crate) engines: Engines,
     pub(crate) leading: Leading,
     pub(crate) exchange: Exchange,
+    pub(crate) rollups: Rollups,
     pub(crate) tick: Duration,
     pub(crate) streams: Arc<Streams>,
     pub(crate) instances: Instances,
@@ -125,13 +127,18 @@ impl ControlPlane {
         {
             tracing::warn!(%error, "an override that is over could not be ended");
         }
+        let (rollups, measured) = (Rollups::new(registry.database()), Measured::default());
+        if let Err(error) = rollups.restore(&measured, auto::now()).await {
+            tracing::warn!(%error, "what was measured in the last hour could not be read");
+        }
         let plane = Plane {
             engines: Engines::new(registry.database()),
             leading,
             exchange: Exchange::new(registry.database()),
+            rollups,
             tick: settings.tick.max(Duration::from_millis(10)),
             registry,
-            measured: Measured::default(),
+            measured,
             metrics: Metrics::new(),
             streams,
             instances: Instances::default(),
@@ -188,6 +195,7 @@ impl ControlPlane {
             () = expiring::run(&self.plane) => Ok(()),
             () = following::run(&self.plane) => Ok(()),
             () = exchange::run(&self.plane) => Ok(()),
+            () = rollups::run(&self.plane) => Ok(()),
             () = self.plane.leading.run() => Ok(()),
         };
         if self.plane.leading.holds() {

@@ -29,6 +29,7 @@ GET    /api/audit                               who did what
 GET    /api/config/{service}/{endpoint}         what is in force, and why
 GET    /api/explain/{service}/{endpoint}        what was decided, from what, and what would flip it
 GET    /api/endpoints                           what was measured in the last minutes
+GET    /api/rollups/{service}                   what was measured in the last day by minute, or 90 days by hour
 GET    /api/instances                           which version each instance of a service has in force
 GET    /api/stream/{service}                    its policies, and each change of them (server-sent events)
 POST   /api/signals                             report a request
