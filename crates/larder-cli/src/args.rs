@@ -1,7 +1,9 @@
 //! What can be said on the command line.
 
+mod access;
 mod steering;
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use larder::{ChosenStore, Key, Pattern, Secret, Service, Settings};
 
 use crate::replay::Include;
+pub(crate) use access::{KeyAction, KeyCreate, UserAction, UserOf, Where};
 pub(crate) use steering::{
     Apply, Audit, EndpointOf, Override, OverrideAdd, Policy, PolicyRm, PolicySet, Rollback, Said,
 };
@@ -62,7 +65,8 @@ pub(crate) enum Command {
     /// Start the control plane alone
     #[command(after_help = "Examples:
   larder control
-  larder control --control-port 8001")]
+  larder control --control-port 8001
+  larder key create --role admin --all-services --name me && larder control --control-address 0.0.0.0")]
     Control(Control),
 
     /// List entries: their keys, how long they live, how large they are
@@ -169,6 +173,34 @@ What the store can't be told is kept in LARDER_JOURNAL, and exit code 3 says so.
     )]
     Override(Override),
 
+    /// Make, list and revoke the API keys of the control plane
+    ///
+    /// In its database, on the machine where that lies (LARDER_DIR), whether it runs or not: the first key is made so. With
+    /// --remote over its API, with the key in LARDER_CONTROL_KEY. Once there is a key, every request needs one.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  larder key create --role report --service product-service --name 'product service'
+  larder key create --role admin --all-services --name alice --for 90d
+  larder key list
+  larder key revoke 5f0c2a91d3b84e67 --reason 'it was in a log'"
+    )]
+    Key(KeyAction),
+
+    /// Make, list, change and remove the users that log in to the dashboard
+    ///
+    /// Where keys are made (larder key). Once there is a user, every request needs a log-in or a key. Passwords are asked for on a
+    /// terminal, else read from standard input.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  larder user create alice --role operator --service product-service
+  larder user create root --role admin --all-services < password
+  larder user password alice
+  larder user list"
+    )]
+    User(UserAction),
+
     /// Show who did what at the control plane, and find out whether somebody changed that
     ///
     /// Every change and every refused one is an entry of a chain made with a key that does not lie in the database. Keep the head
@@ -267,6 +299,23 @@ pub(crate) struct Up {
 
 #[derive(ClapArgs)]
 pub(crate) struct Control {
+    /// The address at which the control plane listens; any but this machine's own needs API keys [env: CONTROL_ADDRESS] [default:
+    /// 127.0.0.1]
+    #[arg(long)]
+    pub(crate) control_address: Option<IpAddr>,
+
+    /// Answer /metrics and probes here too, without a key: 127.0.0.1:9100 [env: CONTROL_METRICS_ADDRESS]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) metrics_address: Option<SocketAddr>,
+
+    /// A PEM file with the certificate to show, its chain behind it; read anew when it changes [env: CONTROL_TLS_CERT]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// A PEM file with that certificate's key [env: CONTROL_TLS_KEY]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+
     /// Where the control plane listens [env: CONTROL_PORT] [default: 8000]
     #[arg(long)]
     pub(crate) control_port: Option<u16>,

@@ -1,10 +1,11 @@
 //! The control plane, on its own.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use larder::Settings;
-use larder_control::{AuditKeyPlace, ControlPlane, PostgresUrl};
+use larder_control::{AuditKeyPlace, ControlPlane, PostgresUrl, TlsFiles};
 
 use crate::args::Control;
 use crate::output::{Done, Output};
@@ -19,33 +20,58 @@ pub(crate) async fn run(
     serving::keep_secrets_out_of_core_dumps();
     serving::allow_many_connections();
     let shutdown = serving::shutdown()?;
-    let listener = serving::listen("control plane", port, "--control-port", "CONTROL_PORT").await?;
-    make_private(&settings.dir)?;
+    let address = options.control_address.unwrap_or(settings.control_address);
+    let address = SocketAddr::from((address, port));
     let mut plane = plane_settings(&settings)?;
+    plane.tls = tls(&options, &settings)?;
+    plane.metrics = options.metrics_address.or(settings.control_metrics);
     plane.lost_audit_key = options.lost_audit_key;
+    let scheme = if plane.tls.is_some() { "https" } else { "http" };
+    let listener =
+        serving::listen_at("control plane", address, "--control-port", "CONTROL_PORT").await?;
     let stopped = serving::stopped(shutdown.clone());
     let Some(plane) = ControlPlane::open_when_there(plane, &listener, stopped).await? else {
         return Ok(Done::Yes);
     };
+    // Before anything is told to come here.
+    plane.check_bind(address)?;
     output.line(&format!(
-        "control plane    http://{}",
+        "control plane    {scheme}://{}",
         listener.local_addr()?
     ))?;
     plane.run(listener, serving::stopped(shutdown)).await?;
     Ok(Done::Yes)
 }
 
+/// The files of the certificate to show, if one is named.
+fn tls(options: &Control, settings: &Settings) -> anyhow::Result<Option<TlsFiles>> {
+    let certificate = options.tls_cert.clone();
+    let certificate = certificate.or_else(|| settings.control_tls_cert.clone());
+    let key = options.tls_key.clone();
+    match (
+        certificate,
+        key.or_else(|| settings.control_tls_key.clone()),
+    ) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key })),
+        _ => bail!(
+            "a certificate needs its key, and a key its certificate: set both CONTROL_TLS_CERT and CONTROL_TLS_KEY"
+        ),
+    }
+}
+
 /// The control plane over the settings' database.
 #[cfg(feature = "demo")]
 pub(crate) async fn open(settings: &Settings) -> anyhow::Result<ControlPlane> {
-    make_private(&settings.dir)?;
     Ok(ControlPlane::open(plane_settings(settings)?).await?)
 }
 
-/// What the control plane is told.
+/// What the control plane needs to know; its folder is made.
 pub(crate) fn plane_settings(settings: &Settings) -> anyhow::Result<larder_control::Settings> {
+    make_private(&settings.dir)?;
     let mut plane = larder_control::Settings::new(settings.dir.join("control.db"));
     plane.allowed_hosts.clone_from(&settings.allowed_hosts);
+    plane.trusted_proxies.clone_from(&settings.trusted_proxies);
     if let Some(url) = &settings.database_url {
         let url = PostgresUrl::parse(url.clone());
         plane.database = url.map(larder_control::DatabasePlace::Postgres)?;

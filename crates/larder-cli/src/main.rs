@@ -16,6 +16,7 @@ mod history_api;
 mod in_clear;
 mod instances;
 mod invalidate;
+mod keys;
 mod output;
 mod overrides;
 mod policy;
@@ -26,6 +27,7 @@ mod serving;
 mod simulate;
 #[cfg(feature = "demo")]
 mod up;
+mod users;
 mod why;
 
 use std::process::ExitCode;
@@ -98,6 +100,8 @@ async fn run_async(command: Command, settings: Settings, output: &Output) -> any
         Command::Stats => entries::stats(&settings, output).await,
         Command::Policy(action) => policy::run(action, &settings, output).await,
         Command::Instances { service } => instances::run(service, &settings, output).await,
+        Command::User(action) => users::run(action, &settings, output).await,
+        Command::Key(action) => keys::run(action, &settings, output).await,
         Command::Override(action) => overrides::run(action, &settings, output).await,
         Command::Audit(action) => audit::run(action, &settings, output).await,
         Command::Explain(what) => explain::run(what, &settings, output).await,

@@ -39,9 +39,16 @@ impl ControlPlane {
             .timeout(TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy();
+        if let Some(key) = &settings.control_key {
+            let shown = larder::control_authorization(&url, key)
+                .context("LARDER_CONTROL_KEY can't be sent to CONTROL_PLANE_URL")?;
+            client = client.default_headers([(header::AUTHORIZATION, shown)].into_iter().collect());
+        }
         if url.starts_with("http://") {
             // Else a machine without certificate authorities could not even speak plain HTTP.
             client = client.tls_certs_only([]);
+        } else if let Some(path) = &settings.control_tls_ca {
+            client = client.tls_certs_only(larder::control_authorities(path)?);
         }
         Ok(Self {
             url: url.trim_end_matches('/').to_owned(),

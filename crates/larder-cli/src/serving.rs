@@ -15,6 +15,17 @@ pub(crate) async fn listen(
     variable: &str,
 ) -> anyhow::Result<TcpListener> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    listen_at(what, address, flag, variable).await
+}
+
+/// A listener at an address. A port that is taken is an error that names what chooses another.
+pub(crate) async fn listen_at(
+    what: &str,
+    address: SocketAddr,
+    flag: &str,
+    variable: &str,
+) -> anyhow::Result<TcpListener> {
+    let port = address.port();
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => bail!(

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use larder_core::api::Via;
-use larder_core::{Check, Event, Gate, Governor, Key, Named, Policy, Service};
+use larder_core::{Check, Event, Gate, Governor, Key, Named, Policy, Secret, Service};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::announce::Announce;
-use crate::fetch::{Remote, UrlError};
+use crate::fetch::{AuthoritiesError, ControlKeyError, Remote, UrlError};
 use crate::follow::Follow;
 use crate::intake::{Intake, Standing, unquoted};
 use crate::known_good::KnownGood;
@@ -25,10 +25,14 @@ use crate::report::{Backlog, Reporter, Turns};
 use crate::{fetch, report};
 
 /// What the client needs to know.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ClientSettings {
     /// Where the control plane is: `http://127.0.0.1:8000`.
     pub url: String,
+    /// The API key that it asks for; `None`: it asks for none. Sent over `http:` to this machine alone.
+    pub key: Option<Secret>,
+    /// A PEM file with the authorities to trust for an `https:` URL; `None`: the machine's.
+    pub authorities: Option<PathBuf>,
     /// The service whose policies are wanted.
     pub service: Service,
     /// Where the last policies are kept; `None`: nowhere.
@@ -39,6 +43,16 @@ pub struct ClientSettings {
     pub store_id: u32,
 }
 
+impl fmt::Debug for ClientSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientSettings")
+            .field("url", &self.url)
+            .field("service", &self.service)
+            .field("has_key", &self.key.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
 /// Why a client can't be started. A control plane that is away is no reason.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -46,6 +60,12 @@ pub enum StartError {
     /// The URL is not one.
     #[error(transparent)]
     Url(#[from] UrlError),
+    /// The key can't be sent.
+    #[error(transparent)]
+    Key(#[from] ControlKeyError),
+    /// The authorities can't be read.
+    #[error(transparent)]
+    Authorities(#[from] AuthoritiesError),
     /// There is no Tokio runtime to run on.
     #[error("a client runs on a Tokio runtime: start it from within one")]
     NoRuntime,
@@ -117,7 +137,12 @@ impl Client {
     /// A [`StartError`] that says what to do.
     pub fn start(settings: ClientSettings) -> Result<Arc<Self>, StartError> {
         let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
-        let remote = Arc::new(Remote::new(&settings.url, &settings.service)?);
+        let remote = Arc::new(Remote::new(
+            &settings.url,
+            settings.key.as_ref(),
+            settings.authorities.as_deref(),
+            &settings.service,
+        )?);
         let reporter = Reporter::new(&settings.service, settings.store_id)
             .map_err(|_| StartError::NoRandomness)?;
         let known_good = settings

@@ -1,11 +1,13 @@
 //! The wire to the control plane: bounded in time and size, and it goes nowhere else.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use larder_core::Service;
 use larder_core::api::{InstanceReport, SignalBatch};
-use reqwest::{ClientBuilder, StatusCode, header};
-use url::Url;
+use larder_core::{Secret, Service};
+use reqwest::header::HeaderValue;
+use reqwest::{Certificate, ClientBuilder, StatusCode, header};
+use url::{Host, Url};
 
 use crate::client::StartError;
 
@@ -30,12 +32,34 @@ pub enum UrlError {
     Extra,
 }
 
+/// Why a key can't be sent to a control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlKeyError {
+    /// It would go over the network in clear.
+    #[error(
+        "an API key is sent over http: to this machine alone, since others could read it on the way: use an https: URL"
+    )]
+    InClear,
+    /// It is no text of a key.
+    #[error("this is no API key: write it as `larder key create` printed it (lrd_…)")]
+    NoKey,
+}
+
+/// Why the authorities of a file can't be trusted.
+#[derive(Debug, thiserror::Error)]
+#[error("can't use the authorities in {path}: {why}; name a PEM file with their certificates")]
+pub struct AuthoritiesError {
+    path: PathBuf,
+    why: String,
+}
+
 /// Why the control plane gave no answer that can be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     #[error("it can't be reached ({0})")]
     Unreachable(String),
-    #[error("it answered with status {0}")]
+    #[error("it answered with status {status}{next}", status = .0, next = next_step(*.0))]
     Status(StatusCode),
     #[error("its answer is larger than 8 MiB")]
     TooLarge,
@@ -46,7 +70,7 @@ pub(crate) enum FetchError {
 pub(crate) enum StreamError {
     #[error("it can't be reached ({0})")]
     Unreachable(String),
-    #[error("it answered with status {status}")]
+    #[error("it answered with status {status}{next}", next = next_step(*.status))]
     Status {
         status: StatusCode,
         /// When to come again, if it said so.
@@ -78,9 +102,22 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    pub(crate) fn new(url: &str, service: &Service) -> Result<Self, StartError> {
+    pub(crate) fn new(
+        url: &str,
+        key: Option<&Secret>,
+        authorities: Option<&Path>,
+        service: &Service,
+    ) -> Result<Self, StartError> {
         let base = parse(url)?;
-        let is_https = base.scheme() == "https";
+        let authorization = key.map(|key| authorization(&base, key)).transpose()?;
+        // Else a machine without certificate authorities could not even speak plain HTTP.
+        let trusted = match base.scheme() {
+            "https" => authorities.map(control_authorities).transpose()?,
+            _ => Some(Vec::new()),
+        };
+        let http_client = |set: fn(ClientBuilder) -> ClientBuilder| {
+            http_client(trusted.clone(), authorization.clone(), set)
+        };
         let at = |path: &str| {
             let mut url = base.clone();
             let prefix = base.path().trim_end_matches('/');
@@ -88,13 +125,13 @@ impl Remote {
             url
         };
         Ok(Self {
-            http: http_client(is_https, |builder| {
+            http: http_client(|builder| {
                 builder
                     .read_timeout(Duration::from_secs(2))
                     .timeout(Duration::from_secs(10))
                     .pool_max_idle_per_host(2)
             })?,
-            endless: http_client(is_https, |builder| builder.pool_max_idle_per_host(0))?,
+            endless: http_client(|builder| builder.pool_max_idle_per_host(0))?,
             config: at(&format!("/api/config/{service}")),
             stream: at(&format!("/api/stream/{service}")),
             signals: at("/api/signals/batch"),
@@ -197,8 +234,68 @@ fn parse(url: &str) -> Result<Url, UrlError> {
     }
 }
 
+/// What to do where an answer's status asks for it.
+fn next_step(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            ": it wants an API key in LARDER_CONTROL_KEY; larder key create --role report makes one"
+        }
+        StatusCode::FORBIDDEN => ": the API key in LARDER_CONTROL_KEY must have the role report",
+        StatusCode::NOT_FOUND => ": the API key in LARDER_CONTROL_KEY must be for this service",
+        _ => "",
+    }
+}
+
+/// The value of the header `Authorization` by which a key is shown to the control plane with this URL.
+///
+/// # Errors
+/// A [`ControlKeyError`] where others could read it on the way, or where it is no text of a key.
+pub fn control_authorization(url: &str, key: &Secret) -> Result<HeaderValue, ControlKeyError> {
+    let url = Url::parse(url).map_err(|_| ControlKeyError::InClear)?;
+    authorization(&url, key)
+}
+
+fn authorization(url: &Url, key: &Secret) -> Result<HeaderValue, ControlKeyError> {
+    if url.scheme() != "https" && !is_this_machine(url) {
+        return Err(ControlKeyError::InClear);
+    }
+    let text = Secret::new(format!("Bearer {}", key.expose().trim()));
+    let mut value = HeaderValue::from_str(text.expose()).map_err(|_| ControlKeyError::NoKey)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Whether what is sent to a URL does not leave this machine.
+fn is_this_machine(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        None => false,
+    }
+}
+
+/// The authorities in a PEM file.
+///
+/// # Errors
+/// An [`AuthoritiesError`] that says what to do.
+pub fn control_authorities(path: &Path) -> Result<Vec<Certificate>, AuthoritiesError> {
+    let failed = |why: String| AuthoritiesError {
+        path: path.to_owned(),
+        why,
+    };
+    let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let authorities = Certificate::from_pem_bundle(&text);
+    let authorities = authorities.map_err(|error| failed(error.to_string()))?;
+    if authorities.is_empty() {
+        return Err(failed("it holds no certificate in PEM".to_owned()));
+    }
+    Ok(authorities)
+}
+
 fn http_client(
-    is_https: bool,
+    trusted: Option<Vec<Certificate>>,
+    authorization: Option<HeaderValue>,
     set: impl FnOnce(ClientBuilder) -> ClientBuilder,
 ) -> Result<reqwest::Client, StartError> {
     // Fails where the program has a provider already, which then is the one.
@@ -208,10 +305,15 @@ fn http_client(
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .referer(false)
-        .connect_timeout(Duration::from_secs(1));
-    if !is_https {
-        // Else a machine without certificate authorities could not even speak plain HTTP.
-        builder = builder.tls_certs_only([]);
+        .connect_timeout(Duration::from_secs(1))
+        .default_headers(
+            authorization
+                .map(|value| (header::AUTHORIZATION, value))
+                .into_iter()
+                .collect(),
+        );
+    if let Some(trusted) = trusted {
+        builder = builder.tls_certs_only(trusted);
     }
     set(builder)
         .build()
@@ -262,5 +364,39 @@ mod tests {
             assert_eq!(parse(url), Err(UrlError::Extra), "{url}");
         }
         assert!(parse("https://control.example.com/larder/").is_ok());
+    }
+
+    #[test]
+    fn a_key_leaves_this_machine_sealed_or_not_at_all() {
+        let send = |url: &str, key: &str| {
+            let key = Secret::new(key.to_owned());
+            authorization(&parse(url).unwrap(), &key)
+        };
+        for url in [
+            "http://127.0.0.1:8000",
+            "http://127.9.9.9",
+            "http://LOCALHOST:1",
+            "http://[::1]:8000",
+            "http://[::ffff:127.0.0.1]",
+            "https://control.example.com",
+        ] {
+            let sent = send(url, "lrd_1_2\n").unwrap();
+            assert_eq!(sent, "Bearer lrd_1_2", "{url}");
+            assert!(sent.is_sensitive());
+        }
+        for url in [
+            "http://control.example.com",
+            "http://10.0.0.1:8000",
+            "http://localhost.example.com",
+            "http://127.0.0.1.example.com",
+            "http://[::2]",
+            "http://0.0.0.0:8000",
+        ] {
+            assert_eq!(send(url, "k"), Err(ControlKeyError::InClear), "{url}");
+        }
+        assert_eq!(
+            send("http://127.0.0.1", "a\nb: c"),
+            Err(ControlKeyError::NoKey)
+        );
     }
 }

@@ -7,6 +7,8 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = Client::start(ClientSettings {
 //!     url: "http://127.0.0.1:8000".into(),
+//!     key: None,
+//!     authorities: None,
 //!     service: Service::new("product-service")?,
 //!     state_dir: Some(".larder".into()),
 //!     defaults: Policy::default(),
@@ -50,5 +52,7 @@ mod stream;
 mod watch;
 
 pub use client::{Client, ClientSettings, StartError, Status};
-pub use fetch::UrlError;
+pub use fetch::{
+    AuthoritiesError, ControlKeyError, UrlError, control_authorities, control_authorization,
+};
 pub use policies::InForce;

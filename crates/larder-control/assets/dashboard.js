@@ -8,6 +8,7 @@ const outcome = document.getElementById("outcome");
 /// Takes the parts that are marked as live from the page as it is now.
 async function refresh() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+  if (answer.status === 401) location.assign("/ui/login?then=" + encodeURIComponent(location.pathname + location.search));
   if (!answer.ok) throw new Error(String(answer.status));
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const part of page.querySelectorAll("[data-live]")) {
@@ -78,6 +79,8 @@ function address(form) {
 
 async function send(form, url, fields) {
   const headers = {};
+  const token = document.querySelector("meta[name=csrf]");
+  if (token) headers["X-CSRF-Token"] = token.content;
   if (form.dataset.etag) headers["If-Match"] = form.dataset.etag;
   const options = { method: form.dataset.method, headers };
   if (options.method !== "DELETE") {
@@ -149,5 +152,9 @@ function introduce() {
   }
 }
 
-introduce();
-setTimeout(follow, EVERY_MS);
+if (document.querySelector("[data-live]")) {
+  introduce();
+  setTimeout(follow, EVERY_MS);
+} else {
+  pulse.hidden = true;
+}

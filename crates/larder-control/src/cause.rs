@@ -88,6 +88,20 @@ impl Cause {
         })
     }
 
+    /// Of somebody whose name is known, or else of who he says he is.
+    pub(crate) fn of(
+        known: Option<Author>,
+        said: Option<String>,
+        reason: Option<String>,
+        address: Option<IpAddr>,
+    ) -> Result<Self, CauseError> {
+        let cause = Self::said(said, reason, address)?;
+        Ok(match known {
+            Some(author) => Self { author, ..cause },
+            None => cause,
+        })
+    }
+
     /// The control plane itself, for a reason of its own.
     pub(crate) fn larder(reason: impl Into<String>) -> Self {
         Self {

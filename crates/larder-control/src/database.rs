@@ -20,6 +20,7 @@
 mod decisions;
 mod engines;
 mod file;
+mod keys;
 mod overrides;
 mod place;
 mod policies;
@@ -29,6 +30,7 @@ mod rollups;
 mod sql;
 mod told;
 mod trail;
+mod users;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -27,7 +27,11 @@ const MAX_BATCH: usize = 1 << 20;
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum What {
-    Signals(SignalBatch),
+    Signals {
+        /// With which key they came: a window's identity is within that.
+        by: Option<String>,
+        batch: SignalBatch,
+    },
     Instance(InstanceReport),
 }
 
@@ -78,8 +82,9 @@ impl Exchange {
     }
 
     /// Passes signals on.
-    pub(crate) fn signals(&self, batch: SignalBatch) {
-        self.put(What::Signals(batch));
+    pub(crate) fn signals(&self, by: Option<&str>, batch: SignalBatch) {
+        let by = by.map(str::to_owned);
+        self.put(What::Signals { by, batch });
     }
 
     /// Passes on what an instance says of itself.
@@ -214,12 +219,12 @@ fn take_in(plane: &Plane, batch: &str, age: Duration) {
     for Said { ago_ms, what } in batch {
         let ago_ms = ago_ms.saturating_add(age_ms);
         match what {
-            What::Signals(mut batch) => {
+            What::Signals { by, mut batch } => {
                 for window in &mut batch.windows {
                     window.ended_ago_ms = window.ended_ago_ms.saturating_add(ago_ms);
                 }
                 // What can't be was refused by the replica that it came to.
-                let _ = crate::routes::take_signals(plane, batch);
+                let _ = crate::routes::take_signals(plane, by.as_deref(), batch);
             }
             What::Instance(report) => {
                 let seen = crate::auto::now().saturating_sub(Duration::from_millis(ago_ms));
@@ -253,7 +258,7 @@ mod tests {
     async fn what_waits_is_bounded_and_the_oldest_goes_first() {
         let (exchange, _folder) = exchange().await;
         for count in [1_000, 2_000, 3_000, 4_000].repeat(100) {
-            exchange.signals(signals(count));
+            exchange.signals(None, signals(count));
         }
         assert!(exchange.waiting().bytes <= MAX_WAITING);
         let dropped = exchange.take_dropped();

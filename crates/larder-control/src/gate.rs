@@ -12,9 +12,13 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use larder_http::Problem;
+use larder_http::{OverTls, Problem};
 
+use crate::access::is_key_in;
+use crate::cause::Author;
+use crate::dashboard;
 use crate::plane::Plane;
+use crate::proxies::Proxies;
 
 /// The page there is: only to this one may another site's link lead.
 const PAGE: &str = "/";
@@ -56,9 +60,10 @@ impl Hosts {
         })
     }
 
-    fn include(&self, authority: &Authority) -> bool {
+    /// `unsaid` is the port that goes without saying.
+    fn include(&self, authority: &Authority, unsaid: u16) -> bool {
         let name = authority.host().to_ascii_lowercase();
-        let port = authority.port_u16().unwrap_or(80);
+        let port = authority.port_u16().unwrap_or(unsaid);
         let is_local = matches!(name.as_str(), "127.0.0.1" | "localhost" | "[::1]");
         (is_local && port == self.port)
             || self
@@ -72,12 +77,15 @@ impl Hosts {
 #[derive(Clone)]
 pub(crate) struct Gate {
     pub(crate) hosts: Arc<Hosts>,
+    pub(crate) proxies: Arc<Proxies>,
     pub(crate) plane: Arc<Plane>,
 }
 
 /// Lets a request in or refuses it, and sets the headers that every answer has.
-pub(crate) async fn check(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let change = Attempt::of(&request);
+pub(crate) async fn check(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    let client = gate.proxies.client(request.headers(), request.extensions());
+    request.extensions_mut().insert(client);
+    let attempt = Attempt::of(&request);
     let mut response = match judge(&gate.hosts, &request) {
         Ok(()) => next.run(request).await,
         Err(problem) => {
@@ -86,12 +94,45 @@ pub(crate) async fn check(State(gate): State<Gate>, request: Request, next: Next
         }
     };
     gate.plane.metrics.count(response.status());
-    if let Some(change) = change.filter(|_| response.status().is_client_error()) {
-        change.was_refused(gate.plane, response.status()).await;
+    let tried = response.extensions_mut().remove::<Tried>();
+    if let Some(attempt) = attempt.filter(|_| response.status().is_client_error()) {
+        let author = tried.map(|Tried(author)| author);
+        attempt
+            .was_refused(gate.plane, response.status(), author)
+            .await;
     }
-    protect(response.headers_mut());
+    protect(response.headers_mut(), client.is_sealed);
     response
 }
+
+/// The gate of the listener for those who scrape and probe. They come by an address, which a web page can't give itself as a
+/// name, or by a name of ours.
+pub(crate) async fn check_probe(
+    State(gate): State<Gate>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let judged = host(&request).and_then(|host| {
+        let name = host.host().to_ascii_lowercase();
+        let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        let mut others = gate.hosts.others.iter();
+        match is_address || name == "localhost" || others.any(|(other, _)| *other == name) {
+            true => Ok(()),
+            false => Err(Problem::new(StatusCode::MISDIRECTED_REQUEST)
+                .detail("ask by an address, or by a name in LARDER_ALLOWED_HOSTS")),
+        }
+    });
+    let mut response = match judged {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
+    protect(response.headers_mut(), false);
+    response
+}
+
+/// Who tried it, told by those behind the gate.
+#[derive(Clone)]
+pub(crate) struct Tried(pub(crate) Author);
 
 /// A request that would change something: what instances say of themselves does not count.
 struct Attempt {
@@ -106,7 +147,10 @@ impl Attempt {
         if matches!(*method, Method::GET | Method::HEAD) || is_report {
             return None;
         }
-        let mut text = larder_model::escape(&format!("{method} {path}")).into_owned();
+        let mut text = match is_key_in(path) {
+            true => format!("{method} (a URL with an API key in it)"),
+            false => larder_model::escape(&format!("{method} {path}")).into_owned(),
+        };
         text.truncate(text.floor_char_boundary(MAX_ATTEMPT));
         Some(Self {
             request: text,
@@ -115,11 +159,11 @@ impl Attempt {
     }
 
     /// Writes it into the audit trail, also if the client goes away.
-    async fn was_refused(self, plane: Arc<Plane>, status: StatusCode) {
+    async fn was_refused(self, plane: Arc<Plane>, status: StatusCode, author: Option<Author>) {
         let written = tokio::spawn(async move {
             let registry = &plane.registry;
             registry
-                .refused(self.request, status.as_u16(), self.address)
+                .refused(self.request, status.as_u16(), author, self.address)
                 .await;
         });
         if let Err(error) = written.await {
@@ -130,7 +174,8 @@ impl Attempt {
 
 fn judge(hosts: &Hosts, request: &Request) -> Result<(), Problem> {
     let host = host(request)?;
-    if !hosts.include(&host) {
+    let unsaid = if is_over_tls(request) { 443 } else { 80 };
+    if !hosts.include(&host, unsaid) {
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST).detail(
             "this control plane does not go by that name: use 127.0.0.1 or localhost with its port, or add the name to LARDER_ALLOWED_HOSTS",
         ));
@@ -164,20 +209,47 @@ fn check_origin(request: &Request, host: &Authority) -> Result<(), Problem> {
             .detail("a page of another site may not use this control plane")
     };
     let headers = request.headers();
+    let site = only(headers, &"sec-fetch-site".parse().map_err(|_| foreign())?);
+    let site = site.map_err(|()| foreign())?;
     if let Some(origin) = only(headers, &header::ORIGIN).map_err(|()| foreign())? {
-        let named = origin
-            .strip_prefix("http://")
-            .or_else(|| origin.strip_prefix("https://"));
-        if named.and_then(authority).as_ref() != Some(host) {
+        // A page that says nothing of itself sends its forms as if from nowhere: that it is ours, the browser says.
+        let is_own_form = origin == "null" && is_form(request) && site == Some("same-origin");
+        let named = match is_over_tls(request) {
+            true => origin.strip_prefix("https://"),
+            false => origin
+                .strip_prefix("http://")
+                .or_else(|| origin.strip_prefix("https://")),
+        };
+        if !is_own_form && named.and_then(authority).as_ref() != Some(host) {
             return Err(foreign());
         }
     }
-    let site = only(headers, &"sec-fetch-site".parse().map_err(|_| foreign())?);
-    match site.map_err(|()| foreign())? {
+    match site {
         None | Some("same-origin" | "none") => Ok(()),
         Some(_) if is_navigation_to_a_page(request) => Ok(()),
         Some(_) => Err(foreign()),
     }
+}
+
+/// Whether the connection itself is sealed: a proxy in front may be, too, or not.
+fn is_over_tls(request: &Request) -> bool {
+    request.extensions().get::<OverTls>().is_some()
+}
+
+/// Whether this is one of the two forms that need no script.
+fn is_form(request: &Request) -> bool {
+    let path = request.uri().path();
+    request.method() == Method::POST && (path == dashboard::LOG_IN || path == dashboard::LOG_OUT)
+}
+
+/// Whether a form comes from a page of ours, as the browser says.
+fn is_own_form(request: &Request) -> bool {
+    let headers = request.headers();
+    let says_so = headers.contains_key(header::ORIGIN)
+        || headers
+            .get("sec-fetch-site")
+            .is_some_and(|site| site == "same-origin");
+    is_form(request) && says_so
 }
 
 fn is_navigation_to_a_page(request: &Request) -> bool {
@@ -193,25 +265,34 @@ fn is_navigation_to_a_page(request: &Request) -> bool {
         && is("sec-fetch-dest", "document")
 }
 
-/// What changes something comes as JSON, which no form can send. `DELETE` without a body can't come from a form
-/// either.
 fn check_method(request: &Request) -> Result<(), Problem> {
-    let is_json = || {
-        let value = only(request.headers(), &header::CONTENT_TYPE);
-        let value = value.ok().flatten().unwrap_or("");
-        let essence = value.split(';').next().unwrap_or("").trim();
-        essence.eq_ignore_ascii_case("application/json")
-    };
+    if is_form(request) && !is_own_form(request) {
+        return Err(Problem::new(StatusCode::FORBIDDEN)
+            .detail("a form is taken from the pages of this control plane alone"));
+    }
     match *request.method() {
-        Method::GET | Method::HEAD => Ok(()),
-        Method::DELETE if !request.headers().contains_key(header::CONTENT_TYPE) => Ok(()),
-        Method::PUT | Method::POST | Method::DELETE if is_json() => Ok(()),
-        Method::PUT | Method::POST | Method::DELETE => {
-            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE)
-                .detail("send JSON, with Content-Type: application/json"))
-        }
+        Method::GET | Method::HEAD | Method::PUT | Method::POST | Method::DELETE => Ok(()),
         _ => Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED)
             .detail("use GET, HEAD, PUT, POST or DELETE")),
+    }
+}
+
+/// Whether a request is JSON where it would change something, which no form can send, but for the two forms that are ours.
+/// `DELETE` without a body can't come from a form either.
+pub(crate) fn is_json_where_it_must_be(request: &Request) -> bool {
+    let headers = request.headers();
+    match *request.method() {
+        Method::GET | Method::HEAD => true,
+        Method::DELETE if !headers.contains_key(header::CONTENT_TYPE) => true,
+        _ => {
+            let form = match is_form(request) {
+                true => "application/x-www-form-urlencoded",
+                false => "application/json",
+            };
+            let value = only(headers, &header::CONTENT_TYPE).ok().flatten();
+            let essence = value.and_then(|value| value.split(';').next());
+            essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case(form))
+        }
     }
 }
 
@@ -235,16 +316,23 @@ fn authority(text: &str) -> Option<Authority> {
     (is_plain && has_port).then_some(authority)
 }
 
-fn protect(headers: &mut HeaderMap) {
+fn protect(headers: &mut HeaderMap, is_sealed: bool) {
     let fixed = [
         ("x-content-type-options", "nosniff"),
-        ("referrer-policy", "no-referrer"),
         ("cross-origin-opener-policy", "same-origin"),
         ("cross-origin-resource-policy", "same-origin"),
     ];
     for (name, value) in fixed {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    if is_sealed {
+        let year = HeaderValue::from_static("max-age=31536000");
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
+    }
+    // That of the log-in's form is wider.
+    headers
+        .entry(header::REFERRER_POLICY)
+        .or_insert(HeaderValue::from_static("no-referrer"));
     // The dashboard's pages have a wider one.
     headers
         .entry(header::CONTENT_SECURITY_POLICY)
@@ -263,7 +351,8 @@ mod tests {
     #[test]
     fn only_names_of_the_list_get_in() {
         let hosts = Hosts::new(8000, &["control.example.com".into(), "lan:9000".into()]).unwrap();
-        let is_in = |text: &str| authority(text).is_some_and(|authority| hosts.include(&authority));
+        let is_in =
+            |text: &str| authority(text).is_some_and(|authority| hosts.include(&authority, 80));
         for host in [
             "127.0.0.1:8000",
             "LOCALHOST:8000",
@@ -290,6 +379,9 @@ mod tests {
         ] {
             assert!(!is_in(host), "{host}");
         }
+        let plain = authority("control.example.com").unwrap();
+        let sealed = Hosts::new(443, &["control.example.com:443".into()]).unwrap();
+        assert!(sealed.include(&plain, 443) && !sealed.include(&plain, 80));
         assert!(
             Hosts::new(1, &["*".into()]).is_err() && Hosts::new(1, &["http://a".into()]).is_err()
         );

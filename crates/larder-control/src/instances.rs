@@ -90,11 +90,6 @@ impl Instances {
         list
     }
 
-    /// How many are known.
-    pub(crate) fn count(&self) -> usize {
-        self.lock().len()
-    }
-
     fn lock(&self) -> MutexGuard<'_, HashMap<(Service, String), Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -252,7 +247,7 @@ mod tests {
         ] {
             assert!(instances.take(bad, NOW).is_err());
         }
-        assert_eq!(instances.count(), 0);
+        assert_eq!(instances.lock().len(), 0);
     }
 
     #[test]
@@ -270,6 +265,6 @@ mod tests {
         instances.take(report("i-0", "db-7"), NOW).unwrap();
         let later = NOW + GONE_AFTER * 2;
         instances.take(one_more(), later).unwrap();
-        assert_eq!(instances.count(), 1, "those that are gone make room");
+        assert_eq!(instances.lock().len(), 1, "those that are gone make room");
     }
 }

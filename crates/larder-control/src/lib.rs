@@ -13,9 +13,11 @@
 //! ```
 //!
 //! Policies lie in one SQLite file, or in PostgreSQL, which several control planes may share. What clients ask for is answered from memory; those who follow a service's stream are
-//! told of a change at once. Every change is a revision, and an entry of an audit trail that [`verify_audit`] looks over. There
-//! are no API keys yet, so it serves on loopback only ([`check_bind`]), and refuses what a web page could send there.
+//! told of a change at once. Every change is a revision, and an entry of an audit trail that [`verify_audit`] looks over. Once there
+//! is an API key or a user ([`Keyring`]) every request needs a key or a log-in; before, it serves on loopback only ([`ControlPlane::check_bind`]). What a web page could
+//! send is refused.
 
+mod access;
 mod audit;
 mod auto;
 mod bind;
@@ -37,17 +39,22 @@ mod metrics;
 mod moment;
 mod pace;
 mod plane;
+mod proxies;
 mod registry;
 mod rollups;
 mod routes;
 mod stored;
 mod streams;
 mod target;
+mod tls;
 mod waiting;
 
+pub use access::{Keyring, KeyringError};
 pub use audit::{AuditFault, AuditKeyPlace, KeyError, Verified, VerifyError, verify_audit};
-pub use bind::{BindError, check_bind};
+pub use bind::BindError;
 pub use database::{DatabasePlace, OpenError, PostgresUrl, PostgresUrlError};
 pub use gate::HostError;
 pub use plane::{ControlPlane, RunError, Settings};
+pub use proxies::ProxyError;
 pub use streams::StreamLimits;
+pub use tls::{TlsError, TlsFiles};

@@ -86,9 +86,11 @@ pub(crate) struct Known {
 }
 
 impl Measured {
-    /// Takes a batch in. `known` finds the policy that an endpoint, which may be a concrete path, belongs to.
+    /// Takes a batch in, which came with the key `by`. `known` finds the policy that an endpoint, which may be a concrete path,
+    /// belongs to.
     pub(crate) fn take(
         &self,
+        by: Option<&str>,
         batch: SignalBatch,
         now: Duration,
         known: impl Fn(&Service, &Endpoint) -> Option<Known>,
@@ -97,6 +99,10 @@ impl Measured {
         let windows = batch.windows.into_iter().map(check_window);
         let mut checked = signals.chain(windows).collect::<Result<Vec<_>, _>>()?;
         for one in &mut checked {
+            // Who has another key uses none of this one's sequence up. No name of an instance has a space.
+            if let (Some(by), Some(identity)) = (by, &mut one.identity) {
+                identity.instance = format!("{by} {}", identity.instance);
+            }
             let Some(endpoint) = &one.endpoint else {
                 continue;
             };
@@ -376,7 +382,7 @@ mod tests {
         let measured = Measured::default();
         for sequence in [1, 1, 2, 1] {
             measured
-                .take(window(sequence, one_hit()), NOW, |_, _| None)
+                .take(None, window(sequence, one_hit()), NOW, |_, _| None)
                 .unwrap();
         }
         assert_eq!(requests(&measured, "/a", NOW), 2);
@@ -395,10 +401,12 @@ mod tests {
         };
         for sequence in [1, 2] {
             let batch = window(sequence, one_hit());
-            measured.take(batch, NOW, known(sequence == 2)).unwrap();
+            measured
+                .take(None, batch, NOW, known(sequence == 2))
+                .unwrap();
         }
         measured
-            .take(window(3, one_hit()), NOW, |_, _| None)
+            .take(None, window(3, one_hit()), NOW, |_, _| None)
             .unwrap();
         assert_eq!(requests(&measured, "/a", NOW), 3);
         let windows = measured.take_windows().by_service;
@@ -410,7 +418,7 @@ mod tests {
     #[test]
     fn what_was_measured_ages_out() {
         let measured = Measured::default();
-        measured.take(signal("/a"), NOW, |_, _| None).unwrap();
+        measured.take(None, signal("/a"), NOW, |_, _| None).unwrap();
         assert_eq!(requests(&measured, "/a", NOW + REACH / 2), 1);
         assert_eq!(requests(&measured, "/a", NOW + REACH * 2), 0);
         measured.forget_old(NOW + FORGET_AFTER * 2);
@@ -457,7 +465,10 @@ mod tests {
         for bad in impossible {
             let mut batch = signal("/a");
             batch.windows = window(1, bad).windows;
-            assert!(measured.take(batch, NOW, |_, _| None).is_err(), "{bad:?}");
+            assert!(
+                measured.take(None, batch, NOW, |_, _| None).is_err(),
+                "{bad:?}"
+            );
         }
         assert!(measured.list(None, NOW).is_empty());
     }
@@ -467,7 +478,7 @@ mod tests {
         let measured = Measured::default();
         for index in 0..3_000 {
             measured
-                .take(signal(&format!("/a{index}x")), NOW, |_, _| None)
+                .take(None, signal(&format!("/a{index}x")), NOW, |_, _| None)
                 .unwrap();
         }
         let list = measured.list(None, NOW);
@@ -477,14 +488,17 @@ mod tests {
         for index in 0..(MAX_INSTANCES + 100) {
             let mut batch = window(1, one_hit());
             batch.windows[0].instance = format!("i-{index}");
-            measured.take(batch, NOW, |_, _| None).unwrap();
+            measured.take(None, batch, NOW, |_, _| None).unwrap();
         }
         assert!(measured.state().instances.len() <= MAX_INSTANCES);
         let mut dropped = 0;
         for index in 0..(MAX_SERVICES + 5) {
             let mut batch = signal("/a");
             batch.signals[0].service_name = format!("s-{index}");
-            dropped += measured.take(batch, NOW, |_, _| None).unwrap().dropped;
+            dropped += measured
+                .take(None, batch, NOW, |_, _| None)
+                .unwrap()
+                .dropped;
         }
         assert_eq!(dropped, 6);
     }
@@ -492,8 +506,25 @@ mod tests {
     #[test]
     fn concrete_paths_count_as_their_template() {
         let measured = Measured::default();
-        measured.take(signal("/p/7?x=1"), NOW, |_, _| None).unwrap();
-        measured.take(signal("/p/{id}"), NOW, |_, _| None).unwrap();
+        measured
+            .take(None, signal("/p/7?x=1"), NOW, |_, _| None)
+            .unwrap();
+        measured
+            .take(None, signal("/p/{id}"), NOW, |_, _| None)
+            .unwrap();
         assert_eq!(requests(&measured, "/p/{id}", NOW), 2);
+    }
+
+    #[test]
+    fn a_key_uses_nothing_up_of_anothers_sequence() {
+        let measured = Measured::default();
+        let duplicates = |by| {
+            let taken = measured.take(by, window(1, one_hit()), NOW, |_, _| None);
+            taken.unwrap().duplicates
+        };
+        assert_eq!(duplicates(Some("thief")), 0);
+        assert_eq!(duplicates(Some("owner")), 0);
+        assert_eq!(duplicates(Some("owner")), 1);
+        assert_eq!(duplicates(None), 0);
     }
 }

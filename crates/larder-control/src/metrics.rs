@@ -1,5 +1,6 @@
 //! What the control plane counts of itself. No label comes from outside.
 
+use larder_model::api::{InstanceState, InstanceSummary};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -12,10 +13,17 @@ pub(crate) struct Class {
     pub(crate) status: &'static str,
 }
 
+/// How instances stand with the policies of their service.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct State {
+    state: &'static str,
+}
+
 pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) requests: Family<Class, Counter>,
     pub(crate) refused: Counter,
+    pub(crate) denied: Counter,
     pub(crate) policy_changes: Counter,
     pub(crate) decisions: Counter,
     pub(crate) signals: Counter,
@@ -26,7 +34,7 @@ pub(crate) struct Metrics {
     pub(crate) endpoints: Gauge,
     pub(crate) streams: Gauge,
     pub(crate) streams_refused: Counter,
-    pub(crate) instances: Gauge,
+    instances: Family<State, Gauge>,
     pub(crate) leader: Gauge,
     pub(crate) untold: Counter,
 }
@@ -37,6 +45,7 @@ impl Metrics {
             registry: Registry::with_prefix("larder_control"),
             requests: Family::default(),
             refused: Counter::default(),
+            denied: Counter::default(),
             policy_changes: Counter::default(),
             decisions: Counter::default(),
             signals: Counter::default(),
@@ -47,7 +56,7 @@ impl Metrics {
             endpoints: Gauge::default(),
             streams: Gauge::default(),
             streams_refused: Counter::default(),
-            instances: Gauge::default(),
+            instances: Family::default(),
             leader: Gauge::default(),
             untold: Counter::default(),
         };
@@ -66,6 +75,11 @@ impl Metrics {
             "refused",
             "Requests refused for their Host, Origin or Content-Type",
             self.refused.clone(),
+        );
+        registry.register(
+            "denied",
+            "Requests denied for their API key, its role, its services or its rate",
+            self.denied.clone(),
         );
         registry.register(
             "policy_changes",
@@ -115,7 +129,7 @@ impl Metrics {
         );
         registry.register(
             "instances",
-            "Instances heard of lately",
+            "Instances heard of in the last hour, by how they stand with their policies",
             self.instances.clone(),
         );
         registry.register(
@@ -138,6 +152,17 @@ impl Metrics {
             _ => "5xx",
         };
         self.requests.get_or_create(&Class { status }).inc();
+    }
+
+    /// Says how the instances stand; of none of a state, too, that there is none.
+    pub(crate) fn count_instances(&self, known: &[InstanceSummary]) {
+        for state in InstanceState::ALL {
+            let of_it = known.iter().filter(|one| one.state == state).count();
+            let gauge = self.instances.get_or_create(&State {
+                state: state.as_str(),
+            });
+            gauge.set(i64::try_from(of_it).unwrap_or(i64::MAX));
+        }
     }
 
     /// The text form of OpenMetrics.

@@ -1,6 +1,7 @@
 //! The control plane: opened, routed, run.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +11,9 @@ use axum::{Router, middleware};
 use larder_http::Limits;
 use tokio::net::TcpListener;
 
+use crate::access::{self, Access};
 use crate::audit::AuditKeyPlace;
-use crate::bind::{BindError, check_bind};
+use crate::bind::{BindError, check_bind, is_loopback};
 use crate::database::{DatabasePlace, OpenError};
 use crate::engines::Engines;
 use crate::exchange::Exchange;
@@ -21,13 +23,17 @@ use crate::leading::Leading;
 use crate::measured::Measured;
 use crate::metrics::Metrics;
 use crate::moment::Moment;
+use crate::proxies::Proxies;
 use crate::registry::Registry;
 use crate::rollups::Rollups;
 use crate::streams::{StreamLimits, Streams};
+use crate::tls::{Tls, TlsFiles};
 use crate::{auto, exchange, expiring, following, rollups, routes};
 
 /// No body is larger, in bytes.
 const MAX_BODY: usize = 1 << 20;
+/// So many connections of those who scrape and probe.
+const PROBES: usize = 100;
 /// So many connections there may be besides those of streams.
 const CONNECTIONS: usize = 10_000;
 
@@ -43,6 +49,12 @@ pub struct Settings {
     /// Names by which it may be reached, besides `127.0.0.1`, `localhost` and `[::1]`: `control.example.com`, or with a
     /// port.
     pub allowed_hosts: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed: addresses, or networks such as `10.0.0.0/24`.
+    pub trusted_proxies: Vec<String>,
+    /// The certificate that it shows and its key, read anew when they change; `None`: it speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Where `/metrics`, `/healthz` and `/readyz` are answered besides, without a key: for those who scrape and probe. `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// How often decisions are made: each 10 s, unless a test can't wait so long.
     pub tick: Duration,
     /// How many streams there may be, and how each is served.
@@ -59,6 +71,9 @@ impl Settings {
             database: database.into(),
             lost_audit_key: None,
             allowed_hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
+            tls: None,
+            metrics: None,
             tick: Duration::from_secs(10),
             streams: StreamLimits::default(),
         }
@@ -78,6 +93,14 @@ pub enum RunError {
     /// A name in [`Settings::allowed_hosts`] is not one.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// It can't listen at [`Settings::metrics`].
+    #[error("can't listen at {address} for metrics: {source}; choose another address and port")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The database can't be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -86,6 +109,7 @@ pub enum RunError {
 /// What the routes share.
 pub(crate) struct Plane {
     pub(crate) registry: Registry,
+    pub(crate) access: Access,
     pub(crate) measured: Measured,
     pub(crate) metrics: Metrics,
     pub(crate) engines: Engines,
@@ -102,6 +126,9 @@ pub(crate) struct Plane {
 pub struct ControlPlane {
     plane: Arc<Plane>,
     allowed_hosts: Vec<String>,
+    proxies: Arc<Proxies>,
+    tls: Option<Arc<Tls>>,
+    metrics: Option<SocketAddr>,
 }
 
 impl std::fmt::Debug for ControlPlane {
@@ -117,8 +144,19 @@ impl ControlPlane {
     /// An [`OpenError`] that says what to do.
     pub async fn open(settings: Settings) -> Result<Self, OpenError> {
         Hosts::new(0, &settings.allowed_hosts)?;
+        let proxies = Arc::new(Proxies::new(&settings.trusted_proxies)?);
+        let tls = settings
+            .tls
+            .clone()
+            .map(Tls::open)
+            .transpose()?
+            .map(Arc::new);
         let streams = Arc::new(Streams::new(settings.streams.clone()));
         let registry = Registry::open(&settings, Arc::clone(&streams)).await?;
+        let access = Access::new(registry.database());
+        if let Err(error) = access.refresh().await {
+            tracing::error!(%error, "the keys can't be read: until they are, nobody is let in");
+        }
         let leading = Leading::new(registry.database());
         leading.step().await;
         // What ended while nothing ran is not in force for a moment. What can't be ended now is tried again.
@@ -132,6 +170,7 @@ impl ControlPlane {
             tracing::warn!(%error, "what was measured in the last hour could not be read");
         }
         let plane = Plane {
+            access,
             engines: Engines::new(registry.database()),
             leading,
             exchange: Exchange::new(registry.database()),
@@ -146,6 +185,46 @@ impl ControlPlane {
         Ok(Self {
             plane: Arc::new(plane),
             allowed_hosts: settings.allowed_hosts,
+            proxies,
+            tls,
+            metrics: settings.metrics,
+        })
+    }
+
+    /// Answers those who scrape and probe, where that is apart.
+    async fn probes(
+        &self,
+        port: u16,
+    ) -> Result<impl Future<Output = io::Result<()>> + use<>, RunError> {
+        let gate = self.gate(port)?;
+        let router = routes::probes(Arc::clone(&self.plane))
+            .layer(middleware::from_fn_with_state(gate, gate::check_probe));
+        let listener = match self.metrics {
+            None => None,
+            Some(address) => {
+                let listener = TcpListener::bind(address).await;
+                Some(listener.map_err(|source| RunError::Metrics { address, source })?)
+            }
+        };
+        Ok(async move {
+            match listener {
+                None => std::future::pending().await,
+                Some(listener) => {
+                    let limits = Limits {
+                        connections: PROBES,
+                        ..Limits::default()
+                    };
+                    larder_http::serve(listener, router, limits, std::future::pending()).await
+                }
+            }
+        })
+    }
+
+    fn gate(&self, port: u16) -> Result<Gate, HostError> {
+        Ok(Gate {
+            hosts: Arc::new(Hosts::new(port, &self.allowed_hosts)?),
+            proxies: Arc::clone(&self.proxies),
+            plane: Arc::clone(&self.plane),
         })
     }
 
@@ -154,29 +233,45 @@ impl ControlPlane {
     /// # Errors
     /// [`HostError`] if a name in [`Settings::allowed_hosts`] is not one.
     pub fn router(&self, port: u16) -> Result<Router, HostError> {
-        let gate = Gate {
-            hosts: Arc::new(Hosts::new(port, &self.allowed_hosts)?),
-            plane: Arc::clone(&self.plane),
-        };
+        let gate = self.gate(port)?;
         let routes = routes::router(Arc::clone(&self.plane))
             .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(middleware::from_fn_with_state(
+                Arc::clone(&self.plane),
+                access::check,
+            ))
             .layer(middleware::from_fn_with_state(gate, gate::check));
         // The gate stands before the routes: a layer of a router alone would run after the route was found.
         Ok(Router::new().fallback_service(routes))
+    }
+
+    /// Whether it may listen at an address: on loopback alone, as long as there never was an API key.
+    ///
+    /// # Errors
+    /// A [`BindError`] that says what to do.
+    pub fn check_bind(&self, address: SocketAddr) -> Result<(), BindError> {
+        // Keys that were not read yet are asked for.
+        check_bind(address, self.plane.access.is_protected() != Some(false))
     }
 
     /// Serves until `shutdown` comes, and decides meanwhile for endpoints in mode `auto`. Then those who follow a stream
     /// are asked to come again later, and requests that are being answered end.
     ///
     /// # Errors
-    /// A [`RunError`]; [`RunError::Bind`] for an address that other machines reach.
+    /// A [`RunError`]; [`RunError::Bind`] for an address that other machines reach, as long as there are no API keys.
     pub async fn run(
         &self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), RunError> {
         let address = listener.local_addr()?;
-        check_bind(address)?;
+        self.check_bind(address)?;
+        if !is_loopback(address) {
+            self.plane.access.is_reached_by_others();
+            if self.tls.is_none() {
+                tracing::warn!(%address, "other machines reach this in clear: whoever is on the way reads API keys and policies; CONTROL_TLS_CERT and CONTROL_TLS_KEY seal it");
+            }
+        }
         let router = self.router(address.port())?;
         let streams = Arc::clone(&self.plane.streams);
         let limits = Limits {
@@ -188,11 +283,26 @@ impl ControlPlane {
             shutdown.await;
             streams.end();
         };
-        let serving = larder_http::serve(listener, router, limits, shutdown);
+        let serving = async {
+            match &self.tls {
+                None => larder_http::serve(listener, router, limits, shutdown).await,
+                Some(tls) => {
+                    let serving =
+                        larder_http::serve_tls(listener, router, limits, tls.config(), shutdown);
+                    tokio::select! {
+                        served = serving => served,
+                        () = tls.follow() => Ok(()),
+                    }
+                }
+            }
+        };
+        let probes = self.probes(address.port()).await?;
         let served = tokio::select! {
             served = serving => served,
+            served = probes => served,
             () = auto::run(&self.plane) => Ok(()),
             () = expiring::run(&self.plane) => Ok(()),
+            () = access::run(&self.plane) => Ok(()),
             () = following::run(&self.plane) => Ok(()),
             () = exchange::run(&self.plane) => Ok(()),
             () = rollups::run(&self.plane) => Ok(()),

@@ -33,6 +33,8 @@ pub struct StreamLimits {
     pub per_service: usize,
     /// Streams from one address at once. Default: 15,000.
     pub per_address: usize,
+    /// Streams with one API key at once. Default: 15,000.
+    pub per_key: usize,
     /// How often a stream on which nothing else happens says that it lives. Proxies close what is silent for a minute.
     /// Default: 10 s.
     pub heartbeat: Duration,
@@ -51,6 +53,7 @@ impl Default for StreamLimits {
             in_all: 20_000,
             per_service: 15_000,
             per_address: 15_000,
+            per_key: 15_000,
             heartbeat: Duration::from_secs(10),
             age: Duration::from_secs(600),
             stall: Duration::from_secs(30),
@@ -74,6 +77,10 @@ pub(crate) enum Refused {
         "this address has as many streams as it may have: come again later, or poll /api/config"
     )]
     OfAddress,
+    #[error(
+        "this API key has as many streams as it may have: come again later, or poll /api/config"
+    )]
+    OfKey,
 }
 
 /// The streams of all services.

@@ -2,16 +2,18 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use axum::extract::{ConnectInfo, FromRequestParts, Query};
+use axum::extract::{FromRequestParts, Query};
 use http::request::Parts;
 use http::{Extensions, StatusCode};
 use larder_http::Problem;
 use larder_model::{Endpoint, Method, Service};
 use serde::de::DeserializeOwned;
 
-use crate::cause::Cause;
+use crate::access::Caller;
+use crate::cause::{Author, Cause, CauseError};
+use crate::proxies::Client;
 
 /// The service that the third part of the path names: `/api/config/{service}`.
 pub(crate) struct OfService(pub(crate) Service);
@@ -36,8 +38,30 @@ pub(crate) struct OfRevision(pub(crate) Service, pub(crate) u64);
 /// What the query asks for.
 pub(crate) struct Asked<T>(pub(crate) T);
 
-/// Where the caller is; `None` if no connection tells.
-pub(crate) struct Peer(pub(crate) Option<IpAddr>);
+/// Where the caller is, and who, as far as that is known.
+pub(crate) struct Peer {
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) author: Option<Author>,
+}
+
+impl Peer {
+    fn of(parts: &Parts) -> Self {
+        let caller = parts.extensions.get::<Caller>();
+        Self {
+            address: address(&parts.extensions),
+            author: caller.and_then(Caller::author),
+        }
+    }
+
+    /// What he says of a change, checked.
+    pub(crate) fn cause(
+        self,
+        author: Option<String>,
+        reason: Option<String>,
+    ) -> Result<Cause, CauseError> {
+        Cause::of(self.author, author, reason, self.address)
+    }
+}
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,7 +99,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
-        Ok(Self(address(&parts.extensions)))
+        Ok(Self::of(parts))
     }
 }
 
@@ -127,15 +151,15 @@ impl<S: Send + Sync> FromRequestParts<S> for OfChange {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Asked(query) = Asked::<ChangeQuery>::from_request_parts(parts, state).await?;
         let (service, endpoint) = of_path(parts.uri.path(), query.method.as_deref())?;
-        let cause = Cause::said(query.author, query.reason, address(&parts.extensions));
+        let cause = Peer::of(parts).cause(query.author, query.reason);
         Ok(Self(service, endpoint, cause.map_err(bad)?))
     }
 }
 
 /// Where the caller of a request is.
 pub(crate) fn address(extensions: &Extensions) -> Option<IpAddr> {
-    let peer: Option<&ConnectInfo<SocketAddr>> = extensions.get();
-    peer.map(|ConnectInfo(peer)| peer.ip().to_canonical())
+    let client: Option<&Client> = extensions.get();
+    client.and_then(|client| client.address)
 }
 
 /// The part of the path behind the third `/`: `/api/overrides/{id}`.

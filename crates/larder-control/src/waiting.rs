@@ -10,9 +10,9 @@ use larder_http::{Limits, Problem};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::bind::check_bind;
 use crate::database::OpenError;
 use crate::plane::{ControlPlane, RunError, Settings};
+use crate::tls::Tls;
 
 /// After this it is tried again; each time twice as long, at most as long as below.
 const FIRST: Duration = Duration::from_millis(500);
@@ -34,7 +34,8 @@ impl ControlPlane {
             opened => return Ok(Some(opened?)),
         };
         tracing::warn!(error = %away, "waiting for the database; /healthz answers meanwhile, /readyz says that it is not ready");
-        check_bind(listener.local_addr()?)?;
+        let tls = settings.tls.clone().map(Tls::open).transpose();
+        let tls = tls.map_err(OpenError::from)?;
         let answering = std::net::TcpListener::from(listener.as_fd().try_clone_to_owned()?);
         let answering = TcpListener::from_std(answering)?;
         let (done, ended) = oneshot::channel::<()>();
@@ -42,7 +43,15 @@ impl ControlPlane {
             // Sent or dropped: it is the end.
             let _ = ended.await;
         };
-        let serving = larder_http::serve(answering, router(), Limits::default(), ended);
+        let serving = async {
+            let (router, limits) = (router(), Limits::default());
+            match &tls {
+                None => larder_http::serve(answering, router, limits, ended).await,
+                Some(tls) => {
+                    larder_http::serve_tls(answering, router, limits, tls.config(), ended).await
+                }
+            }
+        };
         let opening = async {
             let opened = tokio::select! {
                 opened = reopen(settings) => opened.map(Some),

@@ -16,3 +16,5 @@ pub use caching::{Caching, CachingLayer, CachingService, NoCachingLayer, VaryErr
 pub use enclosed::Enclosed;
 pub use problem::Problem;
 pub use serve::{Endless, Limits, serve};
+#[cfg(feature = "tls")]
+pub use serve::{OverTls, rustls, serve_tls};

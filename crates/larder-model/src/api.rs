@@ -5,12 +5,16 @@
 
 mod history;
 mod instances;
+mod keys;
+mod users;
 
 use serde::de::value::StringDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use self::history::*;
 pub use self::instances::*;
+pub use self::keys::*;
+pub use self::users::*;
 use crate::{Evidence, Mode, Outcome, Policy, PolicyError, PolicyPatch, QueryRule, Tag, Window};
 
 /// Where a policy in force came from.

@@ -183,6 +183,8 @@ impl Builder {
         };
         let settings = ClientSettings {
             url: url.clone(),
+            key: self.settings.control_key.clone(),
+            authorities: self.settings.control_tls_ca.clone(),
             service: self.service.clone(),
             state_dir: Some(self.settings.dir.clone()),
             defaults: self.default_policy.clone(),
@@ -190,10 +192,14 @@ impl Builder {
         };
         match Client::start(settings) {
             Ok(client) => Ok(Some(client)),
-            Err(error) => Err(self
-                .settings
-                .error("CONTROL_PLANE_URL", error.to_string())
-                .into()),
+            Err(error) => {
+                let name = match error {
+                    larder_client::StartError::Key(_) => "LARDER_CONTROL_KEY",
+                    larder_client::StartError::Authorities(_) => "CONTROL_TLS_CA",
+                    _ => "CONTROL_PLANE_URL",
+                };
+                Err(self.settings.error(name, error.to_string()).into())
+            }
         }
     }
 }

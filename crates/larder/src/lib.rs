@@ -47,7 +47,7 @@ pub use cache::{
     Builder, Cache, StartError, cache_key, look_at_outbox, look_at_store, open_embedded,
     open_redis, open_store,
 };
-pub use larder_client::Client;
+pub use larder_client::{Client, ControlKeyError, control_authorities, control_authorization};
 pub use larder_core::*;
 pub use larder_embedded::{EmbeddedStore, OpenError};
 pub use larder_http as http;

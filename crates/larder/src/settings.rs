@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::env::VarError;
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use larder_core::{SealingKeys, Secret};
@@ -15,13 +16,15 @@ use crate::secret_file;
 const MIN_MAX_BYTES: u64 = 1 << 20;
 
 /// What is read from the environment.
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 29] = [
     "LARDER_ENV_FILE",
     "REDIS_URL",
     "REDIS_TLS_CA",
     "REDIS_TLS_CERT",
     "REDIS_TLS_KEY",
     "CONTROL_PLANE_URL",
+    "LARDER_CONTROL_KEY",
+    "LARDER_CONTROL_KEY_FILE",
     "DATABASE_URL",
     "LARDER_AUDIT_KEY",
     "LARDER_DIR",
@@ -33,8 +36,14 @@ const NAMES: [&str; 21] = [
     "LARDER_SEAL_KEYS",
     "LARDER_SEAL_KEYS_FILE",
     "LARDER_ALLOWED_HOSTS",
+    "LARDER_TRUSTED_PROXIES",
     "PORT",
+    "CONTROL_ADDRESS",
+    "CONTROL_METRICS_ADDRESS",
     "CONTROL_PORT",
+    "CONTROL_TLS_CA",
+    "CONTROL_TLS_CERT",
+    "CONTROL_TLS_KEY",
     "PRODUCTS_DB",
     "SLOW_QUERY_MS",
 ];
@@ -128,6 +137,11 @@ pub struct Settings {
     pub redis_tls_key: Option<PathBuf>,
     /// `CONTROL_PLANE_URL`: where the control plane is; unset: none, the code's own policies.
     pub control_plane_url: Option<String>,
+    /// `LARDER_CONTROL_KEY`, or what the file holds that `LARDER_CONTROL_KEY_FILE` names: the API key for the control plane;
+    /// unset: none.
+    pub control_key: Option<Secret>,
+    /// `LARDER_CONTROL_KEY_FILE`: the file that it was read from.
+    pub control_key_file: Option<PathBuf>,
     /// `DATABASE_URL`: the PostgreSQL in which the control plane keeps its state; unset: a SQLite file in `dir`. Programs
     /// without a control plane may have one of their own: it is looked at where the control plane is started.
     pub database_url: Option<Secret>,
@@ -153,10 +167,24 @@ pub struct Settings {
     pub seal_keys_file: Option<PathBuf>,
     /// `LARDER_ALLOWED_HOSTS`: names by which the control plane may be reached, besides this machine's own.
     pub allowed_hosts: Vec<String>,
+    /// `LARDER_TRUSTED_PROXIES`: proxies of which the control plane believes whom they ask for.
+    pub trusted_proxies: Vec<String>,
     /// `PORT`: where the service listens; 3000.
     pub port: u16,
+    /// `CONTROL_ADDRESS`: the address at which the control plane listens; 127.0.0.1.
+    pub control_address: IpAddr,
     /// `CONTROL_PORT`: where the control plane listens; 8000.
     pub control_port: u16,
+    /// `CONTROL_METRICS_ADDRESS`: where the control plane answers `/metrics` and probes besides, without a key; unset: nowhere.
+    pub control_metrics: Option<SocketAddr>,
+    /// `CONTROL_TLS_CA`: a PEM file with the authorities to trust for an `https:` [`Settings::control_plane_url`]; unset: the
+    /// machine's.
+    pub control_tls_ca: Option<PathBuf>,
+    /// `CONTROL_TLS_CERT`: a PEM file with the certificate that the control plane shows, its chain behind it; unset: it speaks plain
+    /// HTTP. Needs `CONTROL_TLS_KEY`.
+    pub control_tls_cert: Option<PathBuf>,
+    /// `CONTROL_TLS_KEY`: a PEM file with that certificate's key.
+    pub control_tls_key: Option<PathBuf>,
     /// `PRODUCTS_DB`: the sample service's database; `products.db` in the working directory.
     pub products_db: PathBuf,
     /// `SLOW_QUERY_MS`: how slow the sample service's query is, in milliseconds; 800.
@@ -202,14 +230,28 @@ impl Settings {
             path,
             origins: HashMap::new(),
         };
+        let control_key_file = source.parsed("LARDER_CONTROL_KEY_FILE", read_path)?;
+        let control_key = source.secret(
+            ["LARDER_CONTROL_KEY", "LARDER_CONTROL_KEY_FILE"],
+            control_key_file.as_deref(),
+            working_directory,
+            read_control_key,
+        )?;
         let seal_keys_file = source.parsed("LARDER_SEAL_KEYS_FILE", read_path)?;
-        let seal_keys = read_seal_keys(&mut source, seal_keys_file.as_deref(), working_directory)?;
+        let seal_keys = source.secret(
+            ["LARDER_SEAL_KEYS", "LARDER_SEAL_KEYS_FILE"],
+            seal_keys_file.as_deref(),
+            working_directory,
+            |text| SealingKeys::parse(text).map_err(|error| error.to_string()),
+        )?;
         Ok(Self {
             redis_url: source.text("REDIS_URL").map(Secret::new),
             redis_tls_ca: source.parsed("REDIS_TLS_CA", read_path)?,
             redis_tls_cert: source.parsed("REDIS_TLS_CERT", read_path)?,
             redis_tls_key: source.parsed("REDIS_TLS_KEY", read_path)?,
             control_plane_url: source.parsed("CONTROL_PLANE_URL", read_control_plane_url)?,
+            control_key,
+            control_key_file,
             database_url: source.text("DATABASE_URL").map(Secret::new),
             audit_key: source.text("LARDER_AUDIT_KEY").map(Secret::new),
             dir: source
@@ -233,8 +275,18 @@ impl Settings {
             allowed_hosts: source
                 .parsed("LARDER_ALLOWED_HOSTS", read_list)?
                 .unwrap_or_default(),
+            trusted_proxies: source
+                .parsed("LARDER_TRUSTED_PROXIES", read_list)?
+                .unwrap_or_default(),
             port: source.parsed("PORT", read_port)?.unwrap_or(3000),
+            control_address: source
+                .parsed("CONTROL_ADDRESS", read_address)?
+                .unwrap_or(Ipv4Addr::LOCALHOST.into()),
             control_port: source.parsed("CONTROL_PORT", read_port)?.unwrap_or(8000),
+            control_metrics: source.parsed("CONTROL_METRICS_ADDRESS", read_socket_address)?,
+            control_tls_ca: source.parsed("CONTROL_TLS_CA", read_path)?,
+            control_tls_cert: source.parsed("CONTROL_TLS_CERT", read_path)?,
+            control_tls_key: source.parsed("CONTROL_TLS_KEY", read_path)?,
             products_db: source
                 .parsed("PRODUCTS_DB", read_path)?
                 .unwrap_or_else(|| "products.db".into()),
@@ -259,7 +311,11 @@ impl Settings {
             hidden.unwrap_or_else(|| "(unset)".to_owned())
         };
         let database_url = self.database_url.as_ref().map(shown_database);
-        // Those of the file stand there.
+        // Those of a file stand there.
+        let control_key = match (&self.control_key, &self.control_key_file) {
+            (Some(_), None) => Some("(set, not shown)".to_owned()),
+            _ => None,
+        };
         let seal_keys = match (&self.seal_keys, &self.seal_keys_file) {
             (Some(keys), None) => Some(format!("({} set, not shown)", keys.len())),
             _ => None,
@@ -276,6 +332,8 @@ impl Settings {
             ("REDIS_TLS_CERT", path(&self.redis_tls_cert)),
             ("REDIS_TLS_KEY", path(&self.redis_tls_key)),
             ("CONTROL_PLANE_URL", unset(self.control_plane_url.clone())),
+            ("LARDER_CONTROL_KEY", unset(control_key)),
+            ("LARDER_CONTROL_KEY_FILE", path(&self.control_key_file)),
             ("DATABASE_URL", unset(database_url)),
             ("LARDER_AUDIT_KEY", hidden(&self.audit_key)),
             ("LARDER_DIR", self.dir.display().to_string()),
@@ -297,8 +355,20 @@ impl Settings {
                 "LARDER_ALLOWED_HOSTS",
                 unset(Some(self.allowed_hosts.join(",")).filter(|hosts| !hosts.is_empty())),
             ),
+            (
+                "LARDER_TRUSTED_PROXIES",
+                unset(Some(self.trusted_proxies.join(",")).filter(|all| !all.is_empty())),
+            ),
             ("PORT", self.port.to_string()),
+            ("CONTROL_ADDRESS", self.control_address.to_string()),
             ("CONTROL_PORT", self.control_port.to_string()),
+            (
+                "CONTROL_METRICS_ADDRESS",
+                unset(self.control_metrics.map(|address| address.to_string())),
+            ),
+            ("CONTROL_TLS_CA", path(&self.control_tls_ca)),
+            ("CONTROL_TLS_CERT", path(&self.control_tls_cert)),
+            ("CONTROL_TLS_KEY", path(&self.control_tls_key)),
             ("PRODUCTS_DB", self.products_db.display().to_string()),
             ("SLOW_QUERY_MS", self.slow_query_ms.to_string()),
         ];
@@ -391,6 +461,29 @@ impl Source<'_> {
         }
     }
 
+    /// The secret of a variable, or that of the file that another one names.
+    fn secret<T>(
+        &mut self,
+        [name, name_of_file]: [&'static str; 2],
+        file: Option<&Path>,
+        working_directory: &Path,
+        read: impl Fn(&Secret) -> Result<T, String>,
+    ) -> Result<Option<T>, SettingsError> {
+        let secret = self.parsed(name, |text| read(&Secret::new(text)))?;
+        let Some(file) = file else {
+            return Ok(secret);
+        };
+        let of_file = match secret {
+            Some(_) => Err(format!("is set beside {name}: unset one of them")),
+            None => secret_file::read(&working_directory.join(file))
+                .and_then(|text| read(&text))
+                .map_err(|why| format!("{} {why}", file.display())),
+        };
+        of_file
+            .map(Some)
+            .map_err(|why| self.error(name_of_file, why))
+    }
+
     fn error(&self, name: &'static str, why: String) -> SettingsError {
         SettingsError::Value {
             name,
@@ -400,25 +493,28 @@ impl Source<'_> {
     }
 }
 
-/// The keys of the variable, or those of the file.
-fn read_seal_keys(
-    source: &mut Source<'_>,
-    file: Option<&Path>,
-    working_directory: &Path,
-) -> Result<Option<SealingKeys>, SettingsError> {
-    let parse = |text: &Secret| SealingKeys::parse(text).map_err(|error| error.to_string());
-    let keys = source.parsed("LARDER_SEAL_KEYS", |text| parse(&Secret::new(text)))?;
-    let Some(file) = file else {
-        return Ok(keys);
-    };
-    let read = match keys {
-        Some(_) => Err("is set beside LARDER_SEAL_KEYS: unset one of them".to_owned()),
-        None => secret_file::read(&working_directory.join(file))
-            .and_then(|text| parse(&text))
-            .map_err(|why| format!("{} {why}", file.display())),
-    };
-    let of_file = |why| source.error("LARDER_SEAL_KEYS_FILE", why);
-    read.map(Some).map_err(of_file)
+fn read_control_key(text: &Secret) -> Result<Secret, String> {
+    let key = text.expose().trim();
+    let is_key = key.starts_with("lrd_") && key.len() > 64;
+    let is_key = is_key
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    is_key
+        .then(|| Secret::new(key.to_owned()))
+        .ok_or_else(|| "is no API key: use it as `larder key create` printed it (lrd_…)".to_owned())
+}
+
+fn read_socket_address(text: String) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "is not an address and a port: use 127.0.0.1:9100".to_owned())
+}
+
+fn read_address(text: String) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| {
+        "is not an address: use 127.0.0.1, or with API keys that of a network, or 0.0.0.0"
+            .to_owned()
+    })
 }
 
 /// Without anything that could be a secret, so that it may be shown.
@@ -617,8 +713,10 @@ mod tests {
         let secret = "canary-0123456789abcdef";
         let url = format!("redis://user:{secret}@127.0.0.1:6379/0");
         let seal_key = "5ea1".repeat(16);
+        let control_key = format!("lrd_0123456789abcdef_{}", "cafe".repeat(16));
         let settings = settings(&[
             ("REDIS_URL", url.as_str()),
+            ("LARDER_CONTROL_KEY", &control_key),
             ("LARDER_KEY_SECRET", secret),
             ("LARDER_SEAL_KEYS", &seal_key),
             ("LARDER_AUDIT_KEY", secret),
@@ -633,6 +731,7 @@ mod tests {
             !listed.contains(secret) && !listed.contains(&seal_key),
             "{listed}"
         );
+        assert!(!listed.contains("cafe"), "{listed}");
         assert!(listed.contains("1 set, not shown"));
         assert!(listed.contains("127.0.0.1:6379"));
         assert!(listed.contains("postgres://db:5433/larder"), "{listed}");

@@ -114,6 +114,14 @@ impl Said {
         }
     }
 
+    /// Why alone: the author is the user.
+    pub(crate) fn because(reason: Option<String>) -> Self {
+        Self {
+            reason,
+            author: None,
+        }
+    }
+
     pub(crate) fn author(&self) -> Option<String> {
         let user = || std::env::var("USER").ok();
         self.author

@@ -6,19 +6,21 @@ mod changes;
 mod hostile;
 mod hostile_streams;
 mod instances;
+mod keys;
 mod lookups;
 mod relay;
 mod reports;
 mod stopped;
 mod streams;
+mod tls;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use larder_client::{Client, ClientSettings};
+use larder_client::{Client, ClientSettings, StartError};
 use larder_control::{ControlPlane, Settings};
-use larder_core::{Governor as _, Key, Mode, Policy, PolicyPatch, Service};
+use larder_core::{Governor as _, Key, Mode, Policy, PolicyPatch, Secret, Service};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -31,18 +33,27 @@ fn key(endpoint: &str) -> Key {
 }
 
 fn client(port: u16, state_dir: Option<&Path>) -> Arc<Client> {
+    client_with(&format!("http://127.0.0.1:{port}"), None, state_dir).unwrap()
+}
+
+fn client_with(
+    url: &str,
+    key: Option<Secret>,
+    state_dir: Option<&Path>,
+) -> Result<Arc<Client>, StartError> {
     let defaults = PolicyPatch {
         ttl_seconds: Some(77.0),
         ..PolicyPatch::default()
     };
     Client::start(ClientSettings {
-        url: format!("http://127.0.0.1:{port}"),
+        url: url.to_owned(),
+        key,
+        authorities: None,
         service: Service::new("svc").unwrap(),
         state_dir: state_dir.map(Path::to_owned),
         store_id: 0,
         defaults: defaults.apply(&Policy::default()).unwrap(),
     })
-    .unwrap()
 }
 
 fn ttl(client: &Client, endpoint: &str) -> u64 {
@@ -71,6 +82,7 @@ struct Control {
     port: u16,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
+    scheme: &'static str,
     http: reqwest::Client,
 }
 
@@ -84,6 +96,18 @@ impl Control {
     /// On this port, or on one of its own for 0.
     async fn start(database: &Path, port: u16) -> Self {
         Self::start_with(database, port, |_| ()).await
+    }
+
+    /// One whose requests here show a key.
+    async fn start_with_key(database: &Path, key: &Secret) -> Self {
+        let mut control = Self::start(database, 0).await;
+        let url = control.url("");
+        let shown = larder_client::control_authorization(&url, key).unwrap();
+        let headers = [(reqwest::header::AUTHORIZATION, shown)];
+        let http = reqwest::Client::builder().no_proxy().tls_certs_only([]);
+        let http = http.default_headers(headers.into_iter().collect());
+        control.http = http.build().unwrap();
+        control
     }
 
     async fn start_with(database: &Path, port: u16, set: impl FnOnce(&mut Settings)) -> Self {
@@ -108,6 +132,7 @@ impl Control {
             port,
             stop: Some(stop),
             task,
+            scheme: "http",
             http: http.build().unwrap(),
         }
     }
@@ -118,8 +143,14 @@ impl Control {
         (&mut self.task).await.unwrap();
     }
 
+    /// Says that it speaks TLS, to this client.
+    fn over_tls(&mut self, http: reqwest::Client) {
+        self.scheme = "https";
+        self.http = http;
+    }
+
     fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("{}://127.0.0.1:{}{path}", self.scheme, self.port)
     }
 
     async fn put(&self, endpoint: &str, policy: serde_json::Value) {

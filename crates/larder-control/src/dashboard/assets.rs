@@ -7,6 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::{HeaderValue, header};
 
 use super::missing;
+use crate::access::Caller;
 
 const ASSETS: [(&str, &str, &str); 2] = [
     (
@@ -29,9 +30,9 @@ pub(super) fn href(name: &str) -> String {
     format!("/ui/assets/{name}?{:016x}", hasher.finish())
 }
 
-pub(super) async fn asset(Path(name): Path<String>) -> Response {
+pub(super) async fn asset(caller: Caller, Path(name): Path<String>) -> Response {
     let Some((_, form, content)) = ASSETS.iter().find(|(known, ..)| *known == name) else {
-        return missing("There is no such file");
+        return missing(&caller, "There is no such file");
     };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(form)),

@@ -11,8 +11,9 @@ use larder_model::api::AuditEntry;
 
 use super::figures::{json, time, who};
 use super::{Frame, show};
+use crate::access::Caller;
 use crate::plane::Plane;
-use crate::routes::{next_before, unread};
+use crate::routes::{next_before, seen_of_audit, unread};
 use crate::target::Asked;
 
 #[derive(Template)]
@@ -47,20 +48,20 @@ const PAGE: u32 = 50;
 
 pub(super) async fn audit(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     shown: Result<Asked<Shown>, Problem>,
 ) -> Response {
     let before = match shown {
         Ok(Asked(shown)) => shown.before.unwrap_or(u64::MAX),
         Err(problem) => return problem.into_response(),
     };
-    let database = plane.registry.database();
-    let rows = match database.audit_before(before, None, PAGE).await {
+    let rows = match seen_of_audit(&plane, &caller, before, None, PAGE).await {
         Ok(rows) => rows,
         Err(error) => return unread(error).into_response(),
     };
     let last = rows.last().map(|row| row.sequence);
     let page = Audit {
-        frame: Frame::of("/ui/audit"),
+        frame: Frame::of("/ui/audit", &caller),
         head: plane.registry.audit_head().to_string(),
         next_before: next_before(last, rows.len(), PAGE),
         entries: rows

@@ -15,6 +15,7 @@ use super::chart::Chart;
 use super::curve::Curve;
 use super::figures::{Figures, Tile, ago};
 use super::{Frame, href_of, name, overrides, path_of, show, state, state_of};
+use crate::access::Caller;
 use crate::measured::BUCKET_SECONDS;
 use crate::plane::Plane;
 use crate::target::OfEndpoint;
@@ -65,6 +66,7 @@ const MOST_PAST: u32 = 50;
 
 pub(super) async fn endpoint(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     target: Result<OfEndpoint, Problem>,
 ) -> Response {
     let (service, asked) = match target {
@@ -97,7 +99,7 @@ pub(super) async fn endpoint(
     let (state, class) = state_of(&config);
     let decided = |record: &Record| Decided::of(record, now.as_secs());
     let page = OneEndpoint {
-        frame: Frame::of(""),
+        frame: Frame::of("", &caller),
         service: service.as_str().to_owned(),
         service_href: href_of(&service),
         name: name(endpoint.method().as_str(), endpoint.template()),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use askama::Template;
 use axum::response::Response;
@@ -11,6 +12,7 @@ use larder_model::{Mode, Service, Window};
 use super::chart::Chart;
 use super::figures::{Figures, Tile};
 use super::{Frame, href, href_of, show, state};
+use crate::access::{Caller, Services};
 use crate::plane::Plane;
 
 #[derive(Template)]
@@ -46,14 +48,18 @@ struct Advice {
 const MOST_ADVICE: usize = 20;
 
 /// The first page.
-pub(crate) async fn fleet(plane: &Arc<Plane>, headers: &HeaderMap) -> Response {
+pub(crate) async fn fleet(plane: &Arc<Plane>, caller: &Caller, headers: &HeaderMap) -> Response {
     let now = crate::auto::now();
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
     let mut windows: BTreeMap<String, Window> = BTreeMap::new();
     let mut sum = Window::default();
-    for measured in plane.measured.list(None, now) {
+    let measured = plane.measured.list(None, now);
+    for measured in measured
+        .into_iter()
+        .filter(|one| caller.sees(&one.service_name))
+    {
         sum.merge(&measured.window);
         windows
             .entry(measured.service_name)
@@ -61,20 +67,40 @@ pub(crate) async fn fleet(plane: &Arc<Plane>, headers: &HeaderMap) -> Response {
             .merge(&measured.window);
     }
     let page = Fleet {
-        frame: Frame::of("/"),
+        frame: Frame::of("/", caller),
         origin: format!("http://{}", host.unwrap_or("127.0.0.1:8000")),
         tiles: Figures(sum).tiles(),
-        chart: Chart::new(&plane.measured.hour(None, now), 60, "the last hour"),
-        services: rows(plane, &windows),
-        advice: advice(plane).await,
+        chart: Chart::new(&hour(plane, caller, now), 60, "the last hour"),
+        services: rows(plane, caller, &windows),
+        advice: advice(plane, caller).await,
     };
     show(StatusCode::OK, &page)
 }
 
-fn rows(plane: &Plane, windows: &BTreeMap<String, Window>) -> Vec<Row> {
+/// The last hour of all that the caller may see.
+fn hour(plane: &Plane, caller: &Caller, now: Duration) -> Vec<Window> {
+    let Services::These(names) = &*caller.services else {
+        return plane.measured.hour(None, now);
+    };
+    let mut sum: Vec<Window> = Vec::new();
+    for service in names.iter().filter_map(|name| Service::new(name).ok()) {
+        let hour = plane.measured.hour(Some(&service), now);
+        sum.resize_with(sum.len().max(hour.len()), Window::default);
+        for (sum, window) in sum.iter_mut().zip(&hour) {
+            sum.merge(window);
+        }
+    }
+    sum
+}
+
+fn rows(plane: &Plane, caller: &Caller, windows: &BTreeMap<String, Window>) -> Vec<Row> {
     let snapshots = plane.registry.services();
     let measured: BTreeMap<String, u64> = plane.measured.services().into_iter().collect();
-    let names: BTreeSet<&String> = snapshots.keys().chain(measured.keys()).collect();
+    let names: BTreeSet<&String> = snapshots
+        .keys()
+        .chain(measured.keys())
+        .filter(|name| caller.sees(name))
+        .collect();
     let row = |name: &String| {
         let snapshot = snapshots.get(name);
         Some(Row {
@@ -89,9 +115,13 @@ fn rows(plane: &Plane, windows: &BTreeMap<String, Window>) -> Vec<Row> {
     names.into_iter().filter_map(row).collect()
 }
 
-async fn advice(plane: &Plane) -> Vec<Advice> {
+async fn advice(plane: &Plane, caller: &Caller) -> Vec<Advice> {
     let mut all = Vec::new();
-    for snapshot in plane.registry.services().values() {
+    let services = plane.registry.services();
+    let seen = services
+        .values()
+        .filter(|snapshot| caller.sees(snapshot.service().as_str()));
+    for snapshot in seen {
         for watched in snapshot.watched() {
             if all.len() >= MOST_ADVICE {
                 return all;

@@ -12,6 +12,7 @@ use larder_model::api::{Action, Difference, Kind, Revision, ServiceState};
 
 use super::figures::{json, time, who};
 use super::{Frame, href_of, missing, show};
+use crate::access::Caller;
 use crate::plane::Plane;
 use crate::registry::differences;
 use crate::routes::{next_before, unread};
@@ -66,18 +67,24 @@ const PAGE: u32 = 50;
 
 pub(super) async fn history(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     target: Result<OfService, Problem>,
     shown: Result<Asked<Shown>, Problem>,
 ) -> Response {
     let page = async {
         let OfService(service) = target?;
         let Asked(shown) = shown?;
-        made(&plane, &service, &shown).await
+        made(&plane, &caller, &service, &shown).await
     };
     page.await.unwrap_or_else(|problem| problem.into_response())
 }
 
-async fn made(plane: &Plane, service: &Service, shown: &Shown) -> Result<Response, Problem> {
+async fn made(
+    plane: &Plane,
+    caller: &Caller,
+    service: &Service,
+    shown: &Shown,
+) -> Result<Response, Problem> {
     let before = shown.before.unwrap_or(u64::MAX);
     let database = plane.registry.database();
     let revisions = database.revisions_before(service, before, PAGE).await;
@@ -90,6 +97,7 @@ async fn made(plane: &Plane, service: &Service, shown: &Shown) -> Result<Respons
             Some(diff) => Some(diff),
             None => {
                 return Ok(missing(
+                    caller,
                     "That revision never was, or was too old to be kept",
                 ));
             }
@@ -97,7 +105,7 @@ async fn made(plane: &Plane, service: &Service, shown: &Shown) -> Result<Respons
     };
     let last = revisions.last().map(|revision| revision.number);
     let page = History {
-        frame: Frame::of(""),
+        frame: Frame::of("", caller),
         service: service.as_str().to_owned(),
         service_href: href_of(service),
         etag: plane.registry.policies_etag(snapshot.as_deref()),

@@ -9,6 +9,7 @@ mod endpoint;
 mod figures;
 mod fleet;
 mod history;
+mod login;
 mod overrides;
 mod service;
 
@@ -17,14 +18,19 @@ use std::sync::Arc;
 use askama::Template;
 use axum::Router;
 use axum::response::{Html, IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use larder_http::Problem;
 use larder_model::api::{EndpointConfig, Source};
 use larder_model::{Endpoint, Mode, Service};
 
+use crate::access::{Caller, Need, Who};
 use crate::plane::Plane;
 pub(crate) use fleet::fleet;
+
+/// Where users log in, and out.
+pub(crate) const LOG_IN: &str = login::PATH;
+pub(crate) const LOG_OUT: &str = "/ui/logout";
 
 /// Nothing that is not ours, and nothing in the page's own text, is run, shown or sent to.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
@@ -43,6 +49,8 @@ pub(crate) fn routes() -> Router<Arc<Plane>> {
         .route("/ui/overrides", get(overrides::overrides))
         .route("/ui/audit", get(audit::audit))
         .route("/ui/assets/{name}", get(assets::asset))
+        .route(LOG_IN, get(login::page).post(login::log_in))
+        .route(LOG_OUT, post(login::log_out))
 }
 
 /// Whether a page is wanted rather than text: only browsers say so.
@@ -57,6 +65,19 @@ struct Frame {
     css: String,
     js: String,
     here: &'static str,
+    /// Whether the caller may see pages; else he is to log in.
+    sees_pages: bool,
+    /// Whether he may change what holds.
+    may_change: bool,
+    user: Option<User>,
+}
+
+/// Who is logged in.
+struct User {
+    name: String,
+    role: &'static str,
+    /// What his pages say with each change.
+    token: String,
 }
 
 /// A page that the head of every page leads to.
@@ -67,8 +88,19 @@ struct Page {
 }
 
 impl Frame {
-    fn of(here: &'static str) -> Self {
+    fn of(here: &'static str, caller: &Caller) -> Self {
+        let user = match &caller.who {
+            Who::User(user) => Some(User {
+                name: user.name.clone(),
+                role: user.role.as_str(),
+                token: user.ticket.token(),
+            }),
+            _ => None,
+        };
         Self {
+            user,
+            sees_pages: caller.may(Need::Read),
+            may_change: caller.may(Need::Change),
             css: assets::href("dashboard.css"),
             js: assets::href("dashboard.js"),
             here,
@@ -87,7 +119,8 @@ impl Frame {
             name,
             is_here: href == self.here,
         };
-        all.into_iter().map(page).collect()
+        let seen = all.into_iter().filter(|_| self.sees_pages);
+        seen.map(page).collect()
     }
 }
 
@@ -117,9 +150,9 @@ struct Missing {
 }
 
 /// That there is no such page, and why.
-fn missing(what: impl Into<String>) -> Response {
+fn missing(caller: &Caller, what: impl Into<String>) -> Response {
     let page = Missing {
-        frame: Frame::of(""),
+        frame: Frame::of("", caller),
         what: what.into(),
     };
     show(StatusCode::NOT_FOUND, &page)

@@ -11,6 +11,7 @@ use larder_model::{Endpoint, Method, Service};
 
 use super::figures::{lasts, who};
 use super::{Frame, href, name, show};
+use crate::access::Caller;
 use crate::plane::Plane;
 
 #[derive(Template)]
@@ -31,11 +32,14 @@ pub(super) struct Row {
     pub(super) etag: String,
 }
 
-pub(super) async fn overrides(State(plane): State<Arc<Plane>>) -> Response {
+pub(super) async fn overrides(State(plane): State<Arc<Plane>>, caller: Caller) -> Response {
     let services = plane.registry.services();
-    let overrides = services.values().flat_map(|snapshot| snapshot.overrides());
+    let seen = services
+        .values()
+        .filter(|snapshot| caller.sees(snapshot.service().as_str()));
+    let overrides = seen.flat_map(|snapshot| snapshot.overrides());
     let page = Overrides {
-        frame: Frame::of("/ui/overrides"),
+        frame: Frame::of("/ui/overrides", &caller),
         overrides: overrides.map(|over| row(&plane, over)).collect(),
     };
     show(StatusCode::OK, &page)

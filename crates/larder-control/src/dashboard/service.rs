@@ -13,6 +13,7 @@ use larder_model::{Endpoint, Service, Window};
 use super::chart::Chart;
 use super::figures::{Figures, Tile};
 use super::{Frame, href, missing, mode_of, name, show, state_of};
+use crate::access::Caller;
 use crate::plane::Plane;
 use crate::target::OfService;
 
@@ -40,6 +41,7 @@ struct Row {
 
 pub(super) async fn service(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     target: Result<OfService, Problem>,
 ) -> Response {
     let service = match target {
@@ -49,7 +51,7 @@ pub(super) async fn service(
     let now = crate::auto::now();
     let measured = plane.measured.list(Some(&service), now);
     if measured.is_empty() && plane.registry.service(&service).is_none() {
-        return missing(format!("No service {service} is known"));
+        return missing(&caller, format!("No service {service} is known"));
     }
     let mut sum = Window::default();
     let mut windows = BTreeMap::new();
@@ -63,7 +65,7 @@ pub(super) async fn service(
         }
     }
     let page = OneService {
-        frame: Frame::of(""),
+        frame: Frame::of("", &caller),
         name: service.as_str().to_owned(),
         history_href: format!("/ui/history/{}", service.as_str()),
         tiles: Figures(sum).tiles(),

@@ -60,7 +60,7 @@ pub enum OpenError {
     #[error(
         "PostgreSQL at {place} can't be trusted ({source}): let sslrootcert in DATABASE_URL name the authority of its certificate, and its host be a name that is in there; or ask for less by sslmode"
     )]
-    Tls {
+    Untrusted {
         /// Where, without the password.
         place: String,
         /// What is wrong.
@@ -125,6 +125,12 @@ pub enum OpenError {
     /// A name in `allowed_hosts` is not one.
     #[error(transparent)]
     Host(#[from] crate::gate::HostError),
+    /// The certificate or its key can't be used.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsError),
+    /// A name in `trusted_proxies` is no address.
+    #[error(transparent)]
+    Proxy(#[from] crate::proxies::ProxyError),
 }
 
 impl OpenError {
@@ -139,7 +145,7 @@ impl OpenError {
         };
         let source = error.into();
         match is_untrusted {
-            true => Self::Tls { place, source },
+            true => Self::Untrusted { place, source },
             false if is_away => Self::Away { place, source },
             false => Self::Postgres { place, source },
         }

@@ -182,7 +182,7 @@ impl Transaction {
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
     Text(Option<String>),
-    Integer(i64),
+    Integer(Option<i64>),
     Real(f64),
     Flag(bool),
     Bytes(Vec<u8>),
@@ -206,8 +206,9 @@ values! {
     Option<String>: text => Self::Text(text),
     &Option<String>: text => Self::Text(text.clone()),
     Option<&str>: text => Self::Text(text.map(str::to_owned)),
-    i64: number => Self::Integer(number),
-    u32: number => Self::Integer(number.into()),
+    i64: number => Self::Integer(Some(number)),
+    Option<i64>: number => Self::Integer(number),
+    u32: number => Self::Integer(Some(number.into())),
     f64: number => Self::Real(number),
     bool: flag => Self::Flag(flag),
     Vec<u8>: bytes => Self::Bytes(bytes),
@@ -322,7 +323,7 @@ where
     DB: sqlx::Database,
     Option<String>: for<'q> Encode<'q, DB> + Type<DB>,
     Vec<u8>: for<'q> Encode<'q, DB> + Type<DB>,
-    i64: for<'q> Encode<'q, DB> + Type<DB>,
+    Option<i64>: for<'q> Encode<'q, DB> + Type<DB>,
     f64: for<'q> Encode<'q, DB> + Type<DB>,
     bool: for<'q> Encode<'q, DB> + Type<DB>,
 {

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use tokio::sync::MutexGuard;
 
 use super::{ChangeError, Registry, Snapshot, state};
+use crate::access::AccessChange;
 use crate::audit::{Entry, Head, Row, Trail};
-use crate::cause::Cause;
+use crate::cause::{Author, Cause};
 use crate::database::{Change, LoadError, NewRevision, Transaction, is_busy};
 use crate::stored::StoredService;
 
@@ -185,17 +186,45 @@ impl Registry {
         Ok(())
     }
 
+    /// Makes a change of who may do what; `false`: there was nothing to change.
+    pub(crate) async fn change_access(
+        &self,
+        change: &AccessChange,
+        cause: &Cause,
+    ) -> Result<bool, ChangeError> {
+        let mut changing = self.begin_unseen().await?;
+        let row = self.next(&mut changing, change.entry(cause)).await?;
+        let Changing {
+            mut trail,
+            transaction,
+        } = changing;
+        let is_changed = self
+            .database
+            .change_access(transaction, change, &row)
+            .await?;
+        if is_changed {
+            self.publish(&mut trail, &row);
+        }
+        Ok(is_changed)
+    }
+
     /// Where the trail ends, as far as this process knows.
     pub(crate) fn audit_head(&self) -> AuditHead {
         self.audit_head.load().describe()
     }
 
     /// Writes down that a request which would change something was refused, unless too many were lately.
-    pub(crate) async fn refused(&self, request: String, status: u16, address: Option<IpAddr>) {
+    pub(crate) async fn refused(
+        &self,
+        request: String,
+        status: u16,
+        author: Option<Author>,
+        address: Option<IpAddr>,
+    ) {
         let Some(unwritten) = self.refusals.take(Instant::now()) else {
             return;
         };
-        let Ok(cause) = Cause::said(None, None, address) else {
+        let Ok(cause) = Cause::of(author, None, None, address) else {
             return;
         };
         let entry = Entry::refused(cause, request, status, unwritten);

@@ -77,9 +77,9 @@ pub(super) fn problem(error: ChangeError) -> Problem {
 pub(super) fn cause(
     author: Option<String>,
     reason: Option<String>,
-    Peer(address): Peer,
+    peer: Peer,
 ) -> Result<Cause, Problem> {
-    Cause::said(author, reason, address).map_err(unsaid)
+    peer.cause(author, reason).map_err(unsaid)
 }
 
 pub(super) fn unsaid(error: CauseError) -> Problem {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use axum::extract::{Json, State};
 use http::StatusCode;
 use larder_http::Problem;
-use larder_model::api::{InstanceList, InstanceReport, Received};
+use larder_model::Service;
+use larder_model::api::{InstanceList, InstanceReport, InstanceSummary, Received};
 
 use super::overview::Filter;
+use crate::access::{Caller, not_there};
 use crate::instances::ReportError;
 use crate::json::Body;
 use crate::plane::Plane;
@@ -19,9 +21,17 @@ use crate::target::Asked;
     responses((status = OK, body = InstanceList), (status = BAD_REQUEST, description = "no service")))]
 pub(super) async fn list(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     Asked(filter): Asked<Filter>,
 ) -> Result<Json<InstanceList>, Problem> {
-    let only = filter.only()?;
+    let only = filter.only(&caller)?;
+    let mut instances = known(&plane, only.as_ref());
+    instances.retain(|one| caller.sees(&one.service_name));
+    Ok(Json(InstanceList { instances }))
+}
+
+/// How all instances that were heard of lately, or those of one service, stand.
+pub(super) fn known(plane: &Plane, only: Option<&Service>) -> Vec<InstanceSummary> {
     let current = |service: &_| {
         let version = plane
             .registry
@@ -29,10 +39,7 @@ pub(super) async fn list(
             .map_or(0, |one| one.version());
         (version, plane.registry.etag(version))
     };
-    let instances = plane
-        .instances
-        .list(only.as_ref(), crate::auto::now(), current);
-    Ok(Json(InstanceList { instances }))
+    plane.instances.list(only, crate::auto::now(), current)
 }
 
 /// An instance says which version it has in force.
@@ -42,8 +49,12 @@ pub(super) async fn list(
               (status = SERVICE_UNAVAILABLE, description = "there are as many instances as may be")))]
 pub(super) async fn report(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     Body(report): Body<InstanceReport>,
 ) -> Result<Json<Received>, Problem> {
+    if !caller.sees(&report.service_name) {
+        return Err(not_there());
+    }
     let for_others = plane.exchange.is_there().then(|| report.clone());
     let taken = plane.instances.take(report, crate::auto::now());
     taken.map_err(|error| {

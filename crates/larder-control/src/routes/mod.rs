@@ -1,8 +1,10 @@
 //! What the control plane answers.
 
+mod api_keys;
 mod audit;
 mod changes;
 mod config;
+mod document;
 mod explain;
 mod instances;
 mod overrides;
@@ -12,6 +14,7 @@ mod revisions;
 mod rollups;
 mod signals;
 mod stream;
+mod users;
 
 use std::sync::Arc;
 
@@ -20,12 +23,12 @@ use axum::routing::{get, put};
 use http::StatusCode;
 use larder_http::Problem;
 use utoipa::OpenApi;
-use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::dashboard;
 use crate::plane::Plane;
+pub(crate) use audit::seen as seen_of_audit;
 pub(crate) use changes::{next_before, unread};
 pub(crate) use signals::take_signals;
 
@@ -50,6 +53,10 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
         .routes(routes!(overrides::one, overrides::end))
         .routes(routes!(audit::list))
         .routes(routes!(audit::head))
+        .routes(routes!(api_keys::list, api_keys::make))
+        .routes(routes!(api_keys::revoke))
+        .routes(routes!(users::list, users::make))
+        .routes(routes!(users::set, users::remove))
         .routes(routes!(explain::explain))
         .routes(routes!(overview::services))
         .routes(routes!(overview::endpoints))
@@ -62,7 +69,7 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
         .routes(routes!(overview::readyz))
         .routes(routes!(overview::metrics))
         .split_for_parts();
-    let document = crate::json::bytes(&named_plainly(document));
+    let document = crate::json::bytes(&document::complete(&document));
     router
         // The endpoint `/` is an empty rest, which `{*endpoint}` does not take.
         .route("/api/config/{service}/", get(config::of_endpoint))
@@ -79,26 +86,26 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
         )
         .route("/", get(overview::page))
         .merge(dashboard::routes())
-        .fallback(no_such_route)
-        .method_not_allowed_fallback(no_such_method)
+        .fallback(async || no_such_route())
+        .method_not_allowed_fallback(async || no_such_method())
         .with_state(plane)
 }
 
-/// OpenAPI has no `{*endpoint}`.
-fn named_plainly(mut document: Document) -> Document {
-    let paths = std::mem::take(&mut document.paths.paths);
-    document.paths.paths = paths
-        .into_iter()
-        .map(|(path, item)| (path.replace("{*", "{"), item))
-        .collect();
-    document
+/// What is answered to those who scrape and probe, where that is apart.
+pub(crate) fn probes(plane: Arc<Plane>) -> Router {
+    Router::new()
+        .route("/healthz", get(overview::healthz))
+        .route("/readyz", get(overview::readyz))
+        .route("/metrics", get(overview::metrics))
+        .fallback(async || no_such_route())
+        .with_state(plane)
 }
 
-async fn no_such_route() -> Problem {
+pub(crate) fn no_such_route() -> Problem {
     Problem::new(StatusCode::NOT_FOUND).detail("there is no such route: / lists those there are")
 }
 
-async fn no_such_method() -> Problem {
+pub(crate) fn no_such_method() -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED)
         .detail("this route does not take that method: /openapi.json lists what it takes")
 }

@@ -11,6 +11,7 @@ use larder_model::api::{Because, NewOverride, Override, OverrideList};
 
 use super::changes::{cause, preconditions, problem, to_its_end, unsaid};
 use super::overview::Filter;
+use crate::access::Caller;
 use crate::json::Body;
 use crate::moment::Moment;
 use crate::plane::Plane;
@@ -22,13 +23,15 @@ use crate::target::{Asked, Peer, bad, id_of};
     responses((status = OK, body = OverrideList), (status = BAD_REQUEST, description = "no service")))]
 pub(super) async fn list(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     Asked(filter): Asked<Filter>,
 ) -> Result<Json<OverrideList>, Problem> {
-    let only = filter.only()?;
+    let only = filter.only(&caller)?;
     let services = plane.registry.services();
     let wanted = services
         .values()
         .filter(|snapshot| only.as_ref().is_none_or(|only| only == snapshot.service()));
+    let wanted = wanted.filter(|snapshot| caller.sees(snapshot.service().as_str()));
     let overrides = wanted.flat_map(|snapshot| snapshot.overrides()).collect();
     Ok(Json(OverrideList { overrides }))
 }
@@ -36,9 +39,12 @@ pub(super) async fn list(
 /// An override that is in force.
 #[utoipa::path(get, path = "/api/overrides/{id}", tag = "overrides", params(("id" = String, Path)),
     responses((status = OK, body = Override), (status = NOT_FOUND, description = "it ended, or never was")))]
-pub(super) async fn one(State(plane): State<Arc<Plane>>, uri: Uri) -> Result<Response, Problem> {
-    let over = plane.registry.override_in_force(id_of(uri.path()));
-    let over = over.ok_or_else(|| problem(ChangeError::NoOverride))?;
+pub(super) async fn one(
+    State(plane): State<Arc<Plane>>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let over = seen(&plane, &caller, id_of(uri.path()))?;
     let etag = plane.registry.etag_of_override(&over.id);
     Ok(([(header::ETAG, etag)], Json(over)).into_response())
 }
@@ -53,11 +59,13 @@ pub(super) async fn one(State(plane): State<Arc<Plane>>, uri: Uri) -> Result<Res
               (status = UNPROCESSABLE_ENTITY, description = "no policy, no reason, no time")))]
 pub(super) async fn begin(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     peer: Peer,
     headers: HeaderMap,
     Body(mut new): Body<NewOverride>,
 ) -> Result<Response, Problem> {
     let service = Service::new(&new.service_name).map_err(bad)?;
+    caller.must_see(&service)?;
     let reason = std::mem::take(&mut new.reason);
     let cause = cause(new.author.take(), Some(reason), peer)?;
     let cause = cause.with_a_reason().map_err(unsaid)?;
@@ -87,10 +95,11 @@ pub(super) async fn end(
     State(plane): State<Arc<Plane>>,
     uri: Uri,
     Asked(because): Asked<Because>,
+    caller: Caller,
     peer: Peer,
     headers: HeaderMap,
 ) -> Result<Json<Override>, Problem> {
-    let id = id_of(uri.path()).to_owned();
+    let id = seen(&plane, &caller, id_of(uri.path()))?.id;
     let cause = cause(because.author, because.reason, peer)?;
     let preconditions = preconditions(&headers)?;
     let end = async move {
@@ -103,4 +112,11 @@ pub(super) async fn end(
         Ok(over)
     };
     to_its_end(end).await.map(Json)
+}
+
+/// The override in force that is called so, if the caller may know of its service.
+fn seen(plane: &Plane, caller: &Caller, id: &str) -> Result<Override, Problem> {
+    let over = plane.registry.override_in_force(id);
+    let over = over.filter(|over| caller.sees(&over.service_name));
+    over.ok_or_else(|| problem(ChangeError::NoOverride))
 }

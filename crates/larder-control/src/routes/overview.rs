@@ -11,6 +11,8 @@ use larder_http::Problem;
 use larder_model::Service;
 use larder_model::api::{MeasuredList, ServiceList, ServiceSummary};
 
+use super::instances::known;
+use crate::access::Caller;
 use crate::dashboard;
 use crate::measured::REACH;
 use crate::plane::Plane;
@@ -31,6 +33,7 @@ GET    /api/explain/{service}/{endpoint}        what was decided, from what, and
 GET    /api/endpoints                           what was measured in the last minutes
 GET    /api/rollups/{service}                   what was measured in the last day by minute, or 90 days by hour
 GET    /api/instances                           which version each instance of a service has in force
+GET    /api/api-keys, /api/users                    who may do what
 GET    /api/stream/{service}                    its policies, and each change of them (server-sent events)
 POST   /api/signals                             report a request
 GET    /healthz, /readyz, /metrics              is it well
@@ -39,9 +42,10 @@ GET    /openapi.json                            all of this, for programs
 
 /// All services.
 #[utoipa::path(get, path = "/api/services", tag = "overview", responses((status = OK, body = ServiceList)))]
-pub(super) async fn services(State(plane): State<Arc<Plane>>) -> Json<ServiceList> {
+pub(super) async fn services(State(plane): State<Arc<Plane>>, caller: Caller) -> Json<ServiceList> {
     let mut services = BTreeMap::new();
-    for (name, snapshot) in plane.registry.services().iter() {
+    let all = plane.registry.services();
+    for (name, snapshot) in all.iter().filter(|(name, _)| caller.sees(name)) {
         let summary = ServiceSummary {
             service_name: name.clone(),
             version: snapshot.version(),
@@ -50,7 +54,8 @@ pub(super) async fn services(State(plane): State<Arc<Plane>>) -> Json<ServiceLis
         };
         services.insert(name.clone(), summary);
     }
-    for (name, endpoints) in plane.measured.services() {
+    let measured = plane.measured.services();
+    for (name, endpoints) in measured.into_iter().filter(|(name, _)| caller.sees(name)) {
         let summary = services.entry(name.clone()).or_insert(ServiceSummary {
             service_name: name,
             version: 0,
@@ -72,9 +77,13 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    pub(super) fn only(&self) -> Result<Option<Service>, Problem> {
+    /// # Errors
+    /// What is no name of a service, or names one that the caller may not know of.
+    pub(super) fn only(&self, caller: &Caller) -> Result<Option<Service>, Problem> {
         let only = self.service.as_deref().map(Service::new).transpose();
-        only.map_err(bad)
+        let only = only.map_err(bad)?;
+        only.iter().try_for_each(|only| caller.must_see(only))?;
+        Ok(only)
     }
 }
 
@@ -83,12 +92,15 @@ impl Filter {
     responses((status = OK, body = MeasuredList), (status = BAD_REQUEST, description = "no service")))]
 pub(super) async fn endpoints(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     Asked(filter): Asked<Filter>,
 ) -> Result<Json<MeasuredList>, Problem> {
-    let only = filter.only()?;
+    let only = filter.only(&caller)?;
+    let mut endpoints = plane.measured.list(only.as_ref(), crate::auto::now());
+    endpoints.retain(|one| caller.sees(&one.service_name));
     Ok(Json(MeasuredList {
         window_seconds: REACH.as_secs(),
-        endpoints: plane.measured.list(only.as_ref(), crate::auto::now()),
+        endpoints,
     }))
 }
 
@@ -111,7 +123,8 @@ pub(super) async fn readyz(State(plane): State<Arc<Plane>>) -> Result<&'static s
 }
 
 /// What it counts, for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = OK, body = String)))]
+#[utoipa::path(get, path = "/metrics", tag = "health",
+    responses((status = OK, body = String, content_type = "application/openmetrics-text")))]
 pub(super) async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
     let policies: usize = plane
         .registry
@@ -135,17 +148,20 @@ pub(super) async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
         .set(i64::try_from(endpoints).unwrap_or(i64::MAX));
     let streams = i64::try_from(plane.streams.count());
     plane.metrics.streams.set(streams.unwrap_or(i64::MAX));
-    let instances = i64::try_from(plane.instances.count());
-    plane.metrics.instances.set(instances.unwrap_or(i64::MAX));
+    plane.metrics.count_instances(&known(&plane, None));
     plane.metrics.leader.set(plane.leading.holds().into());
     let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, form)], plane.metrics.encode()).into_response()
 }
 
 /// The dashboard for browsers; for others, where things are.
-pub(super) async fn page(State(plane): State<Arc<Plane>>, headers: HeaderMap) -> Response {
+pub(super) async fn page(
+    State(plane): State<Arc<Plane>>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Response {
     if dashboard::wants_page(&headers) {
-        return dashboard::fleet(&plane, &headers).await;
+        return dashboard::fleet(&plane, &caller, &headers).await;
     }
     PAGE.into_response()
 }

@@ -14,7 +14,8 @@ use crate::target::{Asked, OfService};
 /// So many are answered at once: a day's minutes, or 90 days' hours.
 const MOST: u32 = 2_160;
 
-#[derive(serde::Deserialize)]
+/// How long each stretch is.
+#[derive(serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Step {
     Minute,
@@ -31,7 +32,7 @@ pub(super) struct Stretch {
 /// What was measured of a service, oldest first: by `minute` in the last day, or by `hour` in the last 90 days. What is not over
 /// is not in there.
 #[utoipa::path(get, path = "/api/rollups/{service}", tag = "overview",
-    params(("service" = String, Path), ("step" = Option<String>, Query, description = "minute or hour; hour if left out"),
+    params(("service" = String, Path), ("step" = inline(Option<Step>), Query, description = "hour if left out"),
            ("since" = Option<u64>, Query, description = "seconds since 1970; all that is kept if left out")),
     responses((status = OK, body = RollupList), (status = BAD_REQUEST, description = "no service"),
               (status = SERVICE_UNAVAILABLE, description = "the database does not answer")))]

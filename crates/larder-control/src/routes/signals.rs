@@ -8,6 +8,7 @@ use larder_http::Problem;
 use larder_model::api::{EndpointConfig, Received, Signal, SignalBatch};
 use larder_model::{Endpoint, Method, Service};
 
+use crate::access::{Caller, Who, not_there};
 use crate::json::Body;
 use crate::measured::{Counted, Known, SignalError};
 use crate::plane::Plane;
@@ -18,13 +19,14 @@ use crate::plane::Plane;
               (status = UNPROCESSABLE_ENTITY, description = "figures that can't be")))]
 pub(super) async fn one(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     Body(signal): Body<Signal>,
 ) -> Result<Json<Received>, Problem> {
     let batch = SignalBatch {
         signals: vec![signal],
         windows: Vec::new(),
     };
-    take(&plane, batch)
+    take(&plane, &caller, batch)
 }
 
 /// Many requests, or windows of them; all count or none does.
@@ -33,19 +35,29 @@ pub(super) async fn one(
               (status = UNPROCESSABLE_ENTITY, description = "figures that can't be")))]
 pub(super) async fn batch(
     State(plane): State<Arc<Plane>>,
+    caller: Caller,
     Body(batch): Body<SignalBatch>,
 ) -> Result<Json<Received>, Problem> {
-    take(&plane, batch)
+    take(&plane, &caller, batch)
 }
 
-fn take(plane: &Plane, batch: SignalBatch) -> Result<Json<Received>, Problem> {
+fn take(plane: &Plane, caller: &Caller, batch: SignalBatch) -> Result<Json<Received>, Problem> {
+    let of_signals = batch.signals.iter().map(|one| &one.service_name);
+    let of_windows = batch.windows.iter().map(|one| &one.service_name);
+    if !of_signals.chain(of_windows).all(|name| caller.sees(name)) {
+        return Err(not_there());
+    }
+    let by = match &caller.who {
+        Who::Key(key) => Some(key.stored.id.as_str()),
+        _ => None,
+    };
     let for_others = plane.exchange.is_there().then(|| batch.clone());
-    let counted = take_signals(plane, batch).map_err(|error| {
+    let counted = take_signals(plane, by, batch).map_err(|error| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
             .detail(larder_model::escape(&error.to_string()).into_owned())
     })?;
     if let Some(batch) = for_others.filter(|_| counted.accepted > 0) {
-        plane.exchange.signals(batch);
+        plane.exchange.signals(by, batch);
     }
     plane.metrics.signals.inc_by(counted.accepted);
     plane.metrics.duplicates.inc_by(counted.duplicates);
@@ -55,10 +67,14 @@ fn take(plane: &Plane, batch: SignalBatch) -> Result<Json<Received>, Problem> {
     }))
 }
 
-/// Takes signals in, whichever replica they came to.
-pub(crate) fn take_signals(plane: &Plane, batch: SignalBatch) -> Result<Counted, SignalError> {
+/// Takes signals in, whichever replica they came to, with the key of this name, if it was with one.
+pub(crate) fn take_signals(
+    plane: &Plane,
+    by: Option<&str>,
+    batch: SignalBatch,
+) -> Result<Counted, SignalError> {
     let known = |service: &_, endpoint: &_| known(plane, service, endpoint);
-    plane.measured.take(batch, crate::auto::now(), known)
+    plane.measured.take(by, batch, crate::auto::now(), known)
 }
 
 /// What the policy that holds for a path knows of its endpoint.

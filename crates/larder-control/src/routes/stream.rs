@@ -4,13 +4,16 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use axum::Extension;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
+use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use larder_http::{Endless, Problem};
 
+use crate::access::{Caller, Key, StreamOfKey, Who};
 use crate::plane::Plane;
-use crate::streams::{Refused, retry_after};
+use crate::streams::{Refused, StreamLimits, retry_after};
 use crate::target::{OfService, address};
 
 /// No tag of ours is longer.
@@ -35,18 +38,59 @@ const HEADERS: [(header::HeaderName, &str); 3] = [
 pub(super) async fn of_service(
     State(plane): State<Arc<Plane>>,
     OfService(service): OfService,
+    caller: Caller,
     request: Request,
 ) -> Response {
+    let Some(held) = Held::of(&caller, plane.streams.limits()) else {
+        plane.metrics.streams_refused.inc();
+        return refuse(Refused::OfKey);
+    };
     let known = last_event_id(request.headers());
     let latest = || plane.registry.event(&service);
     // All are one where the server does not say.
     let address = address(request.extensions()).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
     match plane.streams.open(&service, address, known, latest) {
-        Ok(stream) => (Extension(Endless), HEADERS, stream.into_body()).into_response(),
+        Ok(stream) => {
+            let body = held.until_over(stream.into_body());
+            (Extension(Endless), HEADERS, body).into_response()
+        }
         Err(refused) => {
             plane.metrics.streams_refused.inc();
             refuse(refused)
         }
+    }
+}
+
+/// What a stream holds of the key that it was opened with.
+enum Held {
+    Nothing,
+    Key { key: Key, place: StreamOfKey },
+}
+
+impl Held {
+    /// `None`: the key has as many streams as it may have.
+    fn of(caller: &Caller, limits: &StreamLimits) -> Option<Self> {
+        match &caller.who {
+            // The guard lets no session have one.
+            Who::Nobody | Who::Local | Who::User(_) => Some(Self::Nothing),
+            Who::Key(key) => Some(Self::Key {
+                place: key.stream(limits.per_key)?,
+                key: key.clone(),
+            }),
+        }
+    }
+
+    /// The stream until the key is revoked, or its time is over.
+    fn until_over(self, stream: Body) -> Body {
+        let Self::Key { key, place } = self else {
+            return stream;
+        };
+        let over = key.over();
+        let pieces = stream.into_data_stream().take_until(Box::pin(over));
+        Body::from_stream(pieces.map(move |piece| {
+            let _held = &place;
+            piece
+        }))
     }
 }
 

@@ -331,49 +331,86 @@ async fn a_router_without_a_gate_is_open_to_them() {
     );
 }
 
+/// Pages, and what is in no specification.
+const PAGES: [&str; 9] = [
+    "/",
+    "/openapi.json",
+    "/nothing",
+    "/ui/overrides",
+    "/ui/audit",
+    "/ui/login",
+    "/ui/services/svc",
+    "/ui/services/svc/a",
+    "/ui/history/svc",
+];
+
+/// Every route of the specification by every method that it takes, and every page; well answered or not.
 #[tokio::test]
 async fn every_answer_says_how_it_may_be_used() {
     let control = Running::start().await;
-    for path in [
-        "/",
-        "/healthz",
-        "/readyz",
-        "/metrics",
-        "/openapi.json",
-        "/api/services",
-        "/api/endpoints",
-        "/api/config/svc",
-        "/api/policies/svc",
-        "/api/revisions/svc",
-        "/api/overrides",
-        "/api/audit",
-        "/api/audit/head",
-        "/nothing",
-    ] {
-        let answer = control.get(path).await;
-        assert_eq!(
-            answer.header("x-content-type-options"),
-            Some("nosniff"),
-            "{path}"
+    let document = control.get("/openapi.json").await.json();
+    let mut asked: Vec<(String, String)> = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let path = ["{service}", "{endpoint}", "{id}", "{name}", "{number}"]
+                .iter()
+                .fold(path.clone(), |path, part| path.replace(part, "1"));
+            // That one has no end.
+            if !path.starts_with("/api/stream/") {
+                asked.push((method.to_uppercase(), path));
+            }
+        }
+    }
+    asked.extend(PAGES.map(|path| ("GET".to_owned(), path.to_owned())));
+    assert!(asked.len() > 40, "{asked:?}");
+    for (method, path) in asked {
+        let json = [
+            ("Content-Type", "application/json"),
+            ("Accept", "text/html"),
+        ];
+        let body = if method == "GET" { "" } else { "{}" };
+        let answer = control.send(&method, &path, &json, body).await;
+        let what = format!("{method} {path}: {answer:?}");
+        let is = |name: &str, value: &str| assert_eq!(answer.header(name), Some(value), "{what}");
+        is("x-content-type-options", "nosniff");
+        is("cross-origin-opener-policy", "same-origin");
+        is("cross-origin-resource-policy", "same-origin");
+        is(
+            "referrer-policy",
+            if path == "/ui/login" {
+                "same-origin"
+            } else {
+                "no-referrer"
+            },
         );
-        assert_eq!(
-            answer.header("referrer-policy"),
-            Some("no-referrer"),
-            "{path}"
+        let is_config = path.starts_with("/api/config") && answer.status == 200;
+        is(
+            "cache-control",
+            if is_config {
+                "private, no-cache"
+            } else {
+                "no-store"
+            },
         );
-        let cache = answer.header("cache-control").unwrap();
+        // Over plain HTTP a browser would not heed it.
+        assert_eq!(answer.header("strict-transport-security"), None, "{what}");
+        let policy = answer.header("content-security-policy").unwrap();
         assert!(
-            cache == "no-store"
-                || (path.starts_with("/api/config") && cache == "private, no-cache"),
-            "{path}: {cache}"
+            policy.contains("default-src 'none'") && !policy.contains("unsafe"),
+            "{what}"
         );
-        assert!(
-            answer
-                .header("content-security-policy")
-                .unwrap()
-                .contains("default-src 'none'"),
-            "{path}"
-        );
+        for word in ["frame-ancestors 'none'", "base-uri 'none'"] {
+            assert!(policy.contains(word), "{what}");
+        }
+        for told in ["server", "x-powered-by", "access-control-allow-origin"] {
+            assert_eq!(answer.header(told), None, "{what}");
+        }
+        if answer.status >= 400 {
+            let body = answer.body.to_lowercase();
+            for inside in ["sqlx", "select ", ".rs:", "src/", "panicked", "sqlite"] {
+                assert!(!body.contains(inside), "{what}");
+            }
+        }
     }
 }
 

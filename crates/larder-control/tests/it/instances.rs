@@ -67,7 +67,8 @@ async fn an_instance_is_current_until_the_policies_change() {
     );
     assert!(first["activated_seconds_ago"].as_u64().unwrap() >= 3);
     assert_eq!(list["instances"][2]["rejected"]["tag"], new);
-    assert_eq!(control.metric("larder_control_instances ").await, 4);
+    let stale = "larder_control_instances{state=\"stale\"}";
+    assert_eq!(control.metric(stale).await, 2);
 
     control
         .put("/api/policies/svc/a", "{\"mode\":\"off\"}")

@@ -5,6 +5,7 @@
 mod places;
 
 mod abandoned;
+mod access;
 mod audit;
 mod automatic;
 mod bad_input;
@@ -13,6 +14,7 @@ mod dashboard;
 mod database;
 mod followers;
 mod gate;
+mod hostile;
 mod instances;
 mod never_read;
 mod overrides;

@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tower::Service as _;
@@ -45,19 +46,29 @@ pub(super) struct Connections {
     router: Router,
     limits: Arc<Limits>,
     builder: Arc<auto::Builder<TokioExecutor>>,
+    handshake: Handshake,
     is_closing: watch::Receiver<bool>,
+}
+
+/// What a connection begins with: nothing, or TLS.
+#[derive(Clone, Default)]
+pub(super) struct Handshake {
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<tokio_rustls::TlsAcceptor>,
 }
 
 impl Connections {
     pub(super) fn new(
         router: Router,
         limits: Arc<Limits>,
+        handshake: Handshake,
         is_closing: watch::Receiver<bool>,
     ) -> Self {
         Self {
             router,
             builder: Arc::new(builder(&limits)),
             limits,
+            handshake,
             is_closing,
         }
     }
@@ -76,51 +87,90 @@ impl Connections {
             limits: Arc::clone(&self.limits),
             pace: pace.clone(),
             handover: handover.clone(),
+            is_over_tls: false,
             peer,
         };
-        let builder = Arc::clone(&self.builder);
-        let limits = Arc::clone(&self.limits);
-        let mut is_closing = self.is_closing.clone();
+        let driven = Driven {
+            answering,
+            builder: Arc::clone(&self.builder),
+            is_closing: self.is_closing.clone(),
+        };
+        let handshake = self.handshake.clone();
         async move {
             let _place = place;
-            let (stream, body) = {
-                let stream = PacedStream::new(stream, pace.clone(), handover.clone());
-                let service = service_fn(move |request| answering.clone().answer(request));
-                // In a box, so that what an endless answer has no use for is given back.
-                let connection = builder.serve_connection(TokioIo::new(stream), service);
-                let mut connection = Box::pin(connection);
-                let mut overdue = std::pin::pin!(pace.overdue(&limits));
-                let mut is_told = false;
-                loop {
-                    let step = poll_fn(|cx| {
-                        let ended = connection.as_mut().poll(cx).map(Step::Ended);
-                        match handover.take() {
-                            Some((stream, body)) => Poll::Ready(Step::HandedOver(stream, body)),
-                            None => ended,
-                        }
-                    });
-                    tokio::select! {
-                        step = step => match step {
-                            Step::HandedOver(stream, body) => break (stream, body),
-                            Step::Ended(Ok(())) => return,
-                            Step::Ended(Err(error)) => {
-                                tracing::debug!(%peer, %error, "connection ended");
-                                return;
-                            }
-                        },
-                        () = &mut overdue => {
-                            tracing::debug!(%peer, "connection took too long and is closed");
-                            return;
-                        }
-                        _ = is_closing.wait_for(|is_closing| *is_closing), if !is_told => {
-                            is_told = true;
-                            connection.as_mut().graceful_shutdown();
-                        }
-                    }
+            let stream = PacedStream::new(stream, pace, handover);
+            begin(handshake, stream, driven).await;
+        }
+    }
+}
+
+/// Shakes hands, and serves what comes then.
+async fn begin(handshake: Handshake, stream: PacedStream, driven: Driven) {
+    #[cfg(feature = "tls")]
+    if let Some(tls) = handshake.tls {
+        return Box::pin(driven.over_tls(&tls, stream)).await;
+    }
+    let _ = handshake;
+    let (peer, limits) = (driven.answering.peer, Arc::clone(&driven.answering.limits));
+    // In a box, so that what an endless answer has no use for is given back.
+    let handed_over = Box::pin(driven.drive(stream)).await;
+    if let Some((stream, body)) = handed_over
+        && let Err(error) = endless::serve(stream, body, &limits).await
+    {
+        tracing::debug!(%peer, %error, "endless answer ended");
+    }
+}
+
+/// A connection that is about to be served.
+pub(super) struct Driven {
+    pub(super) answering: Answering,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    is_closing: watch::Receiver<bool>,
+}
+
+impl Driven {
+    /// Serves it until it ends, or an endless answer is handed over.
+    pub(super) async fn drive(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Option<(TcpStream, AxumBody)> {
+        let Self {
+            answering,
+            builder,
+            mut is_closing,
+        } = self;
+        let (peer, handover) = (answering.peer, answering.handover.clone());
+        let (pace, limits) = (answering.pace.clone(), Arc::clone(&answering.limits));
+        let service = service_fn(move |request| answering.clone().answer(request));
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let mut overdue = std::pin::pin!(pace.overdue(&limits));
+        let mut is_told = false;
+        loop {
+            let step = poll_fn(|cx| {
+                let ended = connection.as_mut().poll(cx).map(Step::Ended);
+                match handover.take() {
+                    Some((stream, body)) => Poll::Ready(Step::HandedOver(stream, body)),
+                    None => ended,
                 }
-            };
-            if let Err(error) = endless::serve(stream, body, &limits).await {
-                tracing::debug!(%peer, %error, "endless answer ended");
+            });
+            tokio::select! {
+                step = step => match step {
+                    Step::HandedOver(stream, body) => return Some((stream, body)),
+                    Step::Ended(Ok(())) => return None,
+                    Step::Ended(Err(error)) => {
+                        tracing::debug!(%peer, %error, "connection ended");
+                        return None;
+                    }
+                },
+                () = &mut overdue => {
+                    tracing::debug!(%peer, "connection took too long and is closed");
+                    return None;
+                }
+                _ = is_closing.wait_for(|is_closing| *is_closing), if !is_told => {
+                    is_told = true;
+                    connection.as_mut().graceful_shutdown();
+                }
             }
         }
     }
@@ -156,12 +206,13 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 
 /// What the requests of one connection have in common.
 #[derive(Clone)]
-struct Answering {
+pub(super) struct Answering {
     router: Router,
-    limits: Arc<Limits>,
+    pub(super) limits: Arc<Limits>,
     pace: SharedPace,
     handover: Handover,
-    peer: SocketAddr,
+    pub(super) is_over_tls: bool,
+    pub(super) peer: SocketAddr,
 }
 
 impl Answering {
@@ -170,18 +221,25 @@ impl Answering {
         request: Request<Incoming>,
     ) -> Result<http::Response<PacedBody>, Infallible> {
         let turn = Turn::begin(self.pace.clone(), request.version());
-        let handover = self.handover.clone();
+        let (handover, is_over_tls) = (self.handover.clone(), self.is_over_tls);
         let (method, version) = (request.method().clone(), request.version());
         let mut response = match head::check(&request, &self.limits) {
             Ok(()) => self.route(request).await,
             Err(problem) => problem.into_response(),
         };
-        handover.keep_back(&mut response, &method, version);
+        // What is sealed is written by who seals it.
+        if !is_over_tls {
+            handover.keep_back(&mut response, &method, version);
+        }
         Ok(response.map(|body| PacedBody::new(body, turn)))
     }
 
     async fn route(mut self, mut request: Request<Incoming>) -> Response {
         request.extensions_mut().insert(ConnectInfo(self.peer));
+        #[cfg(feature = "tls")]
+        if self.is_over_tls {
+            request.extensions_mut().insert(super::OverTls);
+        }
         if request.body().is_end_stream() {
             return self.call(request.map(|_| AxumBody::empty())).await;
         }

@@ -27,6 +27,8 @@ mod endless;
 mod head;
 mod pace;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::io;
 use std::sync::Arc;
@@ -37,9 +39,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use connection::Connections;
+use connection::{Connections, Handshake};
 use door::Door;
 pub use endless::Endless;
+#[cfg(feature = "tls")]
+pub use tls::{OverTls, rustls, serve_tls};
 
 /// What one client may take. The default is meant for a server that anybody can reach.
 #[derive(Debug, Clone)]
@@ -118,9 +122,19 @@ pub async fn serve(
     limits: Limits,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    accept(listener, router, limits, Handshake::default(), shutdown).await
+}
+
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    handshake: Handshake,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
     let limits = Arc::new(limits);
     let (closing, is_closing) = watch::channel(false);
-    let connections = Connections::new(router, Arc::clone(&limits), is_closing);
+    let connections = Connections::new(router, Arc::clone(&limits), handshake, is_closing);
     let mut door = Door::new(listener, limits.connections);
     let mut open = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);

@@ -13,6 +13,8 @@ mod queries;
 mod reports;
 mod sizes;
 mod slow_clients;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -90,6 +90,9 @@ pub enum InstanceState {
 }
 
 impl InstanceState {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::Current, Self::Stale, Self::Rejected, Self::Gone];
+
     /// As it is written: `current`, `stale`, `rejected`, `gone`.
     #[must_use]
     pub fn as_str(self) -> &'static str {

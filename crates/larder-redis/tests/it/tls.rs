@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use larder_core::{Store as _, Ttl};
 use larder_redis::{Options, Tls, read_certificates, read_key};
 use larder_testing::certificates::{Authority, Signed};
-use larder_testing::redis::{RedisCluster, RedisServer};
+use larder_testing::redis::{RedisCluster, RedisSentinels, RedisServer, wait_until};
 
 use crate::{connect_with, entry, key};
 
@@ -304,4 +304,34 @@ async fn every_node_of_a_cluster_is_checked_and_so_is_one_that_a_node_tells() {
             "no falling back to plain"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_and_the_masters_that_they_name_are_spoken_to_by_tls() {
+    let authority = Authority::new();
+    let own = authority.sign("server", HERE);
+    let sentinels = RedisSentinels::start_tls(&authority, &own);
+    assert_refused(&sentinels.tls_url(), Tls::default(), "certificate").await;
+
+    let store = connect_with(&sentinels.tls_url(), patient(trusting(&authority)));
+    let key = key("/a");
+    assert!(store.set(entry(&key, "1")).await.unwrap().is_stored());
+    let named = sentinels.master_port(0);
+    let speaks_tls = |server: &RedisServer| {
+        let clients = server.cli(&["CLIENT", "LIST", "TYPE", "NORMAL"]);
+        let here = format!("laddr=127.0.0.1:{}", server.port());
+        let ours = |line: &&str| line.contains("lib-name=larder") || line.contains("name=larder");
+        let ours: Vec<&str> = clients.lines().filter(ours).collect();
+        !ours.is_empty() && ours.iter().all(|line| !line.contains(&here))
+    };
+    assert!(speaks_tls(&sentinels.servers[0]));
+    sentinels.fail_over();
+    wait_until("the replica is the master", || {
+        sentinels.master_port(0) != named && speaks_tls(&sentinels.servers[1])
+    });
+    let begin = Instant::now();
+    while !matches!(store.set(entry(&key, "2")).await, Ok(written) if written.is_stored()) {
+        assert!(begin.elapsed() < Duration::from_secs(20));
+    }
+    assert_eq!(sentinels.servers[1].cli(&["GET", key.as_str()]), "2");
 }

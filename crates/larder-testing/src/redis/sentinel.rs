@@ -1,10 +1,12 @@
 //! A master with a replica and three Sentinels that watch over them.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
 use super::{RedisServer, free_port, signal, wait_until};
+use crate::certificates::{Authority, Signed};
 use crate::host::Host;
 
 /// By which name the Sentinels know the master.
@@ -27,6 +29,7 @@ struct Sentinel {
     host: Host,
     child: Child,
     port: u16,
+    tls_port: Option<u16>,
     folder: TempDir,
 }
 
@@ -41,7 +44,15 @@ impl RedisSentinels {
     /// Starts the master and its replica on these hosts, and the Sentinels on those.
     #[must_use]
     pub fn start_on(servers: [&Host; 2], sentinels: [&Host; 3]) -> Self {
-        Self::start_with((servers, sentinels), &[], "", None)
+        Self::start_with((servers, sentinels), &[], "", None, None)
+    }
+
+    /// Starts all of them so that they speak TLS with each other, and with who uses [`RedisSentinels::tls_url`].
+    #[must_use]
+    pub fn start_tls(authority: &Authority, own: &Signed) -> Self {
+        let here = &Host::here();
+        let tls = tls_settings(authority, own);
+        Self::start_with(([here; 2], [here; 3]), &[], "", None, Some(&tls))
     }
 
     /// Starts them with these arguments for both servers besides, and Sentinels that know this user alone.
@@ -57,6 +68,7 @@ impl RedisSentinels {
             arguments,
             &lines,
             Some((user.to_owned(), password.to_owned())),
+            None,
         )
     }
 
@@ -65,18 +77,39 @@ impl RedisSentinels {
         arguments: &[&str],
         lines: &str,
         watcher: Option<(String, String)>,
+        tls: Option<&[[String; 2]]>,
     ) -> Self {
-        let arguments = [&["--repl-diskless-sync-delay", "0"], arguments].concat();
+        let mut arguments = [&["--repl-diskless-sync-delay", "0"], arguments].concat();
+        let settings: Vec<(String, &str)> = tls
+            .unwrap_or_default()
+            .iter()
+            .map(|[name, value]| (format!("--{name}"), value.as_str()))
+            .collect();
+        arguments.extend(settings.iter().flat_map(|(name, value)| [name, *value]));
         let [host, other] = servers.map(Host::address);
-        let master = RedisServer::start_on(servers[0], &arguments);
-        let port = master.port().to_string();
-        let replica = RedisServer::start_on(
+        let start = |on: &Host, arguments: &[&str]| {
+            let port = tls.map(|_| free_port().to_string());
+            let port = port.iter().flat_map(|port| ["--tls-port", port]);
+            RedisServer::start_on(
+                on,
+                &arguments.iter().copied().chain(port).collect::<Vec<_>>(),
+            )
+        };
+        // Where they speak TLS with each other, they are known by that port.
+        let port_of = |server: &RedisServer| {
+            let port = server.argument("--tls-port").map(str::to_owned);
+            port.unwrap_or_else(|| server.port().to_string())
+        };
+        let master = start(servers[0], &arguments);
+        let port = port_of(&master);
+        let replica = start(
             servers[1],
             &[&arguments[..], &["--replicaof", host, &port]].concat(),
         );
         wait_until("the replica has all data", || replica.is_in_sync());
         let password = master.argument("--requirepass").map(str::to_owned);
         let ports = [free_port(), free_port(), free_port()];
+        let tls_ports = ports.map(|_| tls.map(|_| free_port()));
         let id = |index: usize| format!("{index:040}");
         let sentinels = (0..ports.len()).map(|index| {
             let mut text = format!(
@@ -87,16 +120,24 @@ impl RedisSentinels {
                 ports[index],
                 sentinels[index].address(),
                 id(index),
-                replica.port()
+                port_of(&replica)
             );
+            for [name, value] in tls.unwrap_or_default() {
+                text += &format!("{name} {value}\n");
+            }
+            if let Some(port) = tls_ports[index] {
+                text += &format!("tls-port {port}\n");
+            }
             if let Some(password) = &password {
                 text += &format!("sentinel auth-pass {NAME} {password}\n");
             }
             for other in (0..ports.len()).filter(|other| *other != index) {
-                let (host, port, id) = (sentinels[other].address(), ports[other], id(other));
+                let port = tls_ports[other].unwrap_or(ports[other]);
+                let (host, id) = (sentinels[other].address(), id(other));
                 text += &format!("sentinel known-sentinel {NAME} {host} {port} {id}\n");
             }
-            Sentinel::start(sentinels[index], ports[index], &(text + lines))
+            let ports = (ports[index], tls_ports[index]);
+            Sentinel::start(sentinels[index], ports, &(text + lines))
         });
         let all = Self {
             sentinels: sentinels.collect(),
@@ -124,17 +165,29 @@ impl RedisSentinels {
     /// Its URL.
     #[must_use]
     pub fn url(&self) -> String {
+        self.url_by("redis", |sentinel| sentinel.port)
+    }
+
+    /// Its URL by TLS, where it was started so.
+    #[must_use]
+    pub fn tls_url(&self) -> String {
+        self.url_by("rediss", |sentinel| {
+            sentinel.tls_port.expect("it was started with TLS")
+        })
+    }
+
+    fn url_by(&self, scheme: &str, port: impl Fn(&Sentinel) -> u16) -> String {
         let hosts: Vec<String> = self
             .sentinels
             .iter()
-            .map(|sentinel| format!("{}:{}", sentinel.host.address(), sentinel.port))
+            .map(|sentinel| format!("{}:{}", sentinel.host.address(), port(sentinel)))
             .collect();
         let who = self
             .password
             .as_ref()
             .map(|password| format!(":{password}@"));
         let who = who.unwrap_or_default();
-        format!("redis+sentinel://{who}{}/{NAME}", hosts.join(","))
+        format!("{scheme}+sentinel://{who}{}/{NAME}", hosts.join(","))
     }
 
     /// What a Sentinel answers to `redis-cli`.
@@ -179,8 +232,21 @@ impl RedisSentinels {
     }
 }
 
+/// What servers and Sentinels are told of TLS alike.
+fn tls_settings(authority: &Authority, own: &Signed) -> [[String; 2]; 5] {
+    let file = |path: &Path| path.display().to_string();
+    [
+        ("tls-replication", "yes".to_owned()),
+        ("tls-auth-clients", "no".to_owned()),
+        ("tls-cert-file", file(&own.certificate)),
+        ("tls-key-file", file(&own.key)),
+        ("tls-ca-cert-file", file(&authority.certificate())),
+    ]
+    .map(|(name, value)| [name.to_owned(), value])
+}
+
 impl Sentinel {
-    fn start(host: &Host, port: u16, text: &str) -> Self {
+    fn start(host: &Host, (port, tls_port): (u16, Option<u16>), text: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder for a Sentinel");
         let path = folder.path().join("sentinel.conf");
         std::fs::write(&path, text).expect("its settings");
@@ -196,6 +262,7 @@ impl Sentinel {
             host: host.clone(),
             child,
             port,
+            tls_port,
             folder,
         }
     }

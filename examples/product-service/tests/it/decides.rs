@@ -66,7 +66,7 @@ impl Drop for Service {
     }
 }
 
-async fn start_control(folder: &Path, tick: Duration) -> SocketAddr {
+pub(crate) async fn start_control(folder: &Path, tick: Duration) -> SocketAddr {
     let mut settings = larder_control::Settings::new(folder.join("control.db"));
     settings.tick = tick;
     let control = ControlPlane::open(settings).await.unwrap();

@@ -5,6 +5,7 @@ mod answers;
 mod decides;
 mod instances;
 mod metrics;
+mod monitoring;
 mod store_away;
 mod updates;
 

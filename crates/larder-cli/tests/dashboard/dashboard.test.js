@@ -1,0 +1,150 @@
+// What an operator does on the dashboard, in a real Chromium, acts on the sample service.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { LOOKS, PATIENCE_MS, Up, browse, lookAt, sayYes, until } from "./running.js";
+
+const CONFIG = "/api/config/product-service/products";
+const POLICY = "/api/policies/product-service/products";
+
+/// With an endpoint that was measured.
+async function start(t) {
+  const up = await Up.start(t);
+  await until("it is cached", () => up.isCached("/products"));
+  await until("it was measured", async () => JSON.stringify(await up.ask("GET", "/api/endpoints")).includes("/products"));
+  return up;
+}
+
+/// The form with this heading.
+function form(page, heading) {
+  return page.locator("form").filter({ has: page.getByRole("heading", { name: heading, exact: true }) });
+}
+
+async function says(page, text) {
+  await page.getByText(text).first().waitFor();
+}
+
+test("what is done on the dashboard acts on the service", async (t) => {
+  const up = await start(t);
+  const page = await browse(t, up, "light");
+  await page.goto("/");
+  await page.getByRole("link", { name: "product-service", exact: true }).first().click();
+  await page.getByRole("link", { name: "/products", exact: true }).first().click();
+
+  // Caching is turned off: the next answer comes uncached.
+  const policy = form(page, "Policy");
+  await policy.getByLabel("Mode").selectOption("off");
+  await policy.getByLabel("Why").fill("prices are being changed");
+  await policy.getByLabel("Your name").fill("Ada");
+  await policy.getByRole("button").click();
+  await says(page, "Set the policy of /products of product-service");
+  await sayYes(page);
+  await says(page, "The policy is set");
+  await until("it comes uncached", async () => !(await up.isCached("/products")));
+  const [revision] = (await up.ask("GET", "/api/revisions/product-service")).revisions;
+  assert.equal(revision.author, "Ada");
+  assert.equal(revision.reason, "prices are being changed");
+
+  // A TTL is set.
+  await policy.getByLabel("Mode").selectOption("on");
+  await policy.getByLabel("TTL in seconds").fill("60");
+  await policy.getByRole("button").click();
+  await sayYes(page);
+  await until("it is in force", async () => (await up.ask("GET", CONFIG)).ttl_seconds === 60);
+  await until("it is cached again", () => up.isCached("/products"));
+
+  // An override ends by itself, and the page follows without being loaded anew.
+  const override = form(page, "Override for a while");
+  const length = override.locator("[data-field=duration_seconds]");
+  await length.evaluate((select) => { select.options[0].value = "3"; });
+  await length.selectOption("3");
+  await override.getByLabel("Why").fill("an incident");
+  await override.getByRole("button").click();
+  await sayYes(page);
+  await says(page, "Ends by itself in");
+  await until("it comes uncached", async () => !(await up.isCached("/products")));
+  await override.waitFor();
+  assert.equal((await up.ask("GET", CONFIG)).source, "policy");
+  await until("it is cached again", () => up.isCached("/products"));
+
+  // What was before is brought back.
+  await page.goto("/ui/history/product-service");
+  await page.getByRole("link", { name: String(revision.number), exact: true }).click();
+  await page.getByRole("button", { name: "Roll back" }).click();
+  await sayYes(page);
+  await says(page, "They are back");
+  await until("it is off again", async () => !(await up.ask("GET", CONFIG)).cache_enabled);
+  await until("it comes uncached", async () => !(await up.isCached("/products")));
+});
+
+test("a decision's explanation can be read", async (t) => {
+  const up = await start(t);
+  await up.ask("PUT", POLICY, { mode: "auto", max_ttl_seconds: 120 });
+  const traffic = setInterval(() => up.isCached("/products").catch(() => {}), 100);
+  t.after(() => clearInterval(traffic));
+  const page = await browse(t, up, "light");
+  await page.goto("/ui/services/product-service/products");
+  // The engine looks every ten seconds, and wants evidence.
+  await page.getByRole("heading", { name: "What was decided" }).waitFor({ timeout: 3 * PATIENCE_MS });
+  await page.getByRole("heading", { name: "What would make it another" }).waitFor();
+  assert((await page.locator("#flips li").count()) > 0, "it says what would flip it");
+  await lookAt(page, "decision", "light");
+});
+
+test("what is refused is said, and nothing was changed", async (t) => {
+  const up = await start(t);
+  const page = await browse(t, up, "light");
+  await page.goto("/ui/services/product-service/products");
+  // Somebody else was faster.
+  const policy = form(page, "Policy");
+  await policy.getByLabel("Mode").selectOption("off");
+  await up.ask("PUT", POLICY, { mode: "on", ttl_seconds: 7 });
+  await policy.getByRole("button").click();
+  await sayYes(page);
+  await says(page, "It was refused");
+  assert.equal((await up.ask("GET", CONFIG)).ttl_seconds, 7);
+});
+
+test("it is used by keyboard alone", async (t) => {
+  const up = await start(t);
+  const page = await browse(t, up, "light");
+  await page.goto("/ui/services/product-service/products");
+  const mode = form(page, "Policy").getByLabel("Mode");
+  await until("the form is reached", async () => {
+    await page.keyboard.press("Tab");
+    return mode.evaluate((one) => one === document.activeElement);
+  });
+  await page.keyboard.type("off");
+  const button = form(page, "Policy").getByRole("button");
+  await until("its button is reached", async () => {
+    await page.keyboard.press("Tab");
+    return button.evaluate((one) => one === document.activeElement);
+  });
+  await page.keyboard.press("Enter");
+  const yes = page.getByRole("button", { name: "Do it" });
+  await yes.waitFor();
+  await page.keyboard.press("Shift+Tab");
+  await page.keyboard.press("Enter");
+  await until("it is off", async () => !(await up.ask("GET", CONFIG)).cache_enabled);
+});
+
+for (const look of Object.keys(LOOKS)) {
+  test(`every page is fit to be looked at: ${look}`, async (t) => {
+    const up = await start(t);
+    await up.ask("PUT", POLICY, { mode: "auto", max_ttl_seconds: 120 });
+    const page = await browse(t, up, look);
+    for (const [name, place] of [
+      ["fleet", "/"],
+      ["service", "/ui/services/product-service"],
+      ["endpoint", "/ui/services/product-service/products"],
+      ["history", "/ui/history/product-service?of=1"],
+      ["overrides", "/ui/overrides"],
+      ["audit", "/ui/audit"],
+      ["missing", "/ui/services/none-of-this-name"],
+    ]) {
+      await page.goto(place);
+      await page.getByRole("heading", { level: 1 }).waitFor();
+      await lookAt(page, name, look);
+    }
+  });
+}
