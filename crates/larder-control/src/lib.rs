@@ -43,6 +43,7 @@ mod pace;
 mod plane;
 mod proxies;
 mod registry;
+mod rollups;
 mod routes;
 mod shared_store;
 mod stored;

@@ -27,10 +27,11 @@ use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::proxies::Proxies;
 use crate::registry::Registry;
+use crate::rollups::Rollups;
 use crate::shared_store::SharedStore;
 use crate::streams::{StreamLimits, Streams};
 use crate::tls::{Tls, TlsFiles};
-use crate::{auto, exchange, expiring, following, routes};
+use crate::{auto, exchange, expiring, following, rollups, routes};
 
 /// No body is larger, in bytes.
 const MAX_BODY: usize = 1 << 20;
@@ -123,6 +124,7 @@ pub(crate) struct Plane {
     pub(crate) engines: Engines,
     pub(crate) leading: Leading,
     pub(crate) exchange: Exchange,
+    pub(crate) rollups: Rollups,
     pub(crate) tick: Duration,
     pub(crate) streams: Arc<Streams>,
     pub(crate) instances: Instances,
@@ -180,14 +182,19 @@ impl ControlPlane {
         {
             tracing::warn!(%error, "an override that is over could not be ended");
         }
+        let (rollups, measured) = (Rollups::new(registry.database()), Measured::default());
+        if let Err(error) = rollups.restore(&measured, auto::now()).await {
+            tracing::warn!(%error, "what was measured in the last hour could not be read");
+        }
         let plane = Plane {
             access,
             engines: Engines::new(registry.database()),
             leading,
             exchange: Exchange::new(registry.database()),
+            rollups,
             tick: settings.tick.max(Duration::from_millis(10)),
             registry,
-            measured: Measured::default(),
+            measured,
             metrics: Metrics::new(),
             streams,
             instances: Instances::default(),
@@ -318,6 +325,7 @@ impl ControlPlane {
             () = access::run(&self.plane) => Ok(()),
             () = following::run(&self.plane) => Ok(()),
             () = exchange::run(&self.plane) => Ok(()),
+            () = rollups::run(&self.plane) => Ok(()),
             () = self.plane.leading.run() => Ok(()),
         };
         if self.plane.leading.holds() {

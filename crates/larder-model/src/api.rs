@@ -380,6 +380,28 @@ pub struct SignalBatch {
     pub windows: Vec<WindowReport>,
 }
 
+/// What was measured of a service in one minute or hour.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Rollup {
+    /// When it begins, in seconds since 1970.
+    pub at_seconds: u64,
+    /// What was measured.
+    pub window: Window,
+}
+
+/// What was measured of a service over time, oldest first; minutes or hours without a request are left out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RollupList {
+    /// The service.
+    pub service_name: String,
+    /// How long each is, in seconds: 60 or 3600.
+    pub step_seconds: u64,
+    /// The minutes or hours.
+    pub rollups: Vec<Rollup>,
+}
+
 /// The answer to signals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -101,6 +101,7 @@ const TABLE: &[(Need, About, Routes)] = &[
             "GET /api/revisions/{service}",
             "GET /api/revisions/{service}/diff",
             "GET /api/revisions/{service}/{number}",
+            "GET /api/rollups/{service}",
             "GET /api/explain/{service}/",
             "GET /api/explain/{service}/{*endpoint}",
             "GET /ui/services/{service}",

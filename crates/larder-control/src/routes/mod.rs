@@ -14,6 +14,7 @@ mod overrides;
 mod overview;
 mod policies;
 mod revisions;
+mod rollups;
 mod signals;
 mod stream;
 mod users;
@@ -64,6 +65,7 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
         .routes(routes!(explain::explain))
         .routes(routes!(overview::services))
         .routes(routes!(overview::endpoints))
+        .routes(routes!(rollups::list))
         .routes(routes!(signals::one))
         .routes(routes!(signals::batch))
         .routes(routes!(stream::of_service))

@@ -31,6 +31,7 @@ GET    /api/audit                               who did what
 GET    /api/config/{service}/{endpoint}         what is in force, and why
 GET    /api/explain/{service}/{endpoint}        what was decided, from what, and what would flip it
 GET    /api/endpoints                           what was measured in the last minutes
+GET    /api/rollups/{service}                   what was measured in the last day by minute, or 90 days by hour
 GET    /api/instances                           which version each instance of a service has in force
 POST   /api/invalidate                          what is cached, away: a key, pattern, endpoint, tag, service
 GET    /api/invalidations                       the latest of that, and what is pending
