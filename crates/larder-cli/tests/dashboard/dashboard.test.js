@@ -8,8 +8,8 @@ const CONFIG = "/api/config/product-service/products";
 const POLICY = "/api/policies/product-service/products";
 
 /// With an endpoint that was measured.
-async function start(t) {
-  const up = await Up.start(t);
+async function start(t, users) {
+  const up = await Up.start(t, users);
   await until("it is cached", () => up.isCached("/products"));
   await until("it was measured", async () => JSON.stringify(await up.ask("GET", "/api/endpoints")).includes("/products"));
   return up;
@@ -55,9 +55,11 @@ test("what is done on the dashboard acts on the service", async (t) => {
 
   // An override ends by itself, and the page follows without being loaded anew.
   const override = form(page, "Override for a while");
-  const length = override.locator("[data-field=duration_seconds]");
-  await length.evaluate((select) => { select.options[0].value = "3"; });
-  await length.selectOption("3");
+  // None of those on offer is so short.
+  await override.locator("[data-field=duration_seconds]").evaluate((select) => {
+    select.options[0].value = "3";
+    select.selectedIndex = 0;
+  });
   await override.getByLabel("Why").fill("an incident");
   await override.getByRole("button").click();
   await sayYes(page);
@@ -134,6 +136,61 @@ test("pages follow what is so, without being asked again and again", async (t) =
   await says(page, "live");
 });
 
+test("an entry is found, looked at and deleted", async (t) => {
+  const up = await start(t);
+  await up.isCached("/products/2");
+  const page = await browse(t, up, "light");
+  await page.goto("/ui/services/product-service");
+  await page.getByRole("link", { name: "Keys", exact: true }).first().click();
+  await page.getByLabel("Keys that begin with").fill("/products/");
+  await page.getByRole("button", { name: "Show" }).click();
+  const found = page.getByRole("link", { name: "cache:product-service:/products", exact: false });
+  await page.getByRole("link", { name: "/products/2" }).waitFor();
+  assert.equal(await found.count(), 1, "the others begin otherwise");
+  await lookAt(page, "keys", "light");
+  await page.getByRole("link", { name: "/products/2" }).click();
+  await page.getByText('"name":"Mouse"').first().waitFor();
+  await lookAt(page, "entry", "light");
+  assert(await up.isCached("/products/2"));
+  await page.getByRole("button", { name: "Delete" }).click();
+  await sayYes(page);
+  await says(page, "There is none under this key");
+  assert(!(await up.isCached("/products/2")), "the next answer is made anew");
+});
+
+test("who logs in may do what his role may", async (t) => {
+  const up = await start(t, { operator: "operator", visitor: "viewer" });
+  const page = await browse(t, up, "light");
+  const logIn = async (name, password) => {
+    await page.getByLabel("Name").fill(name);
+    await page.getByLabel("Password").fill(password);
+    await page.getByRole("button", { name: "Log in" }).click();
+  };
+  await page.goto("/ui/services/product-service/products");
+  await page.getByRole("heading", { name: "Log in" }).waitFor();
+  await lookAt(page, "login", "light");
+  await logIn("operator", "a wrong password");
+  await says(page, "The name or the password is wrong");
+  await logIn("operator", "operatoroperator");
+  // He is where he wanted to go.
+  await page.getByRole("heading", { level: 1, name: "/products" }).waitFor();
+  const policy = form(page, "Policy");
+  await policy.getByLabel("Mode").selectOption("off");
+  await policy.getByRole("button").click();
+  await sayYes(page);
+  await until("it is off", async () => !(await up.ask("GET", CONFIG)).cache_enabled);
+  const [revision] = (await up.ask("GET", "/api/revisions/product-service")).revisions;
+  assert.match(revision.author, /operator/);
+
+  await page.getByRole("button", { name: "Log out" }).click();
+  await page.goto("/");
+  await page.getByRole("heading", { name: "Log in" }).waitFor();
+  await logIn("visitor", "visitorvisitor");
+  await page.goto("/ui/services/product-service/products");
+  await page.getByRole("heading", { level: 1, name: "/products" }).waitFor();
+  assert.equal(await form(page, "Policy").count(), 0, "who only looks is offered no change");
+});
+
 test("a decision's explanation can be read", async (t) => {
   const up = await start(t);
   await up.ask("PUT", POLICY, { mode: "auto", max_ttl_seconds: 120 });
@@ -199,6 +256,8 @@ for (const look of Object.keys(LOOKS)) {
       ["entry", "/ui/keys/product-service/entry?key=cache%3Aproduct-service%3A%2Fproducts"],
       ["instances", "/ui/instances"],
       ["history", "/ui/history/product-service?of=1"],
+      ["keys", "/ui/keys/product-service"],
+      ["instances", "/ui/instances"],
       ["overrides", "/ui/overrides"],
       ["audit", "/ui/audit"],
       ["missing", "/ui/services/none-of-this-name"],

@@ -11,6 +11,7 @@ mod history;
 mod instances;
 mod invalidated;
 mod keys;
+mod openapi;
 mod orderly_end;
 mod policies;
 mod postgres;
