@@ -145,7 +145,9 @@ mod tests {
             signals: vec![signal],
             windows: Vec::new(),
         };
-        measured.take(batch, at(seconds), |_, _| None).unwrap();
+        measured
+            .take(None, batch, at(seconds), |_, _| None)
+            .unwrap();
     }
 
     async fn kept(database: &Database, length: u64) -> Vec<(String, u64, u64)> {

@@ -23,6 +23,7 @@ mod postgres_away;
 mod replacing;
 mod replicas;
 mod revisions;
+mod rollups;
 mod signals;
 mod streams;
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use larder_control::{AuditKeyPlace, ControlPlane, OpenError, Settings, verify_audit};
+use larder_control::{AuditKeyPlace, ControlPlane, Keyring, OpenError, Settings, verify_audit};
+use larder_model::api::{KeyRole, NewApiKey};
 use larder_testing::certificates::Authority;
 use larder_testing::postgres::PostgresServer;
 use larder_testing::process::{Process, listen, role, say};
@@ -407,6 +408,37 @@ async fn all_need_the_same_audit_key_unless_it_is_lost() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_revoked_at_one_is_refused_by_the_other_within_ten_seconds() {
+    let shared = Shared::new();
+    let keys = Keyring::open(&shared.settings()).await.unwrap();
+    let new = |role: KeyRole| NewApiKey {
+        name: "a test's".to_owned(),
+        role,
+        services: vec!["*".to_owned()],
+        expires_at_seconds: None,
+        reason: None,
+    };
+    let admin = keys
+        .create(&new(KeyRole::Admin), None)
+        .await
+        .unwrap()
+        .secret;
+    let made = keys.create(&new(KeyRole::Read), None).await.unwrap();
+    let [one, other] = shared.two().await;
+    let status = async || {
+        let read = other.with(Some(&made.secret), "GET", "/api/services", "");
+        read.await.status
+    };
+    assert_eq!(status().await, 200);
+    let path = format!("/api/api-keys/{}", made.key.id);
+    let revoked = one.with(Some(&admin), "DELETE", &path, "").await;
+    assert!((200..300).contains(&revoked.status), "{revoked:?}");
+    let at = Instant::now();
+    until("it is refused", async || status().await == 401).await;
+    assert!(at.elapsed() < Duration::from_secs(10), "{:?}", at.elapsed());
+}
+
+#[tokio::test]
 async fn what_it_needs_of_postgresql_is_said() {
     let server = PostgresServer::shared();
     let url = server.database();
@@ -482,6 +514,6 @@ async fn tls_is_as_the_url_says() {
     assert_eq!(server.sql(&url, in_use), "t");
     let (refused, _folder) = open("verify-full", &other).await;
     let refused = refused.unwrap_err();
-    assert!(matches!(refused, OpenError::Tls { .. }), "{refused}");
+    assert!(matches!(refused, OpenError::Untrusted { .. }), "{refused}");
     assert!(!refused.is_temporary());
 }
