@@ -41,6 +41,8 @@ pub(crate) enum What {
     Failed,
     /// A loader was called.
     Load,
+    /// The process got no processor for so long, and could do nothing.
+    Stalled,
     /// A value was set.
     Stored,
     /// `delete` of a key, done.
@@ -66,7 +68,7 @@ pub(crate) enum What {
 }
 
 impl What {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::Started,
         Self::Hit,
         Self::Stale,
@@ -75,6 +77,7 @@ impl What {
         Self::Nothing,
         Self::Failed,
         Self::Load,
+        Self::Stalled,
         Self::Stored,
         Self::Deleted,
         Self::Cleared,

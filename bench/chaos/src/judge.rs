@@ -33,6 +33,20 @@ impl Witness {
         }
     }
 
+    /// When a wait of others for this process is over: what it could not use, since it had no processor, does not count, as
+    /// long as that is no longer than a reader may be stopped.
+    fn wait_until(&self, since: Nanos, wait: Nanos) -> Nanos {
+        let mut until = since.saturating_add(wait);
+        let stalls = self.events.iter();
+        for stall in stalls.filter(|event| event.what == What::Stalled) {
+            let (begin, end) = (stall.begin.max(since), stall.end);
+            if begin < until {
+                until = until.saturating_add(end.saturating_sub(begin));
+            }
+        }
+        until.min(since.saturating_add(wait.max(LONGEST_STALL)))
+    }
+
     /// From when on it could notice what happened then.
     fn could_notice(&self, at: Nanos) -> Nanos {
         let stop = self
@@ -102,6 +116,8 @@ pub(crate) struct Verdict {
 const SHOWN: usize = 1_000;
 /// An invalidation is counted as one that another process could have noticed if that read the key within this time.
 const NOTICED: Nanos = millis(20);
+/// For how long a reader that was stopped may see what was before.
+const LONGEST_STALL: Nanos = millis(2_010);
 /// Longer than this nobody may see what was before.
 const LONGEST: Nanos = millis(4_000);
 
@@ -273,8 +289,12 @@ impl Duties {
             } else {
                 bounds.store
             };
+            let due = match wait {
+                0 => event.end,
+                wait => witness.wait_until(event.end, wait),
+            };
             Some(Duty {
-                due: event.end.saturating_add(wait),
+                due,
                 call: event.begin,
                 by: event.what,
             })

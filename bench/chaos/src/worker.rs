@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::task::JoinSet;
 
 use crate::event::{Log, What};
-use crate::instant::now;
+use crate::instant::{Nanos, millis, now};
 use crate::keys::{EACH, KEYS, Kind, Policies, SERVICE, TAGS};
 use crate::orders::{Ended, Mix, Numbered, Order, Said};
 use crate::random::Random;
@@ -72,6 +72,7 @@ async fn work(args: &Args) -> anyhow::Result<()> {
         is_mixing: AtomicBool::new(false),
         seed: AtomicU64::new(args.seed),
     });
+    let watching = tokio::spawn(watch_for_stalls(Arc::clone(&worker)));
     let (say, mut said) = tokio::sync::mpsc::unbounded_channel::<Said>();
     let saying = tokio::spawn(async move {
         let mut out = tokio::io::stdout();
@@ -112,9 +113,25 @@ async fn work(args: &Args) -> anyhow::Result<()> {
         say.send(Said { number, ended })?;
     }
     drop(say);
+    watching.abort();
     log.flush()?;
     saying.abort();
     Ok(())
+}
+
+/// How often it is looked whether the process goes on, and what is no stall yet.
+const TICK: Duration = Duration::from_millis(5);
+const STALL: Nanos = millis(15);
+
+/// Writes down when the runtime got no processor.
+async fn watch_for_stalls(worker: Arc<Worker>) -> anyhow::Result<()> {
+    loop {
+        let begin = now();
+        tokio::time::sleep(TICK).await;
+        if now() > begin + STALL {
+            worker.watched.note(What::Stalled, 0, begin)?;
+        }
+    }
 }
 
 /// The store of this name; [`Ended::Pending`] if this process can't share its folder with others, and goes on without.

@@ -21,6 +21,9 @@ pub(crate) async fn run(plane: &Plane) {
         let wait = if is_away { AGAIN } else { LOOK };
         let heard = listener.wait(wait).await;
         let caught_up = plane.registry.catch_up().await;
+        if let Err(error) = plane.invalidations.catch_up().await {
+            tracing::debug!(%error, "what other replicas invalidated is heard of later");
+        }
         match &caught_up {
             Ok(changed) => {
                 if is_away {

@@ -3,16 +3,20 @@
 //! A reader ignores fields that it doesn't know where the document comes from the control plane, so that a newer one
 //! can be started before its clients; what the control plane is sent has no unknown field.
 
+mod entries;
 mod history;
 mod instances;
+mod invalidations;
 mod keys;
 mod users;
 
 use serde::de::value::StringDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use self::entries::*;
 pub use self::history::*;
 pub use self::instances::*;
+pub use self::invalidations::*;
 pub use self::keys::*;
 pub use self::users::*;
 use crate::{Evidence, Mode, Outcome, Policy, PolicyError, PolicyPatch, QueryRule, Tag, Window};

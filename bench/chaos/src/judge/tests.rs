@@ -55,6 +55,35 @@ fn an_old_value_after_a_delete_is_one_whoever_reads_it() {
 }
 
 #[test]
+fn what_a_reader_had_no_processor_for_is_not_held_against_it() {
+    let deleted = event(What::Deleted, 0, [1_000, 1_010, 0]);
+    let judged = |stall: [Nanos; 2], read: Nanos| {
+        let stalled = event(What::Stalled, 0, [stall[0], stall[1], 0]);
+        let old = event(What::Hit, 0, [read, read + 1, 999]);
+        violations(&[
+            witness(0, true, vec![deleted]),
+            witness(1, true, vec![stalled, old]),
+        ])
+    };
+    // The wait is until 1,110 without a stall.
+    assert_eq!(
+        (judged([900, 1_005], 1_111), judged([1_120, 1_200], 1_111)),
+        (1, 1)
+    );
+    assert_eq!(
+        (judged([900, 1_060], 1_160), judged([900, 1_060], 1_161)),
+        (0, 1)
+    );
+    let long = millis(3_000);
+    assert_eq!(judged([1_050, long], 1_010 + LONGEST_STALL), 0);
+    assert_eq!(
+        judged([1_050, long], 1_011 + LONGEST_STALL),
+        1,
+        "longer than a reader may be stopped"
+    );
+}
+
+#[test]
 fn what_was_set_counts_until_something_is_said_after_it() {
     let set = event(What::Stored, 0, [1_000, 1_010, 0]);
     let read = event(What::Set, 0, [5_000, 5_001, 1_000]);

@@ -77,6 +77,63 @@ test("what is done on the dashboard acts on the service", async (t) => {
   await until("it comes uncached", async () => !(await up.isCached("/products")));
 });
 
+test("what is invalidated comes anew, and the page says before and after what it does", async (t) => {
+  const up = await start(t);
+  const page = await browse(t, up, "light");
+  const known = async () => (await up.ask("GET", "/api/instances")).instances.length === 1;
+  await until("the service says where it stands", known);
+  for (const [place, heading] of [
+    ["/ui/services/product-service/products", "Invalidate"],
+    ["/ui/services/product-service", "Invalidate all of it"],
+  ]) {
+    await until("it is cached", () => up.isCached("/products"));
+    await page.goto(place);
+    const invalidate = form(page, heading);
+    await invalidate.getByLabel("Why").fill("wrong prices");
+    await invalidate.getByRole("button").click();
+    await says(page, /it would: 1 entry in .* would be removed; 1 instance would be told/);
+    assert(await up.isCached("/products"), "nothing was done yet");
+    await sayYes(page);
+    await says(page, /^done: 1 entry removed in .*; the one instance that is known has done it/);
+    assert(!(await up.isCached("/products")), "it comes anew");
+  }
+  await page.locator("#invalidated").getByText("wrong prices").first().waitFor();
+
+  // One entry, found by its key.
+  await page.getByRole("link", { name: "Keys", exact: true }).click();
+  await page.getByLabel("Keys that begin with").fill("/prod");
+  await page.getByRole("button", { name: "Show" }).click();
+  await page.getByRole("link", { name: "cache:product-service:/products", exact: true }).click();
+  await says(page, "the entry is fresh: it would be served");
+  await says(page, "Laptop");
+  await form(page, "Delete").getByRole("button").click();
+  await says(page, "Delete cache:product-service:/products.");
+  await sayYes(page);
+  await says(page, /^done: /);
+  await says(page, "There is none under this key");
+  assert(!(await up.isCached("/products")), "it comes anew");
+});
+
+test("pages follow what is so, without being asked again and again", async (t) => {
+  const up = await start(t);
+  const page = await browse(t, up, "light");
+  const looks = [];
+  page.on("request", (request) => { if (request.url().endsWith("/ui/overrides")) looks.push(request.url()); });
+  const stream = page.waitForRequest("**/api/events");
+  await page.goto("/ui/overrides");
+  await stream;
+  await says(page, "live");
+  const began = looks.length;
+  const over = { service_name: "product-service", endpoint: "/products", policy: { mode: "off" }, reason: "an incident", duration_seconds: 600 };
+  await up.ask("POST", "/api/overrides", over);
+  await says(page, "an incident");
+  assert(looks.length - began < 10, `it looked ${looks.length - began} times`);
+  // Where there is no stream it asks.
+  await page.route("**/api/events", (route) => route.abort());
+  await page.reload();
+  await says(page, "live");
+});
+
 test("a decision's explanation can be read", async (t) => {
   const up = await start(t);
   await up.ask("PUT", POLICY, { mode: "auto", max_ttl_seconds: 120 });
@@ -137,6 +194,10 @@ for (const look of Object.keys(LOOKS)) {
       ["fleet", "/"],
       ["service", "/ui/services/product-service"],
       ["endpoint", "/ui/services/product-service/products"],
+      ["keys", "/ui/keys/product-service"],
+      ["keys-none", "/ui/keys/product-service?prefix=/none"],
+      ["entry", "/ui/keys/product-service/entry?key=cache%3Aproduct-service%3A%2Fproducts"],
+      ["instances", "/ui/instances"],
       ["history", "/ui/history/product-service?of=1"],
       ["overrides", "/ui/overrides"],
       ["audit", "/ui/audit"],

@@ -9,6 +9,7 @@ mod faults;
 mod framed;
 mod history;
 mod instances;
+mod invalidated;
 mod keys;
 mod orderly_end;
 mod policies;

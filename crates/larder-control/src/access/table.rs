@@ -59,6 +59,7 @@ const TABLE: &[(Need, About, Routes)] = &[
             "GET /api/config/{service}",
             "GET /api/config/{service}/",
             "GET /api/config/{service}/{*endpoint}",
+            "GET /api/invalidated/{service}",
         ],
     ),
     (Need::Follow, About::Path, &["GET /api/stream/{service}"]),
@@ -84,6 +85,10 @@ const TABLE: &[(Need, About, Routes)] = &[
             "GET /",
             "GET /ui/overrides",
             "GET /ui/audit",
+            "GET /ui/instances",
+            "GET /api/invalidations",
+            "GET /api/invalidations/{id}",
+            "GET /api/entries",
         ],
     ),
     (
@@ -103,9 +108,16 @@ const TABLE: &[(Need, About, Routes)] = &[
             "GET /ui/services/{service}/",
             "GET /ui/services/{service}/{*endpoint}",
             "GET /ui/history/{service}",
+            "GET /ui/keys/{service}",
+            "GET /ui/keys/{service}/entry",
+            "GET /api/keys/{service}",
         ],
     ),
-    (Need::Read, About::Nothing, &["GET /api/audit/head"]),
+    (
+        Need::Read,
+        About::Nothing,
+        &["GET /api/audit/head", "GET /api/events"],
+    ),
     (
         Need::Change,
         About::Path,
@@ -121,7 +133,11 @@ const TABLE: &[(Need, About, Routes)] = &[
     (
         Need::Change,
         About::Each,
-        &["POST /api/overrides", "DELETE /api/overrides/{id}"],
+        &[
+            "POST /api/overrides",
+            "DELETE /api/overrides/{id}",
+            "POST /api/invalidate",
+        ],
     ),
     (
         Need::Admin,

@@ -182,7 +182,7 @@ impl Registry {
             );
         }
         let row = trail.opening(crate::auto::now().as_secs());
-        self.append(changing, row).await?;
+        self.append(changing, row, |_| ()).await?;
         Ok(())
     }
 
@@ -228,24 +228,34 @@ impl Registry {
             return;
         };
         let entry = Entry::refused(cause, request, status, unwritten);
-        if let Err(error) = self.note(entry).await {
+        if let Err(error) = self.note(entry, |_| ()).await {
             tracing::warn!(%error, "a refused request could not be written into the audit trail");
         }
     }
 
-    /// Writes an entry that belongs to no change of a service.
-    pub(crate) async fn note(&self, entry: Entry) -> Result<(), ChangeError> {
+    /// Writes an entry that belongs to no change of a service. `known` is told its number before anybody else can know of it.
+    pub(crate) async fn note(
+        &self,
+        entry: Entry,
+        known: impl FnOnce(u64),
+    ) -> Result<(), ChangeError> {
         let mut changing = self.begin_unseen().await?;
         let row = self.next(&mut changing, entry).await?;
-        self.append(changing, row).await
+        self.append(changing, row, known).await
     }
 
-    async fn append(&self, changing: Changing<'_>, row: Row) -> Result<(), ChangeError> {
+    async fn append(
+        &self,
+        changing: Changing<'_>,
+        row: Row,
+        known: impl FnOnce(u64),
+    ) -> Result<(), ChangeError> {
         let Changing {
             mut trail,
             transaction,
         } = changing;
         self.database.append_audit(transaction, &row).await?;
+        known(row.sequence);
         self.publish(&mut trail, &row);
         Ok(())
     }
