@@ -26,6 +26,7 @@ mod postgres_away;
 mod replacing;
 mod replicas;
 mod revisions;
+mod rollups;
 mod shared;
 mod signals;
 mod streams;

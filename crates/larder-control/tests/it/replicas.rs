@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use larder_control::{AuditKeyPlace, ControlPlane, OpenError, Settings, verify_audit};
+use larder_control::{AuditKeyPlace, ControlPlane, Keyring, OpenError, Settings, verify_audit};
+use larder_model::api::{KeyRole, NewApiKey};
 use larder_testing::certificates::Authority;
 use larder_testing::postgres::PostgresServer;
 use larder_testing::process::{Process, listen, role, say};
@@ -404,6 +405,37 @@ async fn all_need_the_same_audit_key_unless_it_is_lost() {
     let list = third.get("/api/policies/svc").await.json();
     let list: &Vec<Value> = list["policies"].as_array().unwrap();
     assert_eq!(list.len(), 3);
+}
+
+#[tokio::test]
+async fn a_key_that_is_revoked_at_one_is_refused_by_the_other_within_ten_seconds() {
+    let shared = Shared::new();
+    let keys = Keyring::open(&shared.settings()).await.unwrap();
+    let new = |role: KeyRole| NewApiKey {
+        name: "a test's".to_owned(),
+        role,
+        services: vec!["*".to_owned()],
+        expires_at_seconds: None,
+        reason: None,
+    };
+    let admin = keys
+        .create(&new(KeyRole::Admin), None)
+        .await
+        .unwrap()
+        .secret;
+    let made = keys.create(&new(KeyRole::Read), None).await.unwrap();
+    let [one, other] = shared.two().await;
+    let status = async || {
+        let read = other.with(Some(&made.secret), "GET", "/api/services", "");
+        read.await.status
+    };
+    assert_eq!(status().await, 200);
+    let path = format!("/api/api-keys/{}", made.key.id);
+    let revoked = one.with(Some(&admin), "DELETE", &path, "").await;
+    assert!((200..300).contains(&revoked.status), "{revoked:?}");
+    let at = Instant::now();
+    until("it is refused", async || status().await == 401).await;
+    assert!(at.elapsed() < Duration::from_secs(10), "{:?}", at.elapsed());
 }
 
 #[tokio::test]

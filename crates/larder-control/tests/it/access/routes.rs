@@ -57,6 +57,7 @@ fn expected(method: &str, path: &str) -> Expected {
             | "/api/revisions/{service}"
             | "/api/revisions/{service}/diff"
             | "/api/revisions/{service}/{number}"
+            | "/api/rollups/{service}"
             | "/api/explain/{service}/{endpoint}"
             | "/api/overrides/{id}"
             | "/api/invalidations/{id}"
