@@ -517,3 +517,48 @@ async fn tls_is_as_the_url_says() {
     assert!(matches!(refused, OpenError::Untrusted { .. }), "{refused}");
     assert!(!refused.is_temporary());
 }
+
+#[tokio::test]
+async fn what_is_invalidated_at_any_is_told_by_all_in_one_order() {
+    let shared = Shared::new();
+    let [one, other] = shared.two().await;
+    let mut followers = Vec::new();
+    for control in [&one, &other] {
+        let mut follower = Follower::open(control.port, "Larder-Invalidations: \r\n").await;
+        follower.event_of("invalidations").await;
+        followers.push(follower);
+    }
+    let mut names = Vec::new();
+    for number in 0..6 {
+        let control = if number % 2 == 0 { &one } else { &other };
+        let name = format!("t{number}");
+        let asked = json!({"service_name": "svc", "tag": name, "id": name, "wait_seconds": 0});
+        let answer = control.invalidate(asked).await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+        names.push(name);
+    }
+    let mut position = String::new();
+    for follower in &mut followers {
+        for name in &names {
+            let event = follower.event_of("invalidate").await;
+            let told: Value = serde_json::from_str(&event.data).unwrap();
+            assert_eq!(told["name"], name.as_str(), "{told}");
+            if name == "t2" {
+                event.id.clone_into(&mut position);
+            }
+        }
+    }
+    // Where a client is at one, it is at the other.
+    for control in [&one, &other] {
+        let header = format!("Last-Event-ID: {position}\r\n");
+        let mut back = Follower::open(control.port, &header).await;
+        let standing = back.event_of("invalidations").await;
+        assert!(standing.data.contains("\"gap\":false"), "{standing:?}");
+        let next = back.event_of("invalidate").await;
+        assert!(next.data.contains("\"t3\""), "{next:?}");
+        for name in &names {
+            let path = format!("/api/invalidations/{name}");
+            assert_eq!(control.get(&path).await.status, 200, "{name}");
+        }
+    }
+}
