@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 mod access;
+mod invalidating;
 mod steering;
 
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +14,7 @@ use larder::{ChosenStore, Key, Pattern, Secret, Service, Settings};
 
 use crate::replay::Include;
 pub(crate) use access::{KeyAction, KeyCreate, UserAction, UserOf, Where};
+pub(crate) use invalidating::{Invalidate, Named, Told};
 pub(crate) use steering::{
     Apply, Audit, EndpointOf, Override, OverrideAdd, Policy, PolicyRm, PolicySet, Rollback, Said,
 };
@@ -41,7 +43,7 @@ Examples:
   larder policy set product-service /products --ttl 60   shorter, from now on
   larder why cache:product-service:/products             what a lookup would do, and by which rule
   larder clear 'cache:product-service:/products*'        all of it, away
-  larder invalidate --service product-service --tag p17  what depends on it, away
+  larder invalidate tag product-service product:17       what depends on it, away, everywhere
   larder explain product-service /products               what auto decided, and what would flip it
   larder override add product-service /products --for 10m --mode off --reason 'wrong prices'
   larder replay access.log.gz --ttl 60                   what a cache would have done with these requests
@@ -121,15 +123,24 @@ pub(crate) enum Command {
   larder clear 'cache:product-service:/products*' --yes")]
     Clear(Clear),
 
-    /// Invalidate all entries with a tag, of an endpoint, or of a service
+    /// Invalidate a key, what a pattern means, an endpoint, what depends on a tag, or all of a service: everywhere
     ///
-    /// Entries in the framed form are dead at once, however many they are, by one write; plain ones are removed behind it, and
-    /// waited for. One key: `larder del`. What a pattern means: `larder clear`.
-    #[command(after_help = "Examples:
-  larder invalidate --service product-service --tag product:17
-  larder invalidate --service product-service --endpoint '/products/{id}'
-  larder invalidate --service product-service               all of it
-What the store can't be told is kept in LARDER_JOURNAL, and exit code 3 says so.")]
+    /// The control plane tells the store that it has, and every instance that follows the service; the answer says what was done
+    /// where, and what is pending. With --service in place of a word it goes to the store itself, without a control plane: entries
+    /// in the framed form are dead at once, however many they are, by one write; plain ones are removed behind it.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        subcommand_negates_reqs = true,
+        after_help = "Examples:
+  larder invalidate endpoint product-service '/products/{id}' --reason 'wrong prices'
+  larder invalidate key cache:product-service:/products/17
+  larder invalidate pattern 'cache:product-service:/products*' --dry-run
+  larder invalidate tag product-service product:17 --wait 10
+  larder invalidate service product-service --dry-run      what it would do, and send to the origin
+  larder invalidate status 5f0c2a91d3b84e67                what is pending of it by now
+  larder invalidate --service product-service --tag product:17     in the store itself
+What can't be done now is pending: it is done as soon as it can be, and exit code 3 says so."
+    )]
     Invalidate(Invalidate),
 
     /// Show how full the store is, and what happened in it
@@ -370,21 +381,6 @@ pub(crate) struct Clear {
     /// Don't ask
     #[arg(long, short)]
     pub(crate) yes: bool,
-}
-
-#[derive(ClapArgs)]
-pub(crate) struct Invalidate {
-    /// The service
-    #[arg(long)]
-    pub(crate) service: Service,
-
-    /// Its entries with this tag
-    #[arg(long, value_parser = tag, conflicts_with = "endpoint")]
-    pub(crate) tag: Option<larder::Tag>,
-
-    /// The entries of this endpoint: /products, /products/{id}
-    #[arg(long)]
-    pub(crate) endpoint: Option<larder::Endpoint>,
 }
 
 #[derive(ClapArgs)]

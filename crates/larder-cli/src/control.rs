@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use larder::Settings;
-use larder_control::{AuditKeyPlace, ControlPlane, PostgresUrl, TlsFiles};
+use larder::{Frames, Origin, Settings, Store};
+use larder_control::{AuditKeyPlace, ControlPlane, PostgresUrl, SharedStore, TlsFiles};
 
 use crate::args::Control;
 use crate::output::{Done, Output};
-use crate::serving;
+use crate::{invalidate, serving};
 
 pub(crate) async fn run(
     options: Control,
@@ -27,6 +28,11 @@ pub(crate) async fn run(
     plane.metrics = options.metrics_address.or(settings.control_metrics);
     plane.lost_audit_key = options.lost_audit_key;
     let scheme = if plane.tls.is_some() { "https" } else { "http" };
+    let store = match has_store(&settings) {
+        true => Some(open_store(&settings)?),
+        false => None,
+    };
+    plane.store = store.clone().map(|store| share(&settings, store));
     let listener =
         serving::listen_at("control plane", address, "--control-port", "CONTROL_PORT").await?;
     let stopped = serving::stopped(shutdown.clone());
@@ -39,8 +45,29 @@ pub(crate) async fn run(
         "control plane    {scheme}://{}",
         listener.local_addr()?
     ))?;
+    if let Some(store) = &store {
+        let name = store.name();
+        output.line(&format!("store            {}", larder::escape(&name)))?;
+    }
     plane.run(listener, serving::stopped(shutdown)).await?;
+    if let Some(store) = store
+        && let Err(error) = store.close().await
+    {
+        tracing::warn!(%error, "the store did not end orderly");
+    }
     Ok(Done::Yes)
+}
+
+/// The store that the settings name, in a folder of this user alone where it is an embedded one.
+pub(crate) fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+    make_private(&settings.dir)?;
+    Ok(larder::open_store(settings)?)
+}
+
+/// Whether somebody said which store services share: a folder that nobody named may be anybody's.
+fn has_store(settings: &Settings) -> bool {
+    let is_named = |name| settings.origin(name) != Origin::Default;
+    settings.redis_url.is_some() || is_named("LARDER_DIR")
 }
 
 /// The files of the certificate to show, if one is named.
@@ -60,10 +87,15 @@ fn tls(options: &Control, settings: &Settings) -> anyhow::Result<Option<TlsFiles
     }
 }
 
-/// The control plane over the settings' database.
+/// The control plane over the settings' database, with the store that services share.
 #[cfg(feature = "demo")]
-pub(crate) async fn open(settings: &Settings) -> anyhow::Result<ControlPlane> {
-    Ok(ControlPlane::open(plane_settings(settings)?).await?)
+pub(crate) async fn open(
+    settings: &Settings,
+    store: Arc<dyn Store>,
+) -> anyhow::Result<ControlPlane> {
+    let mut plane = plane_settings(settings)?;
+    plane.store = Some(share(settings, store));
+    Ok(ControlPlane::open(plane).await?)
 }
 
 /// What the control plane needs to know; its folder is made.
@@ -80,6 +112,20 @@ pub(crate) fn plane_settings(settings: &Settings) -> anyhow::Result<larder_contr
         plane.audit_key = AuditKeyPlace::Given(key.clone());
     }
     Ok(plane)
+}
+
+/// The store, as the control plane uses it.
+fn share(settings: &Settings, store: Arc<dyn Store>) -> SharedStore {
+    let (id, frames) = (
+        larder::store_id(settings),
+        Frames::new(settings.seal_keys.clone()),
+    );
+    let (of_caches, settings) = (Arc::clone(&store), settings.clone());
+    SharedStore::new(store, id, frames, move |service| {
+        let cache = invalidate::cache(service, Arc::clone(&of_caches), &settings);
+        let cache = cache.map_err(|error| format!("{error:#}"))?;
+        Ok(larder_core::Cache::clone(&cache))
+    })
 }
 
 /// Makes a folder for this user alone, if there is none.

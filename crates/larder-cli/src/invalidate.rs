@@ -4,13 +4,14 @@ use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use larder::{Cache, Invalidated, Kept, Policy, PolicyPatch, Service, Settings, Store, StoreError};
 use serde_json::json;
 
 use crate::args::Invalidate;
 use crate::entries::{report_deleted, wait_for};
+use crate::invalidate_api;
 use crate::output::{Done, Output};
 
 pub(crate) async fn run(
@@ -18,7 +19,11 @@ pub(crate) async fn run(
     settings: &Settings,
     output: &Output,
 ) -> anyhow::Result<Done> {
-    let cache = open(&what.service, settings).await?;
+    if let Some(named) = what.named {
+        return invalidate_api::run(named, settings, output).await;
+    }
+    let service = what.service.context("say what: larder invalidate --help")?;
+    let cache = open(&service, settings).await?;
     let invalidated = match (&what.tag, &what.endpoint) {
         (Some(tag), _) => cache.invalidate_tag(tag).await,
         (None, Some(endpoint)) => cache.invalidate_endpoint(endpoint).await,

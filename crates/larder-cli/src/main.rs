@@ -16,6 +16,7 @@ mod history_api;
 mod in_clear;
 mod instances;
 mod invalidate;
+mod invalidate_api;
 mod keys;
 mod output;
 mod overrides;

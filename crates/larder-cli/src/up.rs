@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use larder::{Cache, Policy, Settings};
@@ -35,7 +36,8 @@ pub(crate) async fn run(
     let control_address = control_listener.local_addr()?;
     settings.control_plane_url = Some(format!("http://{control_address}"));
 
-    let plane = control::open(&settings).await?;
+    let store = control::open_store(&settings)?;
+    let plane = control::open(&settings, Arc::clone(&store)).await?;
     let (stop_plane, plane_stopped) = oneshot::channel::<()>();
     let plane = tokio::spawn(async move {
         let stopped = async {
@@ -48,6 +50,7 @@ pub(crate) async fn run(
     let slow = Duration::from_millis(settings.slow_query_ms);
     let shop = Shop::open(&settings.products_db, slow).await?;
     let cache = Cache::builder(SERVICE, settings)?
+        .store(store)
         .default_policy(product_service::policy().apply(&Policy::default())?)
         .build()?;
     greet(output, &cache, control_address, &listener)?;

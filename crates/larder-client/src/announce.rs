@@ -45,15 +45,18 @@ impl Announce {
     async fn announce(&self, has_announced: &mut bool) {
         let mut standing = self.shared.standing.subscribe();
         standing.mark_changed();
+        let mut reached = self.shared.invalidations.reached();
         let mut wait = AGAIN;
         loop {
             tokio::select! {
                 // Its sender lives as long as we do.
                 _ = standing.changed() => tokio::time::sleep(SPREAD.mul_f64(chance())).await,
+                _ = reached.changed() => tokio::time::sleep(SPREAD.mul_f64(chance())).await,
                 () = tokio::time::sleep(wait.mul_f64(0.8 + 0.4 * chance())) => {}
             }
             // What changes from here on is told next time.
             standing.mark_unchanged();
+            reached.mark_unchanged();
             wait = match self.remote.announce(&self.report(false)).await {
                 Ok(()) => {
                     *has_announced = true;
@@ -75,6 +78,7 @@ impl Announce {
             since,
             rejected,
         } = self.shared.standing.borrow().clone();
+        let reached = self.shared.invalidations.reached().borrow().clone();
         InstanceReport {
             service_name: self.shared.service.as_str().to_owned(),
             instance: self.instance.clone(),
@@ -87,6 +91,8 @@ impl Announce {
                 reason: rejected.reason,
                 ago_ms: ago_ms(rejected.at),
             }),
+            invalidated: reached.position,
+            invalidation_trouble: reached.trouble,
             leaving,
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use larder_core::api::Via;
-use larder_core::{Check, Event, Gate, Governor, Key, Named, Policy, Secret, Service};
+use larder_core::{Check, Event, Gate, Governor, Key, Named, Policy, Secret, Service, WeakCache};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,6 +18,7 @@ use crate::announce::Announce;
 use crate::fetch::{AuthoritiesError, ControlKeyError, Remote, UrlError};
 use crate::follow::Follow;
 use crate::intake::{Intake, Standing, unquoted};
+use crate::invalidations::Invalidations;
 use crate::known_good::KnownGood;
 use crate::policies::{InForce, Policies};
 use crate::recorder::{Noted, Recorder};
@@ -118,6 +119,7 @@ pub(crate) struct Shared {
     pub(crate) status: Mutex<Status>,
     /// What is in force, for those who want to hear of changes.
     pub(crate) standing: watch::Sender<Standing>,
+    pub(crate) invalidations: Invalidations,
 }
 
 impl fmt::Debug for Client {
@@ -145,11 +147,20 @@ impl Client {
         )?);
         let reporter = Reporter::new(&settings.service, settings.store_id)
             .map_err(|_| StartError::NoRandomness)?;
+        let position = settings
+            .state_dir
+            .clone()
+            .map(|folder| KnownGood::new(folder, settings.service.clone()));
         let known_good = settings
             .state_dir
             .map(|folder| KnownGood::new(folder, settings.service.clone()));
         let shared = Arc::new(Shared {
             policies: ArcSwap::from_pointee(Policies::defaults(&settings.defaults)),
+            invalidations: Invalidations::new(
+                settings.service.clone(),
+                settings.store_id,
+                position,
+            ),
             service: settings.service,
             defaults: settings.defaults,
             recorder: Recorder::default(),
@@ -181,7 +192,11 @@ impl Client {
             backlog: Backlog::default(),
             turns: Turns::default(),
         };
+        let obeying = Arc::clone(&shared);
+        let is_over = is_closing.clone();
+        let obeying = async move { obeying.invalidations.run(is_over).await };
         let tasks = vec![
+            runtime.spawn(obeying),
             runtime.spawn(following.run(is_closing.clone())),
             runtime.spawn(announcing.run(is_closing.clone())),
             runtime.spawn(reporting.run(is_closing)),
@@ -197,6 +212,12 @@ impl Client {
     #[must_use]
     pub fn decision(&self, key: &Key) -> InForce {
         self.shared.policies.load().in_force(key)
+    }
+
+    /// From now on does in this cache what the control plane tells it to invalidate; the first one that is given is it. Does not
+    /// keep the cache.
+    pub fn invalidate_in(&self, cache: WeakCache) {
+        self.shared.invalidations.bind(cache);
     }
 
     /// How the client stands with its control plane.

@@ -99,6 +99,7 @@ pub(crate) struct Remote {
     stream: Url,
     signals: Url,
     instances: Url,
+    invalidated: Url,
 }
 
 impl Remote {
@@ -136,16 +137,21 @@ impl Remote {
             stream: at(&format!("/api/stream/{service}")),
             signals: at("/api/signals/batch"),
             instances: at("/api/instances"),
+            invalidated: at(&format!("/api/invalidated/{service}")),
         })
     }
 
-    /// Begins to follow the service's policies; `known` is the id of the version that is here already.
+    /// Begins to follow the service; `known` is the id of the version that is here already, `position` where this process is in
+    /// the service's invalidations, empty if nowhere yet.
     pub(crate) async fn stream(
         &self,
         known: Option<&str>,
+        position: &str,
     ) -> Result<reqwest::Response, StreamError> {
         let request = self.endless.get(self.stream.clone());
-        let mut request = request.header(header::ACCEPT, EVENTS);
+        let mut request = request
+            .header(header::ACCEPT, EVENTS)
+            .header("larder-invalidations", position);
         if let Some(known) = known {
             request = request.header("last-event-id", known);
         }
@@ -170,25 +176,41 @@ impl Remote {
         self.post(&self.instances, report).await
     }
 
-    /// The service's policies, unless they have one of these tags.
-    pub(crate) async fn config(&self, known: &[&str]) -> Result<Fetched, FetchError> {
+    /// What was invalidated behind a position.
+    pub(crate) async fn missed(&self, position: &str) -> Result<Vec<u8>, FetchError> {
+        let mut url = self.invalidated.clone();
+        url.query_pairs_mut().append_pair("after", position);
+        let response = self.http.get(url).send().await.map_err(unreachable)?;
+        match response.status() {
+            StatusCode::OK => read(response).await,
+            other => Err(FetchError::Status(other)),
+        }
+    }
+
+    /// The service's policies, unless they have one of these tags; and where its invalidations stand, if that was said.
+    pub(crate) async fn config(
+        &self,
+        known: &[&str],
+    ) -> Result<(Fetched, Option<String>), FetchError> {
         let mut request = self.http.get(self.config.clone());
         if !known.is_empty() {
             request = request.header(header::IF_NONE_MATCH, known.join(", "));
         }
         let response = request.send().await.map_err(unreachable)?;
-        let etag = response.headers().get(header::ETAG);
-        let etag = etag
-            .and_then(|value| value.to_str().ok())
-            .filter(|tag| is_tag(tag))
-            .map(str::to_owned);
+        let tag_in = |name: &str| {
+            let value = response.headers().get(name)?.to_str().ok()?;
+            is_tag(value).then(|| value.to_owned())
+        };
+        let (etag, position) = (tag_in("etag"), tag_in("larder-invalidations"));
         match response.status() {
-            StatusCode::NOT_MODIFIED if !known.is_empty() => return Ok(Fetched::Known(etag)),
+            StatusCode::NOT_MODIFIED if !known.is_empty() => {
+                return Ok((Fetched::Known(etag), position));
+            }
             StatusCode::OK => {}
             other => return Err(FetchError::Status(other)),
         }
         let body = read(response).await?;
-        Ok(Fetched::Changed { body, etag })
+        Ok((Fetched::Changed { body, etag }, position))
     }
 
     /// Delivers windows. A status says that the control plane has made up its mind about them.

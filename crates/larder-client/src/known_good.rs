@@ -1,20 +1,22 @@
-//! The last policies that were in force, on the disk: `{state_dir}/policies/{service}.json`.
+//! What must outlive the process, on the disk: the last policies that were in force, in `{state_dir}/policies/{service}.json`;
+//! up to where invalidations are done, in `{state_dir}/invalidations/{service}.json`.
 //!
 //! A new version is written beside the old one, forced to the disk, and put in its place by one rename, so that the
 //! file is whole at any instant. It is read only if nobody else could have written it.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use larder_core::api::ServiceConfig;
 use larder_core::{PrivateFolder, Service};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// No file is larger, in bytes: an answer of the largest size, and its frame.
 const MAX_FILE: u64 = crate::fetch::MAX_ANSWER as u64 + 4_096;
-const FOLDER: &str = "policies";
 
 /// What is kept.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,31 +26,56 @@ pub(crate) struct Kept {
     pub(crate) config: ServiceConfig,
 }
 
-/// Where it is kept.
-pub(crate) struct KnownGood {
-    state_dir: PathBuf,
-    service: Service,
+/// Up to where the invalidations of the service are done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeptPosition {
+    pub(crate) position: String,
 }
 
-impl KnownGood {
+/// What is kept in a folder of its own.
+pub(crate) trait Keepable: Serialize + DeserializeOwned {
+    /// The folder's name.
+    const FOLDER: &str;
+}
+
+impl Keepable for Kept {
+    const FOLDER: &str = "policies";
+}
+
+impl Keepable for KeptPosition {
+    const FOLDER: &str = "invalidations";
+}
+
+/// Where it is kept.
+pub(crate) struct KnownGood<T = Kept> {
+    state_dir: PathBuf,
+    service: Service,
+    kept: PhantomData<fn() -> T>,
+}
+
+impl<T: Keepable> KnownGood<T> {
     pub(crate) fn new(state_dir: PathBuf, service: Service) -> Self {
-        Self { state_dir, service }
+        Self {
+            state_dir,
+            service,
+            kept: PhantomData,
+        }
     }
 
     /// What was kept, if there is anything and it can be trusted. Else a warning says what is wrong.
-    pub(crate) fn read(&self) -> Option<Kept> {
+    pub(crate) fn read(&self) -> Option<T> {
         let kept = match self.try_read() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             other => other,
         };
         kept.inspect_err(|error| {
-            let file = self.state_dir.join(FOLDER).join(self.name());
-            tracing::warn!(file = %file.display(), %error, "the kept policies are ignored; remove the file, or mend what is said of it");
+            let file = self.state_dir.join(T::FOLDER).join(self.name());
+            tracing::warn!(file = %file.display(), %error, "what was kept is ignored; remove the file, or mend what is said of it");
         })
         .ok()
     }
 
-    fn try_read(&self) -> io::Result<Kept> {
+    fn try_read(&self) -> io::Result<T> {
         let folder = self.open_folder()?;
         let file = folder.read(&self.name())?;
         let mut bytes = Vec::new();
@@ -60,8 +87,8 @@ impl KnownGood {
     }
 
     /// Puts this in place of what was kept.
-    pub(crate) fn write(&self, kept: &Kept) -> io::Result<()> {
-        PrivateFolder::make(&self.state_dir.join(FOLDER))?;
+    pub(crate) fn write(&self, kept: &T) -> io::Result<()> {
+        PrivateFolder::make(&self.state_dir.join(T::FOLDER))?;
         let folder = self.open_folder()?;
         self.remove_leftovers(&folder);
         let random = getrandom::u64().map_err(io::Error::other)?;
@@ -77,7 +104,7 @@ impl KnownGood {
     }
 
     fn open_folder(&self) -> io::Result<PrivateFolder> {
-        PrivateFolder::open(&self.state_dir)?.folder(FOLDER)
+        PrivateFolder::open(&self.state_dir)?.folder(T::FOLDER)
     }
 
     /// Removes what a process that died in mid-write left beside the file. One that lives needs no minute to write.
@@ -100,7 +127,7 @@ impl KnownGood {
     }
 }
 
-fn fill(mut file: File, kept: &Kept) -> io::Result<()> {
+fn fill<T: Serialize>(mut file: File, kept: &T) -> io::Result<()> {
     let bytes = serde_json::to_vec(kept)?;
     file.write_all(&bytes)?;
     file.sync_all()

@@ -29,6 +29,8 @@
 //!   `{state_dir}/policies/{service}.json`); before there were any, the service's own defaults do;
 //! - an answer with anything in it that can't be is parked whole: the policies in force stay, and
 //!   [`Client::status`] and the control plane say why, and it is not asked for again;
+//! - what the control plane tells to invalidate is done in the cache ([`Client::invalidate_in`]), in order, until the store has
+//!   confirmed it; after a time without the stream what was missed is done, or everything of the service is invalidated;
 //! - the control plane is told which version is in force here, since when, and over what it came;
 //! - whatever the control plane says, answers to methods other than GET and HEAD are not cached;
 //! - of endpoints that the control plane watches (`auto`, `shadow`) it is recorded which keys are asked for, by hash,
@@ -42,6 +44,7 @@ mod events;
 mod fetch;
 mod follow;
 mod intake;
+mod invalidations;
 mod known_good;
 mod policies;
 mod poll;

@@ -308,6 +308,7 @@ mod tests {
     use larder_core::{QueryRule, Service, Variant};
 
     use super::*;
+    use crate::invalidations::Invalidations;
     use crate::recorder::Recorder;
 
     /// `/users/{id}` is cached, `/users/{id}/secret` is not; elsewhere the default holds, which is on.
@@ -320,6 +321,7 @@ mod tests {
             store_errors: AtomicU64::default(),
             status: Mutex::default(),
             standing: tokio::sync::watch::Sender::default(),
+            invalidations: Invalidations::new(Service::new("svc").unwrap(), 0, None),
             defaults,
         };
         let config = serde_json::json!({"service_name": "svc", "version": 1, "policies": [

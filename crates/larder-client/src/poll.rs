@@ -18,14 +18,32 @@ pub(crate) async fn ask(remote: &Remote, intake: &mut Intake) -> bool {
     let fetched = remote.config(&known).await;
     intake.shared.status().connected = fetched.is_ok();
     match fetched {
-        Ok(Fetched::Known(etag)) => intake.has(etag.as_deref(), Via::Poll),
-        Ok(Fetched::Changed { body, etag }) => intake.take(&body, etag, Via::Poll).await,
+        Ok((fetched, position)) => {
+            match fetched {
+                Fetched::Known(etag) => intake.has(etag.as_deref(), Via::Poll),
+                Fetched::Changed { body, etag } => intake.take(&body, etag, Via::Poll).await,
+            }
+            let received = intake.shared.invalidations.received();
+            if position.is_some_and(|position| position != received) {
+                catch_up(remote, intake, &received).await;
+            }
+        }
         Err(error) => {
             intake.complain(&format!("no policies from the control plane: {error}"));
             return false;
         }
     }
     true
+}
+
+/// Asks for the invalidations that were missed. What can't be had is asked for the next time.
+async fn catch_up(remote: &Remote, intake: &Intake, received: &str) {
+    match remote.missed(received).await {
+        Ok(missed) => intake.shared.invalidations.catch_up(&missed),
+        Err(error) => {
+            tracing::debug!(%error, "what was invalidated can't be asked for");
+        }
+    }
 }
 
 /// How long to wait before asking again: some 2 s, less or more by chance so that clients don't ask in step; longer

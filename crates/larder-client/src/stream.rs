@@ -95,6 +95,11 @@ pub(crate) async fn follow(remote: &Remote, intake: &mut Intake) -> Ended {
                     lived: opened.elapsed(),
                 };
             }
+            "invalidate" => {
+                let invalidations = &intake.shared.invalidations;
+                invalidations.take(message.id.as_deref(), &message.data);
+            }
+            "invalidations" => intake.shared.invalidations.stand(&message.data),
             // A heartbeat, or of a later version.
             _ => {}
         }
@@ -108,7 +113,8 @@ pub(crate) async fn follow(remote: &Remote, intake: &mut Intake) -> Ended {
 /// Opens a stream and hears that it begins; how long it may be silent.
 async fn open(remote: &Remote, intake: &Intake) -> Result<(Stream, Duration), Ended> {
     let known = intake.known().next().map(crate::intake::unquoted);
-    let response = remote.stream(known.as_deref()).await;
+    let position = intake.shared.invalidations.received();
+    let response = remote.stream(known.as_deref(), &position).await;
     let response = response.map_err(|error| match error {
         StreamError::Unreachable(why) => Ended::Unreachable(why),
         StreamError::Status { after, .. } => Ended::NotHad {

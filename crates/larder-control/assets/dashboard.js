@@ -2,6 +2,8 @@
 "use strict";
 
 const EVERY_MS = 2000;
+const OPEN_AFTER_MS = 9000;
+const AGAIN_MS = 30000;
 const pulse = document.getElementById("pulse");
 const outcome = document.getElementById("outcome");
 
@@ -34,18 +36,53 @@ function isChanged(field) {
   return !first.selected;
 }
 
-async function follow() {
-  if (!document.hidden) {
-    try {
-      await refresh();
-      pulse.classList.remove("lost");
-      pulse.querySelector(".say").textContent = "live";
-    } catch {
-      pulse.classList.add("lost");
-      pulse.querySelector(".say").textContent = "the control plane does not answer: what is shown is old";
-    }
+let isLooking = false;
+let mustLookAgain = false;
+
+/// Shows what is so now; one look at a time.
+async function look() {
+  if (document.hidden) return;
+  if (isLooking) { mustLookAgain = true; return; }
+  isLooking = true;
+  try {
+    await refresh();
+    pulse.classList.remove("lost");
+    pulse.querySelector(".say").textContent = "live";
+  } catch {
+    pulse.classList.add("lost");
+    pulse.querySelector(".say").textContent = "the control plane does not answer: what is shown is old";
+  } finally {
+    isLooking = false;
   }
-  setTimeout(follow, EVERY_MS);
+  if (mustLookAgain) { mustLookAgain = false; look(); }
+}
+
+let events = null;
+let opening = null;
+let asking = null;
+
+/// A page that is just opened asks again and again; one that stays open is told by the control plane when something changed. One
+/// that nobody sees has no stream: a browser has few connections to one place.
+function follow() {
+  events?.close();
+  events = null;
+  clearTimeout(opening);
+  askAgain(!document.hidden);
+  if (!document.hidden) opening = setTimeout(openStream, OPEN_AFTER_MS);
+}
+
+function openStream() {
+  events = new EventSource("/api/events");
+  events.addEventListener("changed", () => { askAgain(false); look(); });
+  events.addEventListener("error", () => {
+    askAgain(true);
+    if (events?.readyState === EventSource.CLOSED) opening = setTimeout(openStream, AGAIN_MS);
+  });
+}
+
+function askAgain(must) {
+  clearInterval(asking);
+  asking = must ? setInterval(look, EVERY_MS) : null;
 }
 
 function say(text, failed) {
@@ -92,6 +129,11 @@ async function send(form, url, fields) {
 
 /// What a change would do, where the control plane can say so.
 async function wouldChange(form, fields) {
+  if ("tries" in form.dataset) {
+    const answer = await send(form, address(form), { ...fields, dry_run: true });
+    const said = await answer.json().catch(() => ({}));
+    return answer.ok ? { "it would": said.says } : { "it would be refused": said.detail ?? answer.status };
+  }
   if (!("dry" in form.dataset)) return fields;
   const url = address(form);
   url.searchParams.set("dry_run", "true");
@@ -130,7 +172,8 @@ document.addEventListener("submit", async (event) => {
   try {
     const answer = await send(form, address(form), fields);
     if (answer.ok) {
-      say(form.dataset.done, false);
+      const done = "says" in form.dataset ? await answer.json() : null;
+      say(done ? `${done.state}: ${done.says}.` : form.dataset.done, done?.state === "pending");
       form.reset();
       document.activeElement.blur();
     } else {
@@ -154,7 +197,8 @@ function introduce() {
 
 if (document.querySelector("[data-live]")) {
   introduce();
-  setTimeout(follow, EVERY_MS);
+  document.addEventListener("visibilitychange", follow);
+  follow();
 } else {
   pulse.hidden = true;
 }

@@ -14,7 +14,8 @@
 //! **A change that other replicas must hear of.** It is made in the transaction of [`Database::begin`], which nobody else has
 //! meanwhile, in whichever process; [`Database::tell`] in it says a word to all replicas once it is committed, and
 //! `crate::following` is where they hear it. A word may be lost, so they also look for themselves every few seconds: what
-//! is kept in memory needs a number in the database that grows with each change.
+//! is kept in memory needs a number in the database that grows with each change. `Registry::note` writes an entry of the
+//! audit trail that belongs to no such change.
 
 mod decisions;
 mod engines;
@@ -25,6 +26,7 @@ mod place;
 mod policies;
 mod postgres;
 mod revisions;
+mod rollups;
 mod sql;
 mod told;
 mod trail;

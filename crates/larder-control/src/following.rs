@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::database::Heard;
 use crate::plane::Plane;
+use crate::registry::ChangeError;
 
 /// How often it is looked for what was not heard.
 const LOOK: Duration = Duration::from_secs(5);
@@ -20,6 +21,9 @@ pub(crate) async fn run(plane: &Plane) {
         let wait = if is_away { AGAIN } else { LOOK };
         let heard = listener.wait(wait).await;
         let caught_up = plane.registry.catch_up().await;
+        if let Err(error) = plane.invalidations.catch_up().await {
+            tracing::debug!(%error, "what other replicas invalidated is heard of later");
+        }
         match &caught_up {
             Ok(changed) => {
                 if is_away {
@@ -30,8 +34,11 @@ pub(crate) async fn run(plane: &Plane) {
                     listener.reconnect();
                 }
             }
-            Err(error) if !is_away => {
+            Err(ChangeError::Database(error)) if !is_away => {
                 tracing::warn!(%error, "the database is away: policies are served from memory, and can't be changed");
+            }
+            Err(error) if !is_away => {
+                tracing::error!(%error, "what another replica changed can't be taken over: what was before holds");
             }
             Err(_) => {}
         }

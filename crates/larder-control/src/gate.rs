@@ -86,6 +86,7 @@ pub(crate) async fn check(State(gate): State<Gate>, mut request: Request, next: 
     let client = gate.proxies.client(request.headers(), request.extensions());
     request.extensions_mut().insert(client);
     let attempt = Attempt::of(&request);
+    let is_change = !matches!(*request.method(), Method::GET | Method::HEAD);
     let mut response = match judge(&gate.hosts, &request) {
         Ok(()) => next.run(request).await,
         Err(problem) => {
@@ -94,6 +95,9 @@ pub(crate) async fn check(State(gate): State<Gate>, mut request: Request, next: 
         }
     };
     gate.plane.metrics.count(response.status());
+    if is_change && response.status().is_success() {
+        gate.plane.live.poke();
+    }
     let tried = response.extensions_mut().remove::<Tried>();
     if let Some(attempt) = attempt.filter(|_| response.status().is_client_error()) {
         let author = tried.map(|Tried(author)| author);

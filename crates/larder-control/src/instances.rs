@@ -37,6 +37,15 @@ pub(crate) struct Instances {
     known: Mutex<HashMap<(Service, String), Known>>,
 }
 
+/// How far an instance is with an invalidation.
+pub(crate) struct Reached {
+    pub(crate) instance: String,
+    pub(crate) seen_seconds_ago: u64,
+    pub(crate) has_it: bool,
+    /// Why it has not, as far as that is known.
+    pub(crate) why: String,
+}
+
 /// What an instance said last.
 struct Known {
     report: InstanceReport,
@@ -90,6 +99,22 @@ impl Instances {
         list
     }
 
+    /// How far the instances of a service are with an invalidation; `has_it` says so of a position. By name.
+    pub(crate) fn reached(
+        &self,
+        service: &Service,
+        now: Duration,
+        has_it: impl Fn(&str) -> bool,
+    ) -> Vec<Reached> {
+        let known = self.lock();
+        let ours = known
+            .iter()
+            .filter(|((of, _), one)| of == service && now.saturating_sub(one.seen) < FORGET_AFTER);
+        let mut reached: Vec<Reached> = ours.map(|(_, one)| one.reached(now, &has_it)).collect();
+        reached.sort_by(|a, b| a.instance.cmp(&b.instance));
+        reached
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<(Service, String), Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,6 +136,29 @@ impl Known {
             InstanceState::Rejected
         } else {
             InstanceState::Stale
+        }
+    }
+
+    fn reached(&self, now: Duration, has_it: impl Fn(&str) -> bool) -> Reached {
+        let InstanceReport {
+            invalidated,
+            invalidation_trouble,
+            ..
+        } = &self.report;
+        let seen_seconds_ago = now.saturating_sub(self.seen).as_secs();
+        let why = match (invalidation_trouble, invalidated) {
+            _ if self.is_gone(now) => {
+                format!("not heard of for {seen_seconds_ago} s: it is told when it comes back")
+            }
+            (Some(trouble), _) => trouble.clone(),
+            (None, None) => "it does not say how far it is: update it, or restart it".to_owned(),
+            (None, Some(_)) => "it has not said yet that it is done".to_owned(),
+        };
+        Reached {
+            instance: self.report.instance.clone(),
+            seen_seconds_ago,
+            has_it: invalidated.as_deref().is_some_and(has_it),
+            why,
         }
     }
 
@@ -147,12 +195,19 @@ fn check(mut report: InstanceReport) -> Result<InstanceReport, ReportError> {
     }
     let rejected = report.rejected.as_ref();
     let rejected = rejected.and_then(|rejected| rejected.tag.as_deref());
-    let mut tags = report.tag.as_deref().into_iter().chain(rejected);
-    if !tags.all(is_tag) {
+    let tags = [
+        report.tag.as_deref(),
+        rejected,
+        report.invalidated.as_deref(),
+    ];
+    if !tags.into_iter().flatten().all(is_tag) {
         return Err(ReportError::Tag);
     }
     if let Some(rejected) = &mut report.rejected {
         rejected.reason = rejected.reason.chars().take(MAX_REASON).collect();
+    }
+    if let Some(trouble) = &mut report.invalidation_trouble {
+        *trouble = trouble.chars().take(MAX_REASON).collect();
     }
     Ok(report)
 }
@@ -178,6 +233,8 @@ mod tests {
             via: Via::Stream,
             activated_ago_ms: 2_000,
             rejected: None,
+            invalidated: None,
+            invalidation_trouble: None,
             leaving: false,
         }
     }

@@ -186,6 +186,25 @@ impl Measured {
         }
     }
 
+    /// What each service measured in a stretch of whole buckets of the last hour, where it measured anything.
+    pub(crate) fn between(&self, (from, until): (Duration, Duration)) -> Vec<(String, Window)> {
+        let state = self.state();
+        let all = state.services.iter().map(|(service, endpoints)| {
+            let sum = endpoints.in_all.between(from, until);
+            (service.as_str().to_owned(), sum)
+        });
+        all.filter(|(_, sum)| *sum != Window::default()).collect()
+    }
+
+    /// Takes in what a service measured at a time, of which no more is known; in the order of time.
+    pub(crate) fn restore(&self, service: &Service, at: Duration, window: &Window) {
+        let mut state = self.state();
+        if state.services.len() < MAX_SERVICES || state.services.contains_key(service) {
+            let endpoints = state.services.entry(service.clone()).or_default();
+            endpoints.in_all.add(window, at);
+        }
+    }
+
     /// The services that were measured, and how many endpoints each has.
     pub(crate) fn services(&self) -> Vec<(String, u64)> {
         let state = self.state();
@@ -204,7 +223,7 @@ impl Measured {
         }
         state
             .services
-            .retain(|_, endpoints| !endpoints.known.is_empty() || is_recent(&endpoints.other));
+            .retain(|_, endpoints| !endpoints.known.is_empty() || is_recent(&endpoints.in_all));
         state.endpoints = state.services.values().map(|one| one.known.len()).sum();
         state
             .instances

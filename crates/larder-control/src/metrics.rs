@@ -26,6 +26,7 @@ pub(crate) struct Metrics {
     pub(crate) denied: Counter,
     pub(crate) policy_changes: Counter,
     pub(crate) decisions: Counter,
+    pub(crate) invalidations: Counter,
     pub(crate) signals: Counter,
     pub(crate) duplicates: Counter,
     pub(crate) dropped: Counter,
@@ -48,6 +49,7 @@ impl Metrics {
             denied: Counter::default(),
             policy_changes: Counter::default(),
             decisions: Counter::default(),
+            invalidations: Counter::default(),
             signals: Counter::default(),
             duplicates: Counter::default(),
             dropped: Counter::default(),
@@ -90,6 +92,11 @@ impl Metrics {
             "decisions",
             "Decisions made for endpoints in mode auto",
             self.decisions.clone(),
+        );
+        registry.register(
+            "invalidations",
+            "Invalidations that somebody asked for",
+            self.invalidations.clone(),
         );
         registry.register(
             "signals",

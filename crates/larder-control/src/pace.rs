@@ -8,7 +8,7 @@ use larder_model::Service;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// All policies of a service may be replaced so often in a minute.
-const REPLACEMENTS: u32 = 60;
+pub(crate) const REPLACEMENTS: u32 = 60;
 
 /// What was done in a minute, which begins with the first of it.
 #[derive(Debug, Default)]
@@ -35,19 +35,27 @@ impl Minute {
     }
 }
 
-/// How often each service's policies were replaced lately.
-#[derive(Default)]
-pub(crate) struct Replacements {
+/// How often something was done lately of each service.
+pub(crate) struct PerService {
+    most: u32,
     services: Mutex<HashMap<Service, Minute>>,
 }
 
-impl Replacements {
-    /// Whether a service's policies may be replaced once more.
+impl PerService {
+    /// So often in a minute.
+    pub(crate) fn new(most: u32) -> Self {
+        Self {
+            most,
+            services: Mutex::default(),
+        }
+    }
+
+    /// Whether it may be done once more of a service.
     pub(crate) fn take(&self, service: &Service, now: Instant) -> bool {
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         services.retain(|_, minute| !minute.is_over(now));
         let minute = services.entry(service.clone()).or_default();
-        minute.take(REPLACEMENTS, now)
+        minute.take(self.most, now)
     }
 }
 
@@ -57,7 +65,7 @@ mod tests {
 
     #[test]
     fn one_service_that_is_changed_too_often_keeps_no_other_from_it() {
-        let replacements = Replacements::default();
+        let replacements = PerService::new(REPLACEMENTS);
         let (one, other) = (Service::new("one").unwrap(), Service::new("other").unwrap());
         let begin = Instant::now();
         for _ in 0..REPLACEMENTS {

@@ -19,15 +19,19 @@ use crate::engines::Engines;
 use crate::exchange::Exchange;
 use crate::gate::{self, Gate, HostError, Hosts};
 use crate::instances::Instances;
+use crate::invalidations::{InvalidationLimits, Invalidations};
 use crate::leading::Leading;
+use crate::live::Live;
 use crate::measured::Measured;
 use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::proxies::Proxies;
 use crate::registry::Registry;
+use crate::rollups::Rollups;
+use crate::shared_store::SharedStore;
 use crate::streams::{StreamLimits, Streams};
 use crate::tls::{Tls, TlsFiles};
-use crate::{auto, exchange, expiring, following, routes};
+use crate::{auto, exchange, expiring, following, rollups, routes};
 
 /// No body is larger, in bytes.
 const MAX_BODY: usize = 1 << 20;
@@ -58,6 +62,10 @@ pub struct Settings {
     pub tick: Duration,
     /// How many streams there may be, and how each is served.
     pub streams: StreamLimits,
+    /// The store that services share; `None`: what is invalidated is told to the services alone.
+    pub store: Option<SharedStore>,
+    /// How many invalidations there may be.
+    pub invalidations: InvalidationLimits,
 }
 
 impl Settings {
@@ -75,6 +83,8 @@ impl Settings {
             metrics: None,
             tick: Duration::from_secs(10),
             streams: StreamLimits::default(),
+            store: None,
+            invalidations: InvalidationLimits::default(),
         }
     }
 }
@@ -114,9 +124,13 @@ pub(crate) struct Plane {
     pub(crate) engines: Engines,
     pub(crate) leading: Leading,
     pub(crate) exchange: Exchange,
+    pub(crate) rollups: Rollups,
     pub(crate) tick: Duration,
     pub(crate) streams: Arc<Streams>,
     pub(crate) instances: Instances,
+    pub(crate) store: Option<SharedStore>,
+    pub(crate) invalidations: Arc<Invalidations>,
+    pub(crate) live: Live,
 }
 
 /// The control plane. Cheap to clone; the clones are one.
@@ -151,6 +165,11 @@ impl ControlPlane {
             .map(Arc::new);
         let streams = Arc::new(Streams::new(settings.streams.clone()));
         let registry = Registry::open(&settings, Arc::clone(&streams)).await?;
+        let database = registry.database();
+        let limits = settings.invalidations.clone();
+        let invalidations = Invalidations::open(&database, limits).await;
+        let invalidations = invalidations
+            .map_err(|error| crate::registry::unopened(&settings.database, error.into()))?;
         let access = Access::new(registry.database());
         if let Err(error) = access.refresh().await {
             tracing::error!(%error, "the keys can't be read: until they are, nobody is let in");
@@ -163,17 +182,25 @@ impl ControlPlane {
         {
             tracing::warn!(%error, "an override that is over could not be ended");
         }
+        let (rollups, measured) = (Rollups::new(registry.database()), Measured::default());
+        if let Err(error) = rollups.restore(&measured, auto::now()).await {
+            tracing::warn!(%error, "what was measured in the last hour could not be read");
+        }
         let plane = Plane {
             access,
             engines: Engines::new(registry.database()),
             leading,
             exchange: Exchange::new(registry.database()),
+            rollups,
             tick: settings.tick.max(Duration::from_millis(10)),
             registry,
-            measured: Measured::default(),
+            measured,
             metrics: Metrics::new(),
             streams,
             instances: Instances::default(),
+            store: settings.store,
+            invalidations: Arc::new(invalidations),
+            live: Live::default(),
         };
         Ok(Self {
             plane: Arc::new(plane),
@@ -298,6 +325,7 @@ impl ControlPlane {
             () = access::run(&self.plane) => Ok(()),
             () = following::run(&self.plane) => Ok(()),
             () = exchange::run(&self.plane) => Ok(()),
+            () = rollups::run(&self.plane) => Ok(()),
             () = self.plane.leading.run() => Ok(()),
         };
         if self.plane.leading.holds() {

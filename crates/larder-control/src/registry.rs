@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 
 use crate::audit::{AuditKey, Head, Refusals, Trail};
 use crate::database::{Database, DatabasePlace, OpenError};
-use crate::pace::Replacements;
+use crate::pace::{PerService, REPLACEMENTS};
 use crate::plane::Settings;
 use crate::streams::{Event, Streams};
 pub(crate) use changes::{ChangeError, Preconditions, Replacement, Tags};
@@ -35,7 +35,7 @@ pub(crate) struct Registry {
     database: Database,
     audit_head: ArcSwap<Head>,
     refusals: Refusals,
-    replacements: Replacements,
+    replacements: PerService,
     /// Those who follow a service hear of each of its snapshots.
     streams: Arc<Streams>,
 }
@@ -67,7 +67,7 @@ impl Registry {
             changes: Mutex::new(Trail::new(key, database.id())),
             audit_head: ArcSwap::from_pointee(head),
             refusals: Refusals::default(),
-            replacements: Replacements::default(),
+            replacements: PerService::new(REPLACEMENTS),
             database,
             streams,
         };
@@ -181,7 +181,7 @@ impl Registry {
 }
 
 /// What went wrong while the database was opened.
-fn unopened(place: &DatabasePlace, error: ChangeError) -> OpenError {
+pub(crate) fn unopened(place: &DatabasePlace, error: ChangeError) -> OpenError {
     match (place, error) {
         (_, error @ ChangeError::Unreadable { .. }) => OpenError::Content {
             place: place.to_string(),

@@ -5,8 +5,7 @@
 //! costs a reference, however often the policies change meanwhile.
 //!
 //! What else a service's clients are to hear is an event of another name in the same stream: a client passes over names that
-//! it doesn't know. Those that must not be missed (invalidations) need a ring beside the slot, and a number beside the
-//! version in their `id`, by which a gap is noticed.
+//! it doesn't know. Invalidations must not be missed: each stream has its place in their ring ([`crate::invalidations`]).
 
 mod body;
 mod event;
@@ -22,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::registry::Snapshot;
 pub(crate) use body::Stream;
-pub(crate) use event::Event;
+pub(crate) use event::{Event, invalidate, invalidations};
 
 /// How many streams there may be, and how each is served.
 #[derive(Debug, Clone)]
@@ -175,6 +174,11 @@ impl Streams {
             &self.limits,
             place,
         ))
+    }
+
+    /// Becomes true when all are to end.
+    pub(crate) fn ending(&self) -> watch::Receiver<bool> {
+        self.is_ending.subscribe()
     }
 
     /// Asks all clients to come again later, ends their streams, and opens no more.

@@ -11,6 +11,7 @@ use crate::governor::Named;
 use crate::mutants::{Guard, is_off};
 use crate::outbox::{Apply, Invalidation, Kept};
 use crate::store::{ClearMode, Deleted, Store, StoreError, StoreFuture};
+use crate::target::Target;
 use crate::version::VersionName;
 
 /// What came of an invalidation.
@@ -170,6 +171,36 @@ impl Cache {
 }
 
 impl Inner {
+    /// What another process has told the store that this one uses.
+    pub(crate) fn note_told(&self, target: &Target) {
+        let (governor, flights) = (&self.governor, &self.flights);
+        match target {
+            Target::Key(key) => {
+                flights.end(key);
+                self.forget(key);
+                governor.note_invalidated(Named::Keys(std::slice::from_ref(key)));
+            }
+            Target::Pattern(pattern) => {
+                flights.end_matching(|key: &Key| pattern.matches(key.as_str()));
+                governor.note_invalidated(Named::Endpoint(None));
+            }
+            Target::Endpoint(endpoint) => {
+                let patterns = patterns_of(&self.service, endpoint.template());
+                flights
+                    .end_matching(|key: &Key| patterns.iter().any(|one| one.matches(key.as_str())));
+                governor.note_invalidated(Named::Endpoint(Some(endpoint.template())));
+            }
+            Target::Tag(tag) => {
+                flights.end_matching(|key: &Key| governor.policy(key).tags().contains(tag));
+                governor.note_invalidated(Named::Tag(tag));
+            }
+            Target::Service => {
+                flights.end_matching(|_: &Key| true);
+                governor.note_invalidated(Named::Endpoint(None));
+            }
+        }
+    }
+
     /// Serves nothing more of what is kept in this process under a key.
     fn forget(&self, key: &Key) {
         if let Some(l1) = &self.l1 {
@@ -275,7 +306,7 @@ fn worse(one: Kept, other: Kept) -> Kept {
 }
 
 /// What the entries of an endpoint are, and perhaps some more: a parameter stands for any text.
-fn patterns_of(service: &Service, template: &str) -> Vec<Pattern> {
+pub(crate) fn patterns_of(service: &Service, template: &str) -> Vec<Pattern> {
     let segments = template.split('/').map(|segment| match segment {
         parameter if parameter.starts_with('{') => "*".to_owned(),
         literal => Pattern::escape(literal),

@@ -53,6 +53,7 @@ mod spans;
 mod store;
 mod sweeps;
 mod sync;
+mod target;
 mod token;
 mod version;
 mod versions;
@@ -86,5 +87,6 @@ pub use store::{
     ClearMode, Cursor, Deleted, Guard, NewEntry, Page, ScannedEntry, Skip, Store, StoreError,
     StoreFuture, StoreStats, Stored, Ttl, Written,
 };
+pub use target::{Target, TargetError, WeakCache};
 pub use token::{Looked, Token};
 pub use version::{ENDPOINT_LANES, Stamp, Told, Version, VersionName};

@@ -49,6 +49,14 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// What is wrong, and what to do, if that was said.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let title = self.status.canonical_reason().unwrap_or("Error");

@@ -3,16 +3,20 @@
 //! A reader ignores fields that it doesn't know where the document comes from the control plane, so that a newer one
 //! can be started before its clients; what the control plane is sent has no unknown field.
 
+mod entries;
 mod history;
 mod instances;
+mod invalidations;
 mod keys;
 mod users;
 
 use serde::de::value::StringDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use self::entries::*;
 pub use self::history::*;
 pub use self::instances::*;
+pub use self::invalidations::*;
 pub use self::keys::*;
 pub use self::users::*;
 use crate::{Evidence, Mode, Outcome, Policy, PolicyError, PolicyPatch, QueryRule, Tag, Window};
@@ -374,6 +378,28 @@ pub struct SignalBatch {
     /// Windows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<WindowReport>,
+}
+
+/// What was measured of a service in one minute or hour.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Rollup {
+    /// When it begins, in seconds since 1970.
+    pub at_seconds: u64,
+    /// What was measured.
+    pub window: Window,
+}
+
+/// What was measured of a service over time, oldest first; minutes or hours without a request are left out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RollupList {
+    /// The service.
+    pub service_name: String,
+    /// How long each is, in seconds: 60 or 3600.
+    pub step_seconds: u64,
+    /// The minutes or hours.
+    pub rollups: Vec<Rollup>,
 }
 
 /// The answer to signals.

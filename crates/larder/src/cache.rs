@@ -170,6 +170,9 @@ impl Builder {
             .l1_bytes(self.settings.l1_bytes)
             .outbox(Arc::new(outbox))
             .build();
+        if let Some(client) = &client {
+            client.invalidate_in(core.downgrade());
+        }
         Ok(Cache {
             core,
             client,

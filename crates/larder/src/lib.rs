@@ -54,6 +54,7 @@ pub use larder_http as http;
 pub use larder_redis::{Access, AfterFailover, Product, RedisStore, RedisUrl, Sample, Survey};
 pub use prometheus::{PROMETHEUS, prometheus};
 pub use settings::{ChosenStore, JournalSetting, Origin, Setting, Settings, SettingsError};
+pub use store_id::store_id;
 
 /// How long an entry is fresh if nothing else is said: 300 seconds.
 pub const DEFAULT_TTL: std::time::Duration = std::time::Duration::from_secs(300);

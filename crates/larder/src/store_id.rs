@@ -11,7 +11,8 @@ use crate::settings::Settings;
 /// All who use Redis share one store, and have number 0. An embedded one is what it is to the kernel, by whatever path it is
 /// reached: its folder's device and inode, and which start of which machine they are of. Containers have paths in common, and
 /// often `/etc/machine-id`; those that share a volume share these.
-pub(crate) fn store_id(settings: &Settings) -> u32 {
+#[must_use]
+pub fn store_id(settings: &Settings) -> u32 {
     match settings.redis_url {
         Some(_) => 0,
         None => of_folder(&settings.dir.join("store")),

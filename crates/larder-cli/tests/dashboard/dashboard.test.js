@@ -8,8 +8,8 @@ const CONFIG = "/api/config/product-service/products";
 const POLICY = "/api/policies/product-service/products";
 
 /// With an endpoint that was measured.
-async function start(t) {
-  const up = await Up.start(t);
+async function start(t, users) {
+  const up = await Up.start(t, users);
   await until("it is cached", () => up.isCached("/products"));
   await until("it was measured", async () => JSON.stringify(await up.ask("GET", "/api/endpoints")).includes("/products"));
   return up;
@@ -55,9 +55,11 @@ test("what is done on the dashboard acts on the service", async (t) => {
 
   // An override ends by itself, and the page follows without being loaded anew.
   const override = form(page, "Override for a while");
-  const length = override.locator("[data-field=duration_seconds]");
-  await length.evaluate((select) => { select.options[0].value = "3"; });
-  await length.selectOption("3");
+  // None of those on offer is so short.
+  await override.locator("[data-field=duration_seconds]").evaluate((select) => {
+    select.options[0].value = "3";
+    select.selectedIndex = 0;
+  });
   await override.getByLabel("Why").fill("an incident");
   await override.getByRole("button").click();
   await sayYes(page);
@@ -75,6 +77,118 @@ test("what is done on the dashboard acts on the service", async (t) => {
   await says(page, "They are back");
   await until("it is off again", async () => !(await up.ask("GET", CONFIG)).cache_enabled);
   await until("it comes uncached", async () => !(await up.isCached("/products")));
+});
+
+test("what is invalidated comes anew, and the page says before and after what it does", async (t) => {
+  const up = await start(t);
+  const page = await browse(t, up, "light");
+  const known = async () => (await up.ask("GET", "/api/instances")).instances.length === 1;
+  await until("the service says where it stands", known);
+  for (const [place, heading] of [
+    ["/ui/services/product-service/products", "Invalidate"],
+    ["/ui/services/product-service", "Invalidate all of it"],
+  ]) {
+    await until("it is cached", () => up.isCached("/products"));
+    await page.goto(place);
+    const invalidate = form(page, heading);
+    await invalidate.getByLabel("Why").fill("wrong prices");
+    await invalidate.getByRole("button").click();
+    await says(page, /it would: 1 entry in .* would be removed; 1 instance would be told/);
+    assert(await up.isCached("/products"), "nothing was done yet");
+    await sayYes(page);
+    await says(page, /^done: 1 entry removed in .*; the one instance that is known has done it/);
+    assert(!(await up.isCached("/products")), "it comes anew");
+  }
+  await page.locator("#invalidated").getByText("wrong prices").first().waitFor();
+
+  // One entry, found by its key.
+  await page.getByRole("link", { name: "Keys", exact: true }).click();
+  await page.getByLabel("Keys that begin with").fill("/prod");
+  await page.getByRole("button", { name: "Show" }).click();
+  await page.getByRole("link", { name: "cache:product-service:/products", exact: true }).click();
+  await says(page, "the entry is fresh: it would be served");
+  await says(page, "Laptop");
+  await form(page, "Delete").getByRole("button").click();
+  await says(page, "Delete cache:product-service:/products.");
+  await sayYes(page);
+  await says(page, /^done: /);
+  await says(page, "There is none under this key");
+  assert(!(await up.isCached("/products")), "it comes anew");
+});
+
+test("pages follow what is so, without being asked again and again", async (t) => {
+  const up = await start(t);
+  const page = await browse(t, up, "light");
+  const looks = [];
+  page.on("request", (request) => { if (request.url().endsWith("/ui/overrides")) looks.push(request.url()); });
+  const stream = page.waitForRequest("**/api/events");
+  await page.goto("/ui/overrides");
+  await stream;
+  await says(page, "live");
+  const began = looks.length;
+  const over = { service_name: "product-service", endpoint: "/products", policy: { mode: "off" }, reason: "an incident", duration_seconds: 600 };
+  await up.ask("POST", "/api/overrides", over);
+  await says(page, "an incident");
+  assert(looks.length - began < 10, `it looked ${looks.length - began} times`);
+  // Where there is no stream it asks.
+  await page.route("**/api/events", (route) => route.abort());
+  await page.reload();
+  await says(page, "live");
+});
+
+test("an entry is found, looked at and deleted", async (t) => {
+  const up = await start(t);
+  await up.isCached("/products/2");
+  const page = await browse(t, up, "light");
+  await page.goto("/ui/services/product-service");
+  await page.getByRole("link", { name: "Keys", exact: true }).first().click();
+  await page.getByLabel("Keys that begin with").fill("/products/");
+  await page.getByRole("button", { name: "Show" }).click();
+  const found = page.getByRole("link", { name: "cache:product-service:/products", exact: false });
+  await page.getByRole("link", { name: "/products/2" }).waitFor();
+  assert.equal(await found.count(), 1, "the others begin otherwise");
+  await lookAt(page, "keys", "light");
+  await page.getByRole("link", { name: "/products/2" }).click();
+  await page.getByText('"name":"Mouse"').first().waitFor();
+  await lookAt(page, "entry", "light");
+  assert(await up.isCached("/products/2"));
+  await page.getByRole("button", { name: "Delete" }).click();
+  await sayYes(page);
+  await says(page, "There is none under this key");
+  assert(!(await up.isCached("/products/2")), "the next answer is made anew");
+});
+
+test("who logs in may do what his role may", async (t) => {
+  const up = await start(t, { operator: "operator", visitor: "viewer" });
+  const page = await browse(t, up, "light");
+  const logIn = async (name, password) => {
+    await page.getByLabel("Name").fill(name);
+    await page.getByLabel("Password").fill(password);
+    await page.getByRole("button", { name: "Log in" }).click();
+  };
+  await page.goto("/ui/services/product-service/products");
+  await page.getByRole("heading", { name: "Log in" }).waitFor();
+  await lookAt(page, "login", "light");
+  await logIn("operator", "a wrong password");
+  await says(page, "The name or the password is wrong");
+  await logIn("operator", "operatoroperator");
+  // He is where he wanted to go.
+  await page.getByRole("heading", { level: 1, name: "/products" }).waitFor();
+  const policy = form(page, "Policy");
+  await policy.getByLabel("Mode").selectOption("off");
+  await policy.getByRole("button").click();
+  await sayYes(page);
+  await until("it is off", async () => !(await up.ask("GET", CONFIG)).cache_enabled);
+  const [revision] = (await up.ask("GET", "/api/revisions/product-service")).revisions;
+  assert.match(revision.author, /operator/);
+
+  await page.getByRole("button", { name: "Log out" }).click();
+  await page.goto("/");
+  await page.getByRole("heading", { name: "Log in" }).waitFor();
+  await logIn("visitor", "visitorvisitor");
+  await page.goto("/ui/services/product-service/products");
+  await page.getByRole("heading", { level: 1, name: "/products" }).waitFor();
+  assert.equal(await form(page, "Policy").count(), 0, "who only looks is offered no change");
 });
 
 test("a decision's explanation can be read", async (t) => {
@@ -137,7 +251,13 @@ for (const look of Object.keys(LOOKS)) {
       ["fleet", "/"],
       ["service", "/ui/services/product-service"],
       ["endpoint", "/ui/services/product-service/products"],
+      ["keys", "/ui/keys/product-service"],
+      ["keys-none", "/ui/keys/product-service?prefix=/none"],
+      ["entry", "/ui/keys/product-service/entry?key=cache%3Aproduct-service%3A%2Fproducts"],
+      ["instances", "/ui/instances"],
       ["history", "/ui/history/product-service?of=1"],
+      ["keys", "/ui/keys/product-service"],
+      ["instances", "/ui/instances"],
       ["overrides", "/ui/overrides"],
       ["audit", "/ui/audit"],
       ["missing", "/ui/services/none-of-this-name"],

@@ -1,6 +1,6 @@
 // `larder up` and a browser, for one test each.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -33,9 +33,15 @@ export async function until(what, isSo) {
 
 /// The sample service and its control plane, in a folder of their own.
 export class Up {
-  static async start(t) {
+  /// With these users of the dashboard, by name: each with his role, and his name twice as the password.
+  static async start(t, users = {}) {
     const folder = mkdtempSync(path.join(tmpdir(), "larder-"));
     const env = { PATH: process.env.PATH, SLOW_QUERY_MS: "20" };
+    const larder = (line, input) => execFileSync(LARDER, line.split(" "), { cwd: folder, env, input, encoding: "utf8" });
+    for (const [name, role] of Object.entries(users)) {
+      larder(`user create ${name} --role ${role} --all-services`, `${name}${name}\n`);
+      env.LARDER_CONTROL_KEY ??= JSON.parse(larder("key create --role admin --all-services --name service --json")).secret;
+    }
     const child = spawn(LARDER, ["up", "--port", "0", "--control-port", "0"], { cwd: folder, env, stdio: ["ignore", "pipe", "ignore"] });
     t.after(async () => {
       const ended = new Promise((resolve) => child.once("exit", resolve));
@@ -50,11 +56,11 @@ export class Up {
     }
     child.stdout.resume();
     assert.equal(origins.length, 2, "it says where it listens");
-    return new Up(folder, ...origins);
+    return new Up(folder, env.LARDER_CONTROL_KEY, ...origins);
   }
 
-  constructor(folder, service, control) {
-    Object.assign(this, { folder, service, control });
+  constructor(folder, key, service, control) {
+    Object.assign(this, { folder, key, service, control });
   }
 
   async isCached(endpoint) {
@@ -64,6 +70,7 @@ export class Up {
   /// Asks the control plane, and answers with what it says.
   async ask(method, route, body) {
     const headers = body === undefined ? {} : { "Content-Type": "application/json" };
+    if (this.key) headers.Authorization = `Bearer ${this.key}`;
     const answer = await fetch(this.control + route, { method, headers, body: JSON.stringify(body) });
     assert(answer.ok, `${method} ${route}: ${answer.status} ${await answer.clone().text()}`);
     return answer.status === 204 ? null : answer.json();

@@ -6,6 +6,7 @@ mod changes;
 mod hostile;
 mod hostile_streams;
 mod instances;
+mod invalidations;
 mod keys;
 mod lookups;
 mod relay;

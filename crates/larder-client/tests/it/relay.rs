@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// How a stream is answered.
@@ -35,6 +36,8 @@ struct State {
     last: Mutex<String>,
     /// Nothing more is passed on of so many streams, the first.
     silenced: AtomicUsize,
+    /// Whether nothing at all is passed on.
+    is_cut: watch::Sender<bool>,
 }
 
 impl Drop for Relay {
@@ -53,12 +56,21 @@ impl Relay {
             asked: AtomicUsize::new(0),
             last: Mutex::default(),
             silenced: AtomicUsize::new(0),
+            is_cut: watch::Sender::new(false),
         });
         let shared = Arc::clone(&state);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                // However it ends.
-                tokio::spawn(relay(stream, Arc::clone(&shared)));
+                let shared = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    let mut is_cut = shared.is_cut.subscribe();
+                    tokio::select! {
+                        biased;
+                        _ = is_cut.wait_for(|is_cut| *is_cut) => {}
+                        // However it ends.
+                        _ = relay(stream, Arc::clone(&shared)) => {}
+                    }
+                });
             }
         });
         Self { port, state, task }
@@ -71,6 +83,11 @@ impl Relay {
     /// From now on nothing more comes of streams that were asked for until now, and nobody is told.
     pub(crate) fn silence(&self) {
         self.state.silenced.store(self.asked(), Ordering::SeqCst);
+    }
+
+    /// Cuts all connections, and takes no others, until it is told otherwise.
+    pub(crate) fn cut(&self, is_cut: bool) {
+        self.state.is_cut.send_replace(is_cut);
     }
 
     /// How many streams were asked for.

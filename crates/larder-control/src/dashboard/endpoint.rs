@@ -14,7 +14,7 @@ use larder_model::{Endpoint, Method, Mode};
 use super::chart::Chart;
 use super::curve::Curve;
 use super::figures::{Figures, Tile, ago};
-use super::{Frame, href_of, name, overrides, path_of, show, state, state_of};
+use super::{Frame, Invalidating, href_of, keys, name, overrides, path_of, show, state, state_of};
 use crate::access::Caller;
 use crate::measured::BUCKET_SECONDS;
 use crate::plane::Plane;
@@ -26,6 +26,8 @@ struct OneEndpoint {
     frame: Frame,
     service: String,
     service_href: String,
+    /// What the keys of it begin with.
+    keys_prefix: String,
     name: String,
     /// With its method, as the API takes it.
     full_name: String,
@@ -48,6 +50,7 @@ struct OneEndpoint {
     set_ttl: String,
     /// The override in force.
     over: Option<overrides::Row>,
+    invalidating: Invalidating,
     decision: Option<Decided>,
     history: Vec<Decided>,
 }
@@ -102,6 +105,7 @@ pub(super) async fn endpoint(
         frame: Frame::of("", &caller),
         service: service.as_str().to_owned(),
         service_href: href_of(&service),
+        keys_prefix: keys::encoded(before_parameters(endpoint.template())),
         name: name(endpoint.method().as_str(), endpoint.template()),
         full_name: endpoint.to_string(),
         state,
@@ -134,6 +138,7 @@ pub(super) async fn endpoint(
             .and_then(|set| set.policy.ttl_seconds)
             .map_or_else(String::new, |ttl| ttl.to_string()),
         over: over.map(|over| overrides::row(&plane, over)),
+        invalidating: Invalidating::endpoint(&service, &endpoint),
         decision: record.as_ref().map(decided),
         history: history.iter().map(decided).collect(),
         config,
@@ -172,6 +177,10 @@ impl Decided {
                 .collect(),
         }
     }
+}
+
+fn before_parameters(template: &str) -> &str {
+    template.split('{').next().unwrap_or_default()
 }
 
 fn source(config: &EndpointConfig) -> &'static str {

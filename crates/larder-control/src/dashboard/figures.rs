@@ -98,7 +98,7 @@ fn share(part: u64, all: u64) -> String {
 }
 
 /// With three digits that matter, about.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value {
         value if value >= 100.0 => whole(value.round() as u64),
         value if value >= 10.0 => format!("{value:.1}"),
@@ -173,8 +173,26 @@ pub(super) fn json(value: Option<&Value>) -> String {
     }
 }
 
+/// A number of bytes.
+pub(super) fn bytes(count: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = count as f64;
+    let mut shown = None;
+    for unit in units {
+        if value < 1_024.0 {
+            break;
+        }
+        value /= 1_024.0;
+        shown = Some(unit);
+    }
+    match shown {
+        None => format!("{count} bytes"),
+        Some(unit) => format!("{} {unit}", number(value)),
+    }
+}
+
 /// With commas.
-fn whole(value: u64) -> String {
+pub(super) fn whole(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
@@ -207,6 +225,16 @@ mod tests {
         assert_eq!(
             [0, 59, 600, 90_000].map(ago),
             ["now", "59 s ago", "10 min ago", "25 h ago"]
+        );
+        assert_eq!(
+            [0, 1_023, 1_024, 300 << 20, u64::MAX].map(bytes),
+            [
+                "0 bytes",
+                "1023 bytes",
+                "1.00 KiB",
+                "300 MiB",
+                "16,777,216 TiB"
+            ]
         );
     }
 

@@ -10,10 +10,11 @@ use http::{HeaderMap, StatusCode, header};
 use larder_model::{Mode, Service, Window};
 
 use super::chart::Chart;
-use super::figures::{Figures, Tile};
-use super::{Frame, href, href_of, show, state};
+use super::figures::{Figures, Tile, bytes, whole};
+use super::{Frame, href, href_of, instances, show, state};
 use crate::access::{Caller, Services};
 use crate::plane::Plane;
+use crate::routes::instances_of;
 
 #[derive(Template)]
 #[template(path = "fleet.html")]
@@ -24,6 +25,14 @@ struct Fleet {
     chart: Chart,
     services: Vec<Row>,
     advice: Vec<Advice>,
+    store: Option<StoreHealth>,
+}
+
+/// The store that the control plane has.
+struct StoreHealth {
+    name: String,
+    /// Empty: it does not answer.
+    facts: Vec<(&'static str, String)>,
 }
 
 struct Row {
@@ -33,6 +42,8 @@ struct Row {
     endpoints: u64,
     policies: u64,
     version: u64,
+    instances: String,
+    instances_href: String,
 }
 
 /// What the engine decided, or would.
@@ -79,6 +90,7 @@ pub(crate) async fn fleet(
         chart: Chart::new(&hour(plane, caller, now), 60, "the last hour"),
         services: rows(plane, caller, &windows),
         advice: advice(plane, caller).await,
+        store: store(plane, caller).await,
     };
     show(StatusCode::OK, &page)
 }
@@ -116,9 +128,38 @@ fn rows(plane: &Plane, caller: &Caller, windows: &BTreeMap<String, Window>) -> V
             endpoints: measured.get(name).copied().unwrap_or(0),
             policies: snapshot.map_or(0, |one| one.policies() as u64),
             version: snapshot.map_or(0, |one| one.version()),
+            instances: instances::summary(&instances_of(plane, Service::new(name).ok().as_ref())),
+            instances_href: format!("/ui/instances?service={name}"),
         })
     };
     names.into_iter().filter_map(row).collect()
+}
+
+/// Its figures are of all services.
+async fn store(plane: &Plane, caller: &Caller) -> Option<StoreHealth> {
+    let shared = plane.store.as_ref().filter(|_| caller.sees_all())?;
+    let facts = shared.stats().await.map_or_else(Vec::new, |stats| {
+        let count = |count: Option<u64>| count.map(whole);
+        let used = stats.used_bytes.map(|used| match stats.limit_bytes {
+            Some(limit) => format!("{} of {}", bytes(used), bytes(limit)),
+            None => bytes(used),
+        });
+        let facts = [
+            ("Entries", count(stats.entries)),
+            ("Used", used),
+            ("Evicted", count(stats.evictions)),
+            ("Expired", count(stats.expired)),
+            ("Damaged", count(stats.damaged)),
+        ];
+        let told = facts
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        told.collect()
+    });
+    Some(StoreHealth {
+        name: shared.name(),
+        facts,
+    })
 }
 
 async fn advice(plane: &Plane, caller: &Caller) -> Vec<Advice> {

@@ -9,6 +9,9 @@ mod endpoint;
 mod figures;
 mod fleet;
 mod history;
+mod instances;
+mod invalidating;
+mod keys;
 mod login;
 mod overrides;
 mod service;
@@ -26,7 +29,9 @@ use larder_model::{Endpoint, Mode, Service};
 
 use crate::access::{Caller, Need, Who};
 use crate::plane::Plane;
+pub(crate) use figures::number;
 pub(crate) use fleet::fleet;
+use invalidating::Invalidating;
 
 /// Where users log in, and out.
 pub(crate) const LOG_IN: &str = login::PATH;
@@ -46,6 +51,9 @@ pub(crate) fn routes() -> Router<Arc<Plane>> {
             get(endpoint::endpoint),
         )
         .route("/ui/history/{service}", get(history::history))
+        .route("/ui/instances", get(instances::instances))
+        .route("/ui/keys/{service}", get(keys::list))
+        .route("/ui/keys/{service}/entry", get(keys::entry))
         .route("/ui/overrides", get(overrides::overrides))
         .route("/ui/audit", get(audit::audit))
         .route("/ui/assets/{name}", get(assets::asset))
@@ -110,6 +118,7 @@ impl Frame {
     fn pages(&self) -> Vec<Page> {
         let all = [
             ("/", "Fleet"),
+            ("/ui/instances", "Instances"),
             ("/ui/overrides", "Overrides"),
             ("/ui/audit", "Audit"),
             ("/openapi.json", "API"),

@@ -12,9 +12,12 @@ use larder_model::{Endpoint, Service, Window};
 
 use super::chart::Chart;
 use super::figures::{Figures, Tile};
-use super::{Frame, href, missing, mode_of, name, show, state_of};
+use super::{
+    Frame, Invalidating, href, instances, invalidating, missing, mode_of, name, show, state_of,
+};
 use crate::access::Caller;
 use crate::plane::Plane;
+use crate::routes::instances_of;
 use crate::target::OfService;
 
 #[derive(Template)]
@@ -26,6 +29,9 @@ struct OneService {
     tiles: Vec<Tile>,
     chart: Chart,
     endpoints: Vec<Row>,
+    instances: String,
+    invalidated: Vec<invalidating::Done>,
+    invalidating: Invalidating,
 }
 
 struct Row {
@@ -50,7 +56,10 @@ pub(super) async fn service(
     };
     let now = crate::auto::now();
     let measured = plane.measured.list(Some(&service), now);
-    if measured.is_empty() && plane.registry.service(&service).is_none() {
+    let instances = instances_of(&plane, Some(&service));
+    let invalidated = invalidating::latest(&plane, &service);
+    let has_set = plane.registry.service(&service).is_some();
+    if measured.is_empty() && !has_set && instances.is_empty() && invalidated.is_empty() {
         return missing(&caller, format!("No service {service} is known"));
     }
     let mut sum = Window::default();
@@ -67,6 +76,9 @@ pub(super) async fn service(
     let page = OneService {
         frame: Frame::of("", &caller),
         name: service.as_str().to_owned(),
+        instances: instances::summary(&instances),
+        invalidated,
+        invalidating: Invalidating::service(&service),
         history_href: format!("/ui/history/{}", service.as_str()),
         tiles: Figures(sum).tiles(),
         chart: Chart::new(

@@ -12,13 +12,18 @@ use super::{OpenError, PostgresUrl};
 const OLDEST: i32 = 140_000;
 /// At most so many connections of a replica ask and change; one more listens, one more may lead.
 const CONNECTIONS: u32 = 5;
-/// A connection is made within this time.
-const CONNECT: Duration = Duration::from_secs(2);
+/// At the start the first connection is made within this time.
+const OPEN: Duration = Duration::from_secs(10);
+/// A connection is had within this time, less than a statement may take.
+const CONNECT: Duration = Duration::from_secs(3);
+/// A leader is answered within this time, or leads no more.
+const ANSWER: Duration = Duration::from_secs(2);
 /// Tables are brought to the present form within this time.
 const PREPARE: Duration = Duration::from_secs(600);
-/// What a connection begins with: the server gives up before we do ([`DEADLINE`]), and says why. A replica that stops in the middle of a change holds the others up for so long.
-const SESSION: &str = "SET search_path TO larder; SET client_encoding TO 'UTF8'; SET statement_timeout TO '2500ms'; \
-     SET lock_timeout TO '2s'; SET idle_in_transaction_session_timeout TO '5s'";
+/// What a connection begins with: the server gives up before we do ([`DEADLINE`]), and says why. A replica that stops in the
+/// middle of a change holds the others up for 5 s.
+const SESSION: &str = "SET search_path TO larder; SET client_encoding TO 'UTF8'; SET statement_timeout TO '3500ms'; \
+     SET lock_timeout TO '3s'; SET idle_in_transaction_session_timeout TO '5s'";
 /// The server ends the session of a leader that it has not heard of for so long.
 const LEADING: &str = "SET statement_timeout TO '2s'; SET idle_session_timeout TO '4s'";
 /// What makes locks ours: `larder` as a number; the other half is the database's own.
@@ -33,7 +38,7 @@ pub(super) async fn open(url: &PostgresUrl) -> Result<Pool, OpenError> {
             "who is between here and PostgreSQL may read and change what is said: add ?sslmode=verify-full to DATABASE_URL"
         );
     }
-    let prepared = tokio::time::timeout(CONNECT, PgConnection::connect_with(&options)).await;
+    let prepared = tokio::time::timeout(OPEN, PgConnection::connect_with(&options)).await;
     let prepared = prepared.unwrap_or(Err(sqlx::Error::PoolTimedOut));
     let mut connection = prepared.map_err(|error| OpenError::of(url, error))?;
     let prepared = tokio::time::timeout(PREPARE, prepare(&mut connection, url)).await;
@@ -188,7 +193,7 @@ fn lock_of(id: &str) -> i32 {
 }
 
 async fn within<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    let done = tokio::time::timeout(CONNECT, work).await;
+    let done = tokio::time::timeout(ANSWER, work).await;
     done.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 

@@ -14,7 +14,7 @@ use sqlx::sqlite::{SqliteArguments, SqlitePool, SqliteRow};
 use sqlx::{Arguments as _, ColumnIndex, Decode, Encode, Postgres, Row as _, Sqlite, Type};
 
 /// A statement of PostgreSQL takes no longer.
-pub(super) const DEADLINE: Duration = Duration::from_secs(3);
+pub(super) const DEADLINE: Duration = Duration::from_secs(4);
 /// So long nothing is asked of a PostgreSQL that was away.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 

@@ -49,6 +49,16 @@ impl Rolling {
         sum
     }
 
+    /// What was measured from one time until another, both at the edge of a bucket.
+    pub(super) fn between(&self, from: Duration, until: Duration) -> Window {
+        let mut sum = Window::default();
+        let bucket = |time: Duration| time.as_secs() / BUCKET_SECONDS;
+        let in_it = bucket(from)..bucket(until);
+        let buckets = self.buckets.iter().filter(|(at, _)| in_it.contains(at));
+        buckets.for_each(|(_, window)| sum.merge(window));
+        sum
+    }
+
     /// What was measured in stretches of so many buckets, oldest first, of all that is reached back to; without the bucket
     /// that is not over.
     pub(super) fn series(&self, now: Duration, buckets: u64) -> Vec<Window> {

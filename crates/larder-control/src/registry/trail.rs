@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use larder_model::Service;
 use larder_model::api::{Action, AuditHead};
-use larder_model::{PolicyError, Service};
 use serde_json::{Value, json};
 use tokio::sync::MutexGuard;
 
@@ -50,7 +50,7 @@ impl Registry {
         Ok(changing)
     }
 
-    /// Takes over what other replicas changed.
+    /// Takes over what other replicas changed. A service that can't be read stays as it was, and keeps no other from it.
     async fn refresh(
         &self,
         changing: &mut Changing<'_>,
@@ -58,20 +58,39 @@ impl Registry {
     ) -> Result<usize, ChangeError> {
         let transaction = &mut changing.transaction;
         let mut changed = 0;
+        let mut unread = None;
         for (name, version) in self.database.versions(&mut *transaction, only).await? {
-            if self.version(&name) != Some(version) {
-                let stored = self.database.load(transaction, &name).await;
-                let stored = stored.map_err(|error| unreadable(&name, error))?;
-                let snapshot = Snapshot::new(stored, self.database.id());
-                let unreadable = |error: PolicyError| ChangeError::Unreadable {
-                    service: name.clone(),
-                    what: error.to_string(),
-                };
-                self.activate(snapshot.map_err(unreadable)?);
-                changed += 1;
+            if self.version(&name) == Some(version) {
+                continue;
+            }
+            match self.read(transaction, &name).await {
+                Ok(snapshot) => {
+                    self.activate(snapshot);
+                    changed += 1;
+                }
+                Err(error @ ChangeError::Unreadable { .. }) => unread = Some(error),
+                Err(error) => return Err(error),
             }
         }
-        Ok(changed)
+        unread.map_or(Ok(changed), Err)
+    }
+
+    async fn read(
+        &self,
+        transaction: &mut Transaction,
+        name: &str,
+    ) -> Result<Snapshot, ChangeError> {
+        let unreadable = |what: String| ChangeError::Unreadable {
+            service: name.to_owned(),
+            what,
+        };
+        let stored = self.database.load(transaction, name).await;
+        let stored = stored.map_err(|error| match error {
+            LoadError::Sql(error) => ChangeError::Database(error),
+            error => unreadable(error.to_string()),
+        })?;
+        let snapshot = Snapshot::new(stored, self.database.id());
+        snapshot.map_err(|error| unreadable(error.to_string()))
     }
 
     /// Takes all that is stored over.
@@ -163,7 +182,7 @@ impl Registry {
             );
         }
         let row = trail.opening(crate::auto::now().as_secs());
-        self.append(changing, row).await?;
+        self.append(changing, row, |_| ()).await?;
         Ok(())
     }
 
@@ -209,24 +228,34 @@ impl Registry {
             return;
         };
         let entry = Entry::refused(cause, request, status, unwritten);
-        if let Err(error) = self.note(entry).await {
+        if let Err(error) = self.note(entry, |_| ()).await {
             tracing::warn!(%error, "a refused request could not be written into the audit trail");
         }
     }
 
-    /// Writes an entry that belongs to no change of a service.
-    pub(crate) async fn note(&self, entry: Entry) -> Result<(), ChangeError> {
+    /// Writes an entry that belongs to no change of a service. `known` is told its number before anybody else can know of it.
+    pub(crate) async fn note(
+        &self,
+        entry: Entry,
+        known: impl FnOnce(u64),
+    ) -> Result<(), ChangeError> {
         let mut changing = self.begin_unseen().await?;
         let row = self.next(&mut changing, entry).await?;
-        self.append(changing, row).await
+        self.append(changing, row, known).await
     }
 
-    async fn append(&self, changing: Changing<'_>, row: Row) -> Result<(), ChangeError> {
+    async fn append(
+        &self,
+        changing: Changing<'_>,
+        row: Row,
+        known: impl FnOnce(u64),
+    ) -> Result<(), ChangeError> {
         let Changing {
             mut trail,
             transaction,
         } = changing;
         self.database.append_audit(transaction, &row).await?;
+        known(row.sequence);
         self.publish(&mut trail, &row);
         Ok(())
     }
@@ -275,17 +304,6 @@ fn unbegun(error: sqlx::Error) -> ChangeError {
     match is_busy(&error) {
         true => ChangeError::Busy,
         false => ChangeError::Database(error),
-    }
-}
-
-/// What another replica, or another program, left in the database.
-fn unreadable(name: &str, error: LoadError) -> ChangeError {
-    match error {
-        LoadError::Sql(error) => ChangeError::Database(error),
-        error => ChangeError::Unreadable {
-            service: name.to_owned(),
-            what: error.to_string(),
-        },
     }
 }
 

@@ -13,6 +13,9 @@ use crate::target::{OfEndpoint, OfService};
 
 const CACHE_CONTROL: (header::HeaderName, &str) = (header::CACHE_CONTROL, "private, no-cache");
 
+/// Where the service's invalidations stand, for those who can't follow its stream.
+const POSITION: header::HeaderName = header::HeaderName::from_static("larder-invalidations");
+
 /// The policy in force for an endpoint, or for the endpoint that a concrete path belongs to.
 #[utoipa::path(get, path = "/api/config/{service}/{*endpoint}", tag = "config",
     params(("service" = String, Path), ("endpoint" = String, Path, description = "a route template or a concrete path"),
@@ -26,7 +29,8 @@ pub(super) async fn of_endpoint(
     ([CACHE_CONTROL], Json(config)).into_response()
 }
 
-/// All policies of a service that are in force, with their version as `ETag`.
+/// All policies of a service that are in force, with their version as `ETag`; and as `Larder-Invalidations` where its
+/// invalidations stand.
 #[utoipa::path(get, path = "/api/config/{service}", tag = "config",
     params(("service" = String, Path), ("If-None-Match" = Option<String>, Header)),
     responses((status = OK, body = ServiceConfig), (status = NOT_MODIFIED, description = "the caller has this version"),
@@ -40,7 +44,13 @@ pub(super) async fn of_service(
     let known = headers
         .get(header::IF_NONE_MATCH)
         .and_then(|value| value.to_str().ok());
-    let validators = [CACHE_CONTROL, (header::ETAG, etag.as_str())];
+    let head = plane.registry.audit_head().sequence;
+    let position = plane.invalidations.now(&service, head);
+    let validators = [
+        CACHE_CONTROL,
+        (header::ETAG, etag.as_str()),
+        (POSITION, &position),
+    ];
     if known.is_some_and(|known| Tags(known.to_owned()).has(Some(&etag))) {
         return (StatusCode::NOT_MODIFIED, validators).into_response();
     }

@@ -31,13 +31,14 @@ pub(super) async fn explain(
     let method = larder_model::Method::clone(endpoint.method());
     let endpoint = larder_model::Endpoint::new(method, &config.endpoint).unwrap_or(endpoint);
     let until = at.unwrap_or(u64::MAX);
-    let history = plane.engines.history(&service, &endpoint, until, MOST_PAST);
-    let history = history.await;
-    let history = history.map_err(super::unread)?;
+    // First: what was decided last is in the history by then.
     let last = match at {
         None => plane.engines.last(&service, &endpoint).await,
         Some(_) => None,
     };
+    let history = plane.engines.history(&service, &endpoint, until, MOST_PAST);
+    let history = history.await;
+    let history = history.map_err(super::unread)?;
     let record = last.or_else(|| history.first().copied());
     Ok(Json(Explanation {
         service_name: config.service_name,

@@ -31,7 +31,7 @@ pub(super) async fn list(
 }
 
 /// How all instances that were heard of lately, or those of one service, stand.
-pub(super) fn known(plane: &Plane, only: Option<&Service>) -> Vec<InstanceSummary> {
+pub(crate) fn known(plane: &Plane, only: Option<&Service>) -> Vec<InstanceSummary> {
     let current = |service: &_| {
         let version = plane
             .registry
@@ -64,6 +64,7 @@ pub(super) async fn report(
         };
         Problem::new(status).detail(larder_model::escape(&error.to_string()).into_owned())
     })?;
+    plane.invalidations.poke();
     if let Some(report) = for_others {
         plane.exchange.instance(report);
     }

@@ -5,12 +5,16 @@ mod audit;
 mod changes;
 mod config;
 mod document;
+mod events;
 mod explain;
 mod instances;
+mod invalidate;
+pub(crate) mod keys;
 mod overrides;
 mod overview;
 mod policies;
 mod revisions;
+mod rollups;
 mod signals;
 mod stream;
 mod users;
@@ -29,6 +33,8 @@ use crate::dashboard;
 use crate::plane::Plane;
 pub(crate) use audit::seen as seen_of_audit;
 pub(crate) use changes::{next_before, unread};
+pub(crate) use instances::known as instances_of;
+pub(crate) use overview::Filter;
 pub(crate) use signals::take_signals;
 
 #[derive(OpenApi)]
@@ -59,10 +65,18 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
         .routes(routes!(explain::explain))
         .routes(routes!(overview::services))
         .routes(routes!(overview::endpoints))
+        .routes(routes!(rollups::list))
         .routes(routes!(signals::one))
         .routes(routes!(signals::batch))
         .routes(routes!(stream::of_service))
         .routes(routes!(instances::list, instances::report))
+        .routes(routes!(invalidate::invalidate))
+        .routes(routes!(invalidate::list))
+        .routes(routes!(invalidate::one))
+        .routes(routes!(invalidate::missed))
+        .routes(routes!(keys::list))
+        .routes(routes!(keys::entry))
+        .routes(routes!(events::events))
         .routes(routes!(overview::healthz))
         .routes(routes!(overview::readyz))
         .routes(routes!(overview::metrics))

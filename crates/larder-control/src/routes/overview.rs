@@ -33,7 +33,11 @@ GET    /api/audit                               who did what
 GET    /api/config/{service}/{endpoint}         what is in force, and why
 GET    /api/explain/{service}/{endpoint}        what was decided, from what, and what would flip it
 GET    /api/endpoints                           what was measured in the last minutes
+GET    /api/rollups/{service}                   what was measured in the last day by minute, or 90 days by hour
 GET    /api/instances                           which version each instance of a service has in force
+POST   /api/invalidate                          what is cached, away: a key, pattern, endpoint, tag, service
+GET    /api/invalidations                       the latest of that, and what is pending
+GET    /api/keys/{service}                      what lies in the store that the control plane has
 GET    /api/api-keys, /api/users                    who may do what
 GET    /api/stream/{service}                    its policies, and each change of them (server-sent events)
 POST   /api/signals                             report a request
@@ -73,14 +77,14 @@ pub(super) async fn services(State(plane): State<Arc<Plane>>, caller: Caller) ->
 /// Of which service something is asked for; of all if left out.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     service: Option<String>,
 }
 
 impl Filter {
     /// # Errors
     /// What is no name of a service, or names one that the caller may not know of.
-    pub(super) fn only(&self, caller: &Caller) -> Result<Option<Service>, Problem> {
+    pub(crate) fn only(&self, caller: &Caller) -> Result<Option<Service>, Problem> {
         let only = self.service.as_deref().map(Service::new).transpose();
         let only = only.map_err(bad)?;
         only.iter().try_for_each(|only| caller.must_see(only))?;

@@ -16,10 +16,10 @@ use crate::plane::Plane;
 use crate::streams::{Refused, StreamLimits, retry_after};
 use crate::target::{OfService, address};
 
-/// No tag of ours is longer.
-const MAX_TAG: usize = 128;
+/// No tag of ours is longer, nor a position.
+const MAX_ID: usize = 256;
 
-const HEADERS: [(header::HeaderName, &str); 3] = [
+pub(super) const HEADERS: [(header::HeaderName, &str); 3] = [
     (header::CONTENT_TYPE, "text/event-stream"),
     (header::CACHE_CONTROL, "no-store, no-transform"),
     // nginx would keep events back until it has a page of them.
@@ -28,10 +28,16 @@ const HEADERS: [(header::HeaderName, &str); 3] = [
 
 /// All policies of a service that are in force, and again each time that they change, as server-sent events: `begin` with
 /// the interval of heartbeats (comments); `policies` with the document of `/api/config/{service}` and its ETag without the
-/// quotes as id; `unchanged` in its place for who has that version; `drain` before the end, whose `retry` says after how
-/// many milliseconds to come again.
+/// quotes as id; `unchanged` in its place for who has that version; `invalidate` with what is to be invalidated, and `;` and its
+/// position as id; `drain` before the end, whose `retry` says after how many milliseconds to come again.
+///
+/// `Last-Event-ID` is the version that the caller has, and behind a `;` up to which position it has heard of invalidations; the
+/// header `Larder-Invalidations` says the latter, too. Where either is there, the stream says behind the policies where it stands:
+/// `invalidations`, and whether there is a `gap`, so that everything of the service is to be invalidated. An empty position stands
+/// where the service does now.
 #[utoipa::path(get, path = "/api/stream/{service}", tag = "config",
-    params(("service" = String, Path), ("Last-Event-ID" = Option<String>, Header, description = "the version that the caller has")),
+    params(("service" = String, Path), ("Last-Event-ID" = Option<String>, Header, description = "the version that the caller has"),
+           ("Larder-Invalidations" = Option<String>, Header, description = "up to where the caller knows of invalidations")),
     responses((status = OK, description = "a stream without an end", content_type = "text/event-stream", body = String),
               (status = BAD_REQUEST, description = "no service"),
               (status = SERVICE_UNAVAILABLE, description = "there are as many streams as may be: come again after Retry-After")))]
@@ -45,13 +51,15 @@ pub(super) async fn of_service(
         plane.metrics.streams_refused.inc();
         return refuse(Refused::OfKey);
     };
-    let known = last_event_id(request.headers());
+    let (known, position) = known(request.headers());
     let latest = || plane.registry.event(&service);
     // All are one where the server does not say.
     let address = address(request.extensions()).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
     match plane.streams.open(&service, address, known, latest) {
         Ok(stream) => {
-            let body = held.until_over(stream.into_body());
+            let head = plane.registry.audit_head().sequence;
+            let feed = plane.invalidations.follow(&service, position, head);
+            let body = held.until_over(stream.with(feed).into_body());
             (Extension(Endless), HEADERS, body).into_response()
         }
         Err(refused) => {
@@ -94,10 +102,21 @@ impl Held {
     }
 }
 
-/// What can't be a tag counts for none: the client gets what holds.
-fn last_event_id(headers: &HeaderMap) -> Option<&str> {
-    let id = headers.get("last-event-id")?.to_str().ok()?;
-    (id.len() <= MAX_TAG).then_some(id)
+/// The version that a client has, and its position in the invalidations if it says that it knows of them. What can't be a tag
+/// counts for none: the client gets what holds.
+fn known(headers: &HeaderMap) -> (Option<&str>, Option<&str>) {
+    let text = |name| {
+        let value = headers.get(name)?.to_str().ok()?;
+        (value.len() <= MAX_ID).then_some(value)
+    };
+    let named = text("larder-invalidations");
+    match text("last-event-id") {
+        Some(id) => match id.split_once(';') {
+            Some((tag, position)) => (Some(tag), named.or(Some(position))),
+            None => (Some(id), named),
+        },
+        None => (None, named),
+    }
 }
 
 fn refuse(refused: Refused) -> Response {

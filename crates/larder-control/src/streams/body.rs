@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::event::{self, Event};
 use super::{Place, StreamLimits, chance};
+use crate::invalidations::Feed;
 
 /// What a stream says first.
 pub(super) struct Beginning {
@@ -35,6 +36,7 @@ enum Next {
 enum Happened {
     End,
     Change,
+    Invalidated,
     Timer,
 }
 
@@ -47,6 +49,7 @@ pub(crate) struct Stream {
     beats_at: Instant,
     ends_at: Instant,
     drain: Duration,
+    feed: Option<Feed>,
     _place: Place,
 }
 
@@ -68,7 +71,16 @@ impl Stream {
             beats_at: now + limits.heartbeat.mul_f64(0.5 + 0.5 * chance()),
             ends_at: now + limits.age.mul_f64(0.8 + 0.4 * chance()),
             drain: limits.drain,
+            feed: None,
             _place: place,
+        }
+    }
+
+    /// The same, and it tells of invalidations.
+    pub(crate) fn with(self, feed: Feed) -> Self {
+        Self {
+            feed: Some(feed),
+            ..self
         }
     }
 
@@ -96,7 +108,10 @@ impl Stream {
                     event.policies()
                 })
             }
-            Next::Change => Some(self.change().await),
+            Next::Change => match self.feed.as_mut().and_then(Feed::next) {
+                Some(piece) => Some(piece),
+                None => Some(self.change().await),
+            },
             Next::Over => {
                 self.next = Next::Over;
                 None
@@ -111,6 +126,7 @@ impl Stream {
             _ = self.is_ending.wait_for(|is_ending| *is_ending) => Happened::End,
             // The slot outlives its streams.
             _ = self.latest.changed() => Happened::Change,
+            () = invalidated(&mut self.feed) => Happened::Invalidated,
             () = timer => Happened::Timer,
         };
         match happened {
@@ -119,6 +135,12 @@ impl Stream {
                 event::drain(self.drain.mul_f64(chance()))
             }
             Happened::Change => self.latest.borrow_and_update().policies(),
+            // Where it was told in another piece already, that the stream lives.
+            Happened::Invalidated => self
+                .feed
+                .as_mut()
+                .and_then(Feed::next)
+                .unwrap_or(event::HEARTBEAT),
             Happened::Timer => self.beat(),
         }
     }
@@ -133,6 +155,14 @@ impl Stream {
         }
         self.beats_at = now + self.heartbeat;
         event::HEARTBEAT
+    }
+}
+
+/// Waits until there may be an invalidation to tell of.
+async fn invalidated(feed: &mut Option<Feed>) {
+    match feed {
+        Some(feed) => feed.changed().await,
+        None => std::future::pending().await,
     }
 }
 

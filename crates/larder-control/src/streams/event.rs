@@ -61,6 +61,25 @@ pub(super) fn drain(retry: Duration) -> Bytes {
     format!("event: drain\nretry: {}\ndata: {{}}\n\n", retry.as_millis()).into()
 }
 
+/// Tells of an invalidation. Its id is what a client says that it knows: `;`, and the position.
+pub(crate) fn invalidate(position: &str, told: &[u8]) -> Bytes {
+    beside("invalidate", position, told)
+}
+
+/// Tells where a client stands with invalidations.
+pub(crate) fn invalidations(position: &str, standing: &[u8]) -> Bytes {
+    beside("invalidations", position, standing)
+}
+
+/// An event that is not of policies. The data is JSON, in whose strings no line ends.
+fn beside(name: &str, position: &str, data: &[u8]) -> Bytes {
+    let mut event = BytesMut::with_capacity(data.len() + position.len() + 50);
+    event.put_slice(format!("event: {name}\nid: ;{position}\ndata: ").as_bytes());
+    event.put_slice(data);
+    event.put_slice(b"\n\n");
+    event.freeze()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 use tempfile::TempDir;
 
-use crate::{Answer, Running};
+use crate::{Answer, Running, places};
 
 /// A control plane's database, and the keys in it.
 pub(crate) struct Keyed {
@@ -69,7 +69,7 @@ impl Keyed {
 }
 
 fn settings(folder: &Path) -> Settings {
-    let mut settings = Settings::new(folder.join("control.db"));
+    let mut settings = places::settings(&folder.join("control.db"));
     settings.tick = Duration::from_millis(100);
     settings
 }

@@ -4,11 +4,11 @@ use crate::browser::dump_dom;
 use crate::{Answer, Running};
 
 /// What somebody may put where text is shown.
-const HOSTILE: &str =
+pub(crate) const HOSTILE: &str =
     r#"</code><img src=x onerror="document.title='run'"><script>document.title='run'</script>"#;
 
 impl Running {
-    async fn page(&self, path: &str) -> Answer {
+    pub(crate) async fn page(&self, path: &str) -> Answer {
         self.send("GET", path, &[("Accept", "text/html,*/*")], "")
             .await
     }
@@ -33,7 +33,7 @@ async fn used() -> Running {
     control
 }
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "/",
     "/ui/services/svc",
     "/ui/services/svc/products",
@@ -41,6 +41,7 @@ const PAGES: [&str; 8] = [
     "/ui/history/svc",
     "/ui/history/svc?of=3",
     "/ui/overrides",
+    "/ui/instances",
     "/ui/audit",
 ];
 

@@ -332,11 +332,14 @@ async fn a_router_without_a_gate_is_open_to_them() {
 }
 
 /// Pages, and what is in no specification.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 12] = [
     "/",
     "/openapi.json",
     "/nothing",
     "/ui/overrides",
+    "/ui/instances",
+    "/ui/keys/svc",
+    "/ui/keys/svc/entry?key=cache:svc:/a",
     "/ui/audit",
     "/ui/login",
     "/ui/services/svc",
@@ -355,8 +358,8 @@ async fn every_answer_says_how_it_may_be_used() {
             let path = ["{service}", "{endpoint}", "{id}", "{name}", "{number}"]
                 .iter()
                 .fold(path.clone(), |path, part| path.replace(part, "1"));
-            // That one has no end.
-            if !path.starts_with("/api/stream/") {
+            // Those have no end.
+            if !path.starts_with("/api/stream/") && path != "/api/events" {
                 asked.push((method.to_uppercase(), path));
             }
         }
@@ -443,6 +446,13 @@ async fn the_specification_names_every_route() {
         ("/api/instances", "get"),
         ("/api/instances", "post"),
         ("/api/stream/{service}", "get"),
+        ("/api/invalidate", "post"),
+        ("/api/invalidations", "get"),
+        ("/api/invalidations/{id}", "get"),
+        ("/api/invalidated/{service}", "get"),
+        ("/api/keys/{service}", "get"),
+        ("/api/entries", "get"),
+        ("/api/events", "get"),
         ("/healthz", "get"),
         ("/readyz", "get"),
         ("/metrics", "get"),

@@ -16,7 +16,7 @@ use crate::replicas::{settings, verified};
 use crate::{Answer, Running, until};
 
 /// A refused change is answered within this time.
-const REFUSED_IN: Duration = Duration::from_secs(5);
+const REFUSED_IN: Duration = Duration::from_secs(8);
 
 /// How long it is away: a minute, where there is time for that (`LARDER_SOAK`).
 fn away() -> Duration {

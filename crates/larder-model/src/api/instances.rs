@@ -54,6 +54,12 @@ pub struct InstanceReport {
     /// What the control plane sent since, and could not be put in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<RejectedReport>,
+    /// Up to which position it has done all invalidations; left out where it does none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invalidated: Option<String>,
+    /// Why it could not do the next one yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invalidation_trouble: Option<String>,
     /// Whether the instance ends, and will not be heard of any more.
     #[serde(default)]
     pub leaving: bool,

@@ -4,6 +4,7 @@
 mod answers;
 mod decides;
 mod instances;
+mod invalidated;
 mod metrics;
 mod monitoring;
 mod store_away;

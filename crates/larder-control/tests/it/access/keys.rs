@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use super::Keyed;
 use crate::followers::Follower;
-use crate::{Running, until};
+use crate::{Running, places, until};
 
 #[tokio::test]
 async fn a_key_is_told_once_and_only_its_hash_is_kept() {
@@ -216,7 +216,7 @@ async fn a_revoked_key_ends_at_once_and_so_do_its_streams() {
             .contains("\"version\":1")
     );
     control.stop().await;
-    let settings = Settings::new(keyed.database());
+    let settings = places::settings(&keyed.database());
     let verified =
         larder_control::verify_audit(&settings.database, &settings.audit_key, None).await;
     assert_eq!(verified.unwrap().entries, 9);
@@ -399,3 +399,12 @@ async fn keys_that_cannot_be_read_let_nobody_in() {
     })
     .await;
 }
+
+also_over_postgres!(
+    a_key_is_told_once_and_only_its_hash_is_kept,
+    what_can_be_no_key_is_refused,
+    only_a_header_shows_a_key_and_only_one,
+    a_revoked_key_ends_at_once_and_so_do_its_streams,
+    wrong_keys_at_full_speed_are_slowed_down_and_the_right_one_is_not,
+    who_did_it_is_the_key_whatever_he_says,
+);

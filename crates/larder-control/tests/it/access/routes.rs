@@ -30,21 +30,26 @@ fn expected(method: &str, path: &str) -> Expected {
         ("get", "/healthz" | "/readyz") => (all, About::Nobody),
         (
             "get",
-            "/api/config/{service}" | "/api/config/{service}/{endpoint}" | "/api/stream/{service}",
+            "/api/config/{service}"
+            | "/api/config/{service}/{endpoint}"
+            | "/api/stream/{service}"
+            | "/api/invalidated/{service}",
         ) => (all, About::Service),
         ("post", "/api/signals" | "/api/signals/batch" | "/api/instances") => {
             (&[Report, Admin][..], About::Service)
         }
         ("get", "/metrics") => (&[Read, Admin][..], About::Whole),
-        ("get", "/api/audit/head") => (&[Read, Admin][..], About::Nothing),
+        ("get", "/api/audit/head" | "/api/events") => (&[Read, Admin][..], About::Nothing),
         ("get" | "post", "/api/api-keys" | "/api/users")
         | ("delete", "/api/api-keys/{id}")
         | ("put" | "delete", "/api/users/{name}") => (&[Admin][..], About::Whole),
         // Of all services, those that the key is for.
         ("get", "/api/services") => (&[Read, Admin][..], About::Nothing),
-        ("get", "/api/endpoints" | "/api/instances" | "/api/overrides" | "/api/audit") => {
-            (&[Read, Admin][..], About::List)
-        }
+        (
+            "get",
+            "/api/endpoints" | "/api/instances" | "/api/overrides" | "/api/audit"
+            | "/api/invalidations",
+        ) => (&[Read, Admin][..], About::List),
         (
             "get",
             "/api/policies/{service}"
@@ -52,8 +57,12 @@ fn expected(method: &str, path: &str) -> Expected {
             | "/api/revisions/{service}"
             | "/api/revisions/{service}/diff"
             | "/api/revisions/{service}/{number}"
+            | "/api/rollups/{service}"
             | "/api/explain/{service}/{endpoint}"
-            | "/api/overrides/{id}",
+            | "/api/overrides/{id}"
+            | "/api/invalidations/{id}"
+            | "/api/keys/{service}"
+            | "/api/entries",
         ) => (&[Read, Admin][..], About::Service),
         (
             "put" | "delete",
@@ -61,9 +70,10 @@ fn expected(method: &str, path: &str) -> Expected {
             | "/api/policies/{service}/{endpoint}"
             | "/api/overrides/{id}",
         )
-        | ("post", "/api/overrides" | "/api/revisions/{service}/{number}/rollback") => {
-            (&[Admin][..], About::Service)
-        }
+        | (
+            "post",
+            "/api/overrides" | "/api/invalidate" | "/api/revisions/{service}/{number}/rollback",
+        ) => (&[Admin][..], About::Service),
         other => panic!("{other:?}: who may use this route, of which services?"),
     };
     Expected { roles, about }
@@ -90,12 +100,16 @@ async fn request(
     if url.contains("{id}") {
         let id = match path {
             "/api/api-keys/{id}" => "0123456789abcdef".to_owned(),
+            "/api/invalidations/{id}" => an_invalidation(control, admin, service).await,
             _ => an_override(control, admin, service).await,
         };
         url = url.replace("{id}", &id);
     }
     if method == "get" && expected(method, path).about == About::List {
         url.push_str(&format!("?service={service}"));
+    }
+    if path == "/api/entries" {
+        url.push_str(&format!("?key=cache:{service}:/a"));
     }
     let signal =
         json!({"service_name": service, "endpoint": "/a", "latency_ms": 1, "status": "success"});
@@ -105,6 +119,7 @@ async fn request(
         ("post", "/api/instances") => {
             json!({"service_name": service, "instance": "i", "via": "poll"})
         }
+        ("post", "/api/invalidate") => json!({"service_name": service, "wait_seconds": 0}),
         ("post", "/api/overrides") => json!({
             "service_name": service, "endpoint": "/b", "policy": {"mode": "off"}, "reason": "r", "duration_seconds": 60,
         }),
@@ -124,6 +139,17 @@ async fn request(
         body => body.to_string(),
     };
     (url, body)
+}
+
+/// One of a tag.
+async fn an_invalidation(control: &Running, admin: &str, service: &str) -> String {
+    let id = format!("of-{service}");
+    let asked = json!({"service_name": service, "tag": "a", "id": id, "wait_seconds": 0});
+    let done = control
+        .with(Some(admin), "POST", "/api/invalidate", &asked.to_string())
+        .await;
+    assert!(done.status < 300, "{done:?}");
+    id
 }
 
 /// One that is in force, for `/a`.
@@ -155,8 +181,25 @@ async fn status(control: &Running, key: Option<&str>, method: &str, url: &str, b
         let follower = Follower::open_over(stream.unwrap(), control.port, service, &header);
         return follower.await.status;
     }
+    if url == "/api/events" {
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", control.port)).await;
+        let authorization = key.map_or_else(String::new, |key| {
+            format!("Authorization: Bearer {key}\r\n")
+        });
+        return head_of(stream.unwrap(), control.port, url, &authorization).await;
+    }
     let method = method.to_uppercase();
     control.with(key, &method, url, body).await.status
+}
+
+/// The status of an answer without an end.
+async fn head_of(mut stream: tokio::net::TcpStream, port: u16, url: &str, headers: &str) -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let request = format!("GET {url} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await.unwrap();
+    std::str::from_utf8(&head[9..]).unwrap().parse().unwrap()
 }
 
 /// That a status is that of a request which got through, whatever came of it there.
@@ -179,7 +222,11 @@ async fn every_route_asks_for_its_role_and_its_service() {
         of_all.push((role, keyed.key(role, &["*"]).await.secret));
     }
     assert!(keyed.revoke(&revoked.key.id).await);
-    let control = keyed.start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let shared = crate::shared::Shared::open(folder.path(), None);
+    let control = keyed
+        .start_with(|settings| settings.store = Some(shared.of_plane()))
+        .await;
     crate::until("the key is over", async || {
         status(&control, Some(&expired), "get", "/api/services", "").await == 401
     })
@@ -245,12 +292,14 @@ async fn every_route_asks_for_its_role_and_its_service() {
 }
 
 /// What was not there before a test, and what it names.
-const SEEN: [&str; 7] = [
+const SEEN: [&str; 9] = [
     "/api/services",
     "/api/endpoints",
     "/api/instances",
     "/api/overrides",
     "/api/audit",
+    "/api/invalidations",
+    "/ui/instances",
     "/",
     "/ui/audit",
 ];
@@ -267,10 +316,12 @@ async fn lists_and_pages_show_the_services_of_the_key_alone() {
         let over = json!({
             "service_name": service, "endpoint": "/a", "policy": {"mode": "off"}, "reason": "r", "duration_seconds": 600,
         });
+        let invalidated = json!({"service_name": service, "wait_seconds": 0});
         for (path, body) in [
             ("/api/signals", signal),
             ("/api/instances", report),
             ("/api/overrides", over),
+            ("/api/invalidate", invalidated),
         ] {
             let answer = control
                 .with(Some(&root), "POST", path, &body.to_string())
@@ -303,6 +354,7 @@ async fn lists_and_pages_show_the_services_of_the_key_alone() {
         "/ui/services/foreign",
         "/ui/services/foreign/a",
         "/ui/history/foreign",
+        "/ui/keys/foreign",
     ] {
         assert_eq!(
             control.with(Some(&own), "GET", path, "").await.status,

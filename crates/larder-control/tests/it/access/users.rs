@@ -528,3 +528,13 @@ async fn there_is_no_first_visitor_who_becomes_somebody() {
         .is_problem(401);
     control.log_in("alice").await;
 }
+
+also_over_postgres!(
+    a_change_comes_from_a_page_of_the_session_or_not_at_all,
+    each_role_does_what_it_may_and_is_shown_no_more,
+    a_password_is_tried_five_times_a_minute_whoever_says_he_is_somebody_else,
+    behind_a_proxy_clients_are_told_apart_and_an_account_is_one_all_the_same,
+    the_form_is_taken_from_its_own_page_alone,
+    a_crowd_at_the_door_keeps_no_service_waiting,
+    there_is_no_first_visitor_who_becomes_somebody,
+);
