@@ -39,6 +39,9 @@ impl ControlPlane {
             .timeout(TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy();
+        if let Some(warning) = settings.control_key_warning() {
+            eprintln!("larder: {}", larder::escape(&warning));
+        }
         if let Some(key) = &settings.control_key {
             let shown = larder::control_authorization(&url, key)
                 .context("LARDER_CONTROL_KEY can't be sent to CONTROL_PLANE_URL")?;

@@ -184,6 +184,9 @@ impl Builder {
         let Some(url) = &self.settings.control_plane_url else {
             return Ok(None);
         };
+        if let Some(warning) = self.settings.control_key_warning() {
+            tracing::warn!("{warning}");
+        }
         let settings = ClientSettings {
             url: url.clone(),
             key: self.settings.control_key.clone(),

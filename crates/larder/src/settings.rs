@@ -415,6 +415,22 @@ impl Settings {
         self.origins.get(name).cloned().unwrap_or(Origin::Default)
     }
 
+    /// What is to be warned of: an API key of the environment that is sent where a file says.
+    #[must_use]
+    pub fn control_key_warning(&self) -> Option<String> {
+        let names = ["LARDER_CONTROL_KEY", "LARDER_CONTROL_KEY_FILE"];
+        let is_of_environment = names
+            .iter()
+            .any(|name| self.origin(name) == Origin::Environment);
+        match self.origin("CONTROL_PLANE_URL") {
+            Origin::File(path) if is_of_environment => Some(format!(
+                "the API key comes from the environment, and CONTROL_PLANE_URL, to which it is sent, from {}: who can write that file gets the key",
+                path.display()
+            )),
+            _ => None,
+        }
+    }
+
     /// An error about the value of a variable.
     #[must_use]
     pub fn error(&self, name: &'static str, why: String) -> SettingsError {
@@ -758,6 +774,39 @@ mod tests {
                 .database_url
                 .is_none()
         );
+    }
+
+    #[test]
+    fn a_key_of_the_environment_for_an_address_of_a_file_is_warned_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = format!("lrd_0123456789abcdef_{}", "cafe".repeat(16));
+        let warning = |file: String, of_environment: &[(&str, &str)]| {
+            std::fs::write(folder.path().join(".env"), file).unwrap();
+            let find = |name: &str| {
+                let found = of_environment.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            let settings = Settings::read(find, folder.path()).unwrap();
+            settings.control_key_warning()
+        };
+        let url = "CONTROL_PLANE_URL=https://control.example\n".to_owned();
+        let of_environment = [("LARDER_CONTROL_KEY", key.as_str())];
+        let said = warning(url.clone(), &of_environment).unwrap();
+        assert!(said.contains(".env") && !said.contains("cafe"), "{said}");
+        let both = format!("{url}LARDER_CONTROL_KEY={key}\n");
+        assert_eq!(warning(both, &[]), None);
+        assert_eq!(warning(url, &[]), None);
+        assert_eq!(warning(String::new(), &of_environment), None);
+    }
+
+    #[test]
+    fn what_is_no_api_key_is_an_error_that_does_not_show_it() {
+        for no_key in ["hunter2-hunter2", "lrd_hunter2", &"hunter2".repeat(20)] {
+            let error = settings(&[("LARDER_CONTROL_KEY", no_key)]).err().unwrap();
+            let said = error.to_string();
+            assert!(said.contains("larder key create"), "{said}");
+            assert!(!said.contains("hunter2"), "{said}");
+        }
     }
 
     #[test]

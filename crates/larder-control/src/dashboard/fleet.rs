@@ -59,11 +59,17 @@ struct Advice {
 const MOST_ADVICE: usize = 20;
 
 /// The first page.
-pub(crate) async fn fleet(plane: &Arc<Plane>, caller: &Caller, headers: &HeaderMap) -> Response {
+pub(crate) async fn fleet(
+    plane: &Arc<Plane>,
+    caller: &Caller,
+    is_sealed: bool,
+    headers: &HeaderMap,
+) -> Response {
     let now = crate::auto::now();
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
+    let scheme = if is_sealed { "https" } else { "http" };
     let mut windows: BTreeMap<String, Window> = BTreeMap::new();
     let mut sum = Window::default();
     let measured = plane.measured.list(None, now);
@@ -79,7 +85,7 @@ pub(crate) async fn fleet(plane: &Arc<Plane>, caller: &Caller, headers: &HeaderM
     }
     let page = Fleet {
         frame: Frame::of("/", caller),
-        origin: format!("http://{}", host.unwrap_or("127.0.0.1:8000")),
+        origin: format!("{scheme}://{}", host.unwrap_or("127.0.0.1:8000")),
         tiles: Figures(sum).tiles(),
         chart: Chart::new(&hour(plane, caller, now), 60, "the last hour"),
         services: rows(plane, caller, &windows),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Json, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use crate::access::Caller;
 use crate::dashboard;
 use crate::measured::REACH;
 use crate::plane::Plane;
+use crate::proxies::Client;
 use crate::target::{Asked, bad};
 
 const PAGE: &str = "\
@@ -161,10 +163,11 @@ pub(super) async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
 pub(super) async fn page(
     State(plane): State<Arc<Plane>>,
     caller: Caller,
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
 ) -> Response {
     if dashboard::wants_page(&headers) {
-        return dashboard::fleet(&plane, &caller, &headers).await;
+        return dashboard::fleet(&plane, &caller, client.is_sealed, &headers).await;
     }
     PAGE.into_response()
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use larder_control::{ControlPlane, RunError, Settings};
 use larder_model::api::KeyRole::{Admin, Read, Report};
+use larder_testing::process::PATIENCE;
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -141,6 +142,13 @@ async fn only_a_header_shows_a_key_and_only_one() {
     assert!(!trail.contains(&key[22..]), "{trail}");
 }
 
+/// Reads a stream to its end.
+async fn ends(follower: &mut Follower) {
+    let end = async { while follower.next().await.is_some() {} };
+    let ended = tokio::time::timeout(PATIENCE, end).await;
+    ended.expect("the stream ends");
+}
+
 #[tokio::test]
 async fn a_revoked_key_ends_at_once_and_so_do_its_streams() {
     let mut keyed = Keyed::new().await;
@@ -166,7 +174,7 @@ async fn a_revoked_key_ends_at_once_and_so_do_its_streams() {
         204
     );
     let began = Instant::now();
-    while of_here.next().await.is_some() {}
+    ends(&mut of_here).await;
     assert!(
         began.elapsed() < Duration::from_secs(5),
         "{:?}",
@@ -184,7 +192,7 @@ async fn a_revoked_key_ends_at_once_and_so_do_its_streams() {
     // By another process, over the database.
     assert!(keyed.revoke(&elsewhere.key.id).await);
     let began = Instant::now();
-    while of_elsewhere.next().await.is_some() {}
+    ends(&mut of_elsewhere).await;
     assert!(
         began.elapsed() < Duration::from_secs(10),
         "{:?}",
