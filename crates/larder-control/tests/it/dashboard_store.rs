@@ -22,18 +22,21 @@ async fn stored() -> (Running, Shared, tempfile::TempDir) {
     let value = format!("{HOSTILE}\u{1b}[31m\u{202e}{{{{7*7}}}}${{alert(1)}}");
     for endpoint in ["/hostile/value", hostile_key()] {
         let key = larder::Key::new("svc", endpoint).unwrap();
-        let written = cache.set(&key, &value, Duration::from_secs(600)).await;
-        assert!(written.is_stored(), "{written}");
+        store(&cache, &key, &value).await;
     }
     let large = "x".repeat(100_000);
     let key = larder::Key::new("svc", "/large").unwrap();
-    assert!(
-        cache
-            .set(&key, &large, Duration::from_secs(600))
-            .await
-            .is_stored()
-    );
+    store(&cache, &key, &large).await;
     (control, shared, folder)
+}
+
+/// A store that has much else to do may not take it in time.
+async fn store(cache: &larder::Cache, key: &larder::Key, value: &str) {
+    until("it is stored", async || {
+        let written = cache.set(key, value, Duration::from_secs(600)).await;
+        written.is_stored()
+    })
+    .await;
 }
 
 /// What a client may have put into a path and a query.
@@ -226,7 +229,9 @@ async fn keys_and_values_from_outside_are_text_on_every_page() {
     for path in [&paths[0], &paths[3], &paths[4]] {
         let output = dump_dom(&format!("http://127.0.0.1:{}{path}", control.port)).await;
         let seen = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(seen.contains("<span class=\"say\">live</span>"), "{seen}");
+        // A page of keys stays as it is.
+        let is_live = seen.contains("<span class=\"say\">live</span>");
+        assert_eq!(is_live, path.contains("/entry"), "{seen}");
         assert!(!seen.contains("<title>run</title>"), "{seen}");
     }
 }
