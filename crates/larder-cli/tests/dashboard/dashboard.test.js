@@ -45,20 +45,26 @@ test("what is done on the dashboard acts on the service", async (t) => {
   assert.equal(revision.author, "Ada");
   assert.equal(revision.reason, "prices are being changed");
 
-  // A TTL is set.
+  // A TTL is set, once the page shows what is so.
+  await page.locator("#force .state").getByText("off", { exact: true }).waitFor();
   await policy.getByLabel("Mode").selectOption("on");
   await policy.getByLabel("TTL in seconds").fill("60");
   await policy.getByRole("button").click();
   await sayYes(page);
   await until("it is in force", async () => (await up.ask("GET", CONFIG)).ttl_seconds === 60);
   await until("it is cached again", () => up.isCached("/products"));
+  await page.locator("#force").getByText("60 s").first().waitFor();
 
   // An override ends by itself, and the page follows without being loaded anew.
   const override = form(page, "Override for a while");
-  // None of those on offer is so short.
-  await override.locator("[data-field=duration_seconds]").evaluate((select) => {
-    select.options[0].value = "3";
-    select.selectedIndex = 0;
+  // None of those on offer is so short. What is chosen once stays: until then the page may show the form anew.
+  const length = override.locator("[data-field=duration_seconds]");
+  await until("it is chosen", async () => {
+    await length.evaluate((select) => {
+      select.options[0].value = "3";
+      select.selectedIndex = 0;
+    });
+    return (await length.inputValue()) === "3";
   });
   await override.getByLabel("Why").fill("an incident");
   await override.getByRole("button").click();
