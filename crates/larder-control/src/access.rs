@@ -211,7 +211,9 @@ impl Access {
             None => return Err(Unknown::Nothing),
             Some(Err(())) => Err(Unknown::NoKey),
             Some(Ok(Credential::Key(shown))) => self.find(&shown).await.map(Caller::of_key),
-            Some(Ok(Credential::Session(ticket))) => self.find_session(ticket).await,
+            Some(Ok(Credential::Session(ticket))) => {
+                return self.find_session_of(ticket, network_of(address)).await;
+            }
         };
         found.map_err(|unknown| {
             let address = network_of(address);
@@ -220,10 +222,30 @@ impl Access {
         })
     }
 
+    /// Who has a session. Each that is none costs a question to the database: so from where too many of them came, no more is
+    /// asked.
+    async fn find_session_of(&self, ticket: Ticket, address: IpAddr) -> Result<Caller, Unknown> {
+        let taken = self.failures.take(address, &OF_FAILURES, rates::now());
+        taken.map_err(Unknown::TooOften)?;
+        let found = self.find_session(ticket).await;
+        // That the database did not answer is not held against anybody.
+        if matches!(found, Ok(_) | Err(Unknown::Unasked)) {
+            self.failures.give_back(&address, &OF_FAILURES);
+        }
+        found
+    }
+
+    /// Whether a session is over; `false` where the database does not say.
+    pub(crate) async fn has_ended(&self, ticket: &Ticket) -> bool {
+        let now = crate::auto::now().as_secs();
+        let found = self.database.session(ticket.digest(), now).await;
+        matches!(found, Ok(None))
+    }
+
     /// Without keys: whether he is on this machine, as far as the connection tells.
     fn is_local(&self, address: Option<IpAddr>) -> bool {
         self.is_on_loopback.load(Ordering::Relaxed)
-            && address.is_none_or(|address| address.to_canonical().is_loopback())
+            && address.is_some_and(|address| address.to_canonical().is_loopback())
     }
 
     /// The key that is shown.
@@ -284,9 +306,11 @@ impl Access {
     async fn write_uses(&self) -> Result<(), sqlx::Error> {
         let known = self.known.load_full();
         let keys = known.iter().flat_map(|known| known.keys.values());
-        let uses: Vec<_> = keys
+        let mut uses: Vec<_> = keys
             .filter_map(|key| Some((key.stored.id.clone(), key.unwritten_use()?)))
             .collect();
+        // In one order on all replicas, so that none waits for another that waits for it.
+        uses.sort_unstable();
         if uses.is_empty() {
             return Ok(());
         }

@@ -18,10 +18,10 @@ use crate::access::is_key_in;
 use crate::cause::Author;
 use crate::dashboard;
 use crate::plane::Plane;
-use crate::proxies::Proxies;
+use crate::proxies::{Client, Proxies};
 
-/// The page there is: only to this one may another site's link lead.
-const PAGE: &str = "/";
+/// Only to these may another site's link lead: to the first page, and from there to the log-in.
+const PAGES: [&str; 2] = ["/", dashboard::LOG_IN];
 
 /// What services say of themselves: it changes nothing that somebody set.
 const REPORTS: [&str; 2] = ["/api/signals", "/api/instances"];
@@ -178,7 +178,11 @@ impl Attempt {
 
 fn judge(hosts: &Hosts, request: &Request) -> Result<(), Problem> {
     let host = host(request)?;
-    let unsaid = if is_over_tls(request) { 443 } else { 80 };
+    let client = request.extensions().get::<Client>();
+    let unsaid = match client.is_some_and(|client| client.is_sealed) {
+        true => 443,
+        false => 80,
+    };
     if !hosts.include(&host, unsaid) {
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST).detail(
             "this control plane does not go by that name: use 127.0.0.1 or localhost with its port, or add the name to LARDER_ALLOWED_HOSTS",
@@ -264,7 +268,7 @@ fn is_navigation_to_a_page(request: &Request) -> bool {
             .is_some_and(|given| given == value)
     };
     request.method() == Method::GET
-        && request.uri().path() == PAGE
+        && PAGES.contains(&request.uri().path())
         && is("sec-fetch-mode", "navigate")
         && is("sec-fetch-dest", "document")
 }

@@ -1,6 +1,6 @@
 //! Proxies in front of the control plane: whom they say that they ask for is believed of those that are named.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::extract::ConnectInfo;
 use http::{Extensions, HeaderMap};
@@ -90,9 +90,14 @@ impl Proxies {
         let mut hops = hops.map(|hop| hop.parse::<IpAddr>().map(|hop| hop.to_canonical()));
         let client = hops.find(|hop| !hop.as_ref().is_ok_and(|hop| self.has(*hop)));
         let proto = list(headers, "x-forwarded-proto");
+        // Who asks through a proxy that does not say for whom is nobody of this machine, though the proxy is.
+        let unsaid = match proxy.is_loopback() {
+            true => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            false => proxy,
+        };
         Client {
             // What is no address comes from the outermost proxy that is believed, or is a lie told to it.
-            address: client.and_then(Result::ok).or(Some(proxy)),
+            address: client.and_then(Result::ok).or(Some(unsaid)),
             is_sealed: proto
                 .last()
                 .is_some_and(|proto| proto.eq_ignore_ascii_case("https")),
@@ -154,6 +159,14 @@ mod tests {
         );
         for nothing in [&[][..], &["10.2.2.2"], &["unknown"], &["203.0.113.9, x"]] {
             assert_eq!(address("10.1.2.3", nothing), "10.1.2.3");
+        }
+        // A proxy on this machine makes nobody one of this machine.
+        let here = proxies(&["127.0.0.1"]).unwrap();
+        for nothing in [&[][..], &["203.0.113.9:5678"]] {
+            let asks = client(&here, "127.0.0.1", nothing, "https")
+                .address
+                .unwrap();
+            assert!(!asks.is_loopback(), "{asks}");
         }
         let sealed = |peer, proto| client(&named, peer, &[], proto).is_sealed;
         assert!(sealed("10.1.2.3", "https") && sealed("10.1.2.3", "http, HTTPS"));

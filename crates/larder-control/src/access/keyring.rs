@@ -12,7 +12,7 @@ use super::user::{NewUserOf, StoredUser, UserError, Wanted};
 use crate::cause::{Cause, CauseError};
 use crate::database::OpenError;
 use crate::plane::Settings;
-use crate::registry::Registry;
+use crate::registry::{Opens, Registry};
 use crate::streams::Streams;
 
 /// Why a key can't be made, listed or revoked.
@@ -67,7 +67,8 @@ impl Keyring {
     /// An [`OpenError`] that says what to do.
     pub async fn open(settings: &Settings) -> Result<Self, OpenError> {
         let nobody = Arc::new(Streams::new(settings.streams.clone()));
-        Ok(Self(Registry::open(settings, nobody).await?))
+        let registry = Registry::open(settings, nobody, Opens::Keyring).await?;
+        Ok(Self(registry))
     }
 
     /// Makes a key. `author` is who says so, for the audit trail.

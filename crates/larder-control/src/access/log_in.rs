@@ -71,6 +71,17 @@ impl Access {
         if password.expose().len() > password::MOST {
             return Err(LogInError::Wrong);
         }
+        let user = self.user_with(name, password).await;
+        // What came to no end was no try.
+        if !matches!(user, Err(LogInError::Wrong)) {
+            self.log_ins_of_addresses.give_back(&address, &OF_LOG_INS);
+            self.log_ins_of_accounts
+                .give_back(&name.to_owned(), &OF_LOG_INS);
+        }
+        user
+    }
+
+    async fn user_with(&self, name: &str, password: Secret) -> Result<StoredUser, LogInError> {
         let user = self.database.user(name).await?;
         let hashed = user.as_ref().map(|user| user.password.clone());
         let is_right = self.desk.verify(password, hashed).await;
@@ -78,10 +89,7 @@ impl Access {
             PasswordError::Busy => LogInError::Busy,
             error => LogInError::Failed(error.to_string()),
         })?;
-        let user = user.filter(|_| is_right).ok_or(LogInError::Wrong)?;
-        self.log_ins_of_addresses.give_back(&address, &OF_LOG_INS);
-        self.log_ins_of_accounts.give_back(&user.name, &OF_LOG_INS);
-        Ok(user)
+        user.filter(|_| is_right).ok_or(LogInError::Wrong)
     }
 
     /// Who has this session.

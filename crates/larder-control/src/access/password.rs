@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_crowd_is_sent_away_and_two_are_served_at_once() {
+    async fn a_crowd_is_sent_away_and_leaves_nothing_behind() {
         let desk = Arc::new(Desk::default());
         let crowd = (0..100).map(|_| {
             let desk = Arc::clone(&desk);
@@ -199,5 +199,20 @@ mod tests {
         assert!(busy > 0, "nobody was sent away");
         assert_eq!(desk.queue.available_permits(), AT_ONCE + WAITING);
         assert_eq!(desk.at_once.available_permits(), AT_ONCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_third_is_not_looked_at_beside_two_and_one_too_many_does_not_wait() {
+        let desk = Desk::default();
+        let first = desk.place().await.unwrap();
+        let _second = desk.place().await.unwrap();
+        let third = desk.place();
+        let third = tokio::time::timeout(std::time::Duration::from_secs(1), third).await;
+        assert!(third.is_err(), "a third is looked at beside two");
+        let wait = || Arc::clone(&desk.queue).try_acquire_owned().unwrap();
+        let waiting: Vec<_> = (0..WAITING).map(|_| wait()).collect();
+        assert_eq!(desk.place().await.err(), Some(PasswordError::Busy));
+        drop((first, waiting));
+        assert!(desk.place().await.is_ok());
     }
 }

@@ -76,7 +76,7 @@ pub(crate) fn make() -> Result<(String, Secret), getrandom::Error> {
     Ok((id, text))
 }
 
-/// Whether a URL holds a key, however it is encoded.
+/// Whether a URL holds a key, also with its underscores encoded.
 pub(crate) fn is_in(url: &str) -> bool {
     let plain = url.replace("%5F", "_").replace("%5f", "_");
     let begins = plain.match_indices(PREFIX);

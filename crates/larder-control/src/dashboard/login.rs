@@ -7,12 +7,12 @@ use askama::Template;
 use axum::Extension;
 use axum::extract::{Form, State};
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use larder_http::Problem;
 use larder_model::Secret;
 
 use super::{Frame, show};
-use crate::access::{Caller, LogInError, Ticket, Who, no_cookie};
+use crate::access::{Caller, LogInError, Who, no_cookie};
 use crate::cause::Author;
 use crate::gate::Tried;
 use crate::plane::Plane;
@@ -115,17 +115,18 @@ pub(super) async fn log_out(
     State(plane): State<Arc<Plane>>,
     caller: Caller,
     Extension(client): Extension<Client>,
-    headers: HeaderMap,
     Form(leaving): Form<Leaving>,
 ) -> Response {
-    let ticket = Ticket::of(&headers, client.is_sealed);
-    if let (Who::User(user), Some(ticket)) = (&caller.who, ticket) {
-        if !ticket.is_told(&leaving.csrf) {
+    if let Who::User(user) = &caller.who {
+        if !user.ticket.is_told(&leaving.csrf) {
             return Problem::new(StatusCode::FORBIDDEN)
                 .detail("this was not sent by a page of this session: load the page anew")
                 .into_response();
         }
-        if let Err(error) = plane.log_out(&user.name, &ticket, client.address).await {
+        if let Err(error) = plane
+            .log_out(&user.name, &user.ticket, client.address)
+            .await
+        {
             tracing::error!(%error, "a session could not be ended");
             return Problem::new(StatusCode::SERVICE_UNAVAILABLE)
                 .detail("the database did not answer: you are still logged in")
@@ -187,7 +188,7 @@ fn place(then: &str) -> String {
 
 /// Without keys and users, whoever is here needs no log-in either.
 fn is_here(address: Option<IpAddr>) -> bool {
-    address.is_none_or(|address| address.is_loopback())
+    address.is_some_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -8,12 +8,11 @@ use http::{StatusCode, Uri, header};
 use larder_http::Problem;
 use larder_model::api::{ApiKeyList, Because, MadeApiKey, NewApiKey};
 
-use super::changes::{cause, problem, unread};
+use super::changes::{cause, to_its_end, unread};
 use crate::access::{AccessChange, StoredKey};
 use crate::cause::Cause;
 use crate::json::Body;
 use crate::plane::Plane;
-use crate::registry::ChangeError;
 use crate::target::{Asked, Peer, id_of};
 
 /// All API keys, also those that were revoked; no secret of any.
@@ -76,15 +75,13 @@ pub(super) async fn change(
     change: AccessChange,
     cause: Cause,
 ) -> Result<bool, Problem> {
-    let made = tokio::spawn(async move {
+    to_its_end(async move {
         let is_changed = plane.registry.change_access(&change, &cause).await?;
-        plane.access.refresh().await?;
-        Ok::<_, ChangeError>(is_changed)
-    });
-    let made = made.await.map_err(|error| {
-        tracing::error!(%error, "a change of the keys came to no end");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR)
-            .detail("the change failed: the control plane's log says why")
-    })?;
-    made.map_err(problem)
+        // It is made: who follows the database acts by it within two seconds.
+        if let Err(error) = plane.access.refresh().await {
+            tracing::warn!(%error, "the keys could not be read anew");
+        }
+        Ok(is_changed)
+    })
+    .await
 }

@@ -1,10 +1,12 @@
 //! A client that goes away in the middle of a change leaves no change that is stored and not in force.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::task::Poll;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use http::Request;
 use larder_control::{ControlPlane, Settings};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
@@ -17,6 +19,7 @@ const STEPS: usize = 40;
 fn request(method: &str, path: &str) -> Request<Body> {
     let builder = Request::builder().method(method).uri(path);
     builder
+        .extension(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 50_000))))
         .header("host", format!("127.0.0.1:{PORT}"))
         .header("content-type", "application/json")
         .body(Body::from("{}"))

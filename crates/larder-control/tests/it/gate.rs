@@ -160,6 +160,11 @@ const ATTACKS: &[Case] = &[
         403,
     ),
     Case(
+        "the log-in in a frame",
+        "GET /ui/login HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n",
+        403,
+    ),
+    Case(
         "the page in a frame",
         "GET / HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n",
         403,
@@ -250,6 +255,11 @@ const ALLOWED: &[Case] = &[
     Case(
         "typed by the user",
         "GET /api/services HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nSec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\n",
+        200,
+    ),
+    Case(
+        "the log-in, to which a link to the page led",
+        "GET /ui/login?then=/ HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n",
         200,
     ),
     Case(

@@ -47,7 +47,7 @@ pub(super) struct Connections {
     limits: Arc<Limits>,
     builder: Arc<auto::Builder<TokioExecutor>>,
     handshake: Handshake,
-    is_closing: watch::Receiver<bool>,
+    pub(super) is_closing: watch::Receiver<bool>,
 }
 
 /// What a connection begins with: nothing, or TLS.
@@ -125,7 +125,7 @@ async fn begin(handshake: Handshake, stream: PacedStream, driven: Driven) {
 pub(super) struct Driven {
     pub(super) answering: Answering,
     builder: Arc<auto::Builder<TokioExecutor>>,
-    is_closing: watch::Receiver<bool>,
+    pub(super) is_closing: watch::Receiver<bool>,
 }
 
 impl Driven {

@@ -39,7 +39,13 @@ impl Driven {
     pub(super) async fn over_tls(mut self, tls: &TlsAcceptor, stream: PacedStream) {
         self.answering.is_over_tls = true;
         let (peer, limits) = (self.answering.peer, &self.answering.limits);
-        let shaken = match timeout(limits.head_timeout, tls.accept(stream)).await {
+        let mut is_closing = self.is_closing.clone();
+        let shaken = tokio::select! {
+            shaken = timeout(limits.head_timeout, tls.accept(stream)) => shaken,
+            // Nothing was asked yet.
+            _ = is_closing.wait_for(|is_closing| *is_closing) => return,
+        };
+        let shaken = match shaken {
             Ok(Ok(shaken)) => shaken,
             Ok(Err(error)) => {
                 tracing::debug!(%peer, %error, "no TLS came of a connection");

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use larder_control::{ControlPlane, RunError, Settings};
+use larder_control::{AuditKeyPlace, ControlPlane, RunError, Settings};
+use larder_model::Secret;
 use larder_model::api::KeyRole::{Admin, Read, Report};
 use larder_testing::process::PATIENCE;
 use serde_json::json;
@@ -167,6 +168,11 @@ async fn a_revoked_key_ends_at_once_and_so_do_its_streams() {
     let mut of_here = follow(&here.secret).await;
     let mut of_elsewhere = follow(&elsewhere.secret).await;
     let mut of_stays = follow(&stays.secret).await;
+    let reads = keyed.key(Read, &["svc"]).await;
+    let header = format!("Authorization: Bearer {}\r\n", reads.secret);
+    let mut looks = Follower::open_at(control.port, "/api/events", &header).await;
+    assert_eq!(looks.status, 200);
+    assert!(keyed.revoke(&reads.key.id).await);
 
     let path = format!("/api/api-keys/{}", here.key.id);
     assert_eq!(
@@ -193,6 +199,7 @@ async fn a_revoked_key_ends_at_once_and_so_do_its_streams() {
     assert!(keyed.revoke(&elsewhere.key.id).await);
     let began = Instant::now();
     ends(&mut of_elsewhere).await;
+    ends(&mut looks).await;
     assert!(
         began.elapsed() < Duration::from_secs(10),
         "{:?}",
@@ -342,6 +349,29 @@ async fn who_did_it_is_the_key_whatever_he_says() {
         (&by(&read).into(), &true.into())
     );
     assert_eq!(refused["address"], "127.0.0.1");
+}
+
+#[tokio::test]
+async fn who_has_another_key_of_the_audit_trail_changes_nothing_beside_a_control_plane() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("control.db");
+    let mut settings = Settings::new(&file);
+    settings.audit_key = AuditKeyPlace::Given(Secret::new("5ea1".repeat(16)));
+    let control = Running::start_as(settings).await;
+    // The operator's shell does not have it, and there is no file.
+    let refused = larder_control::Keyring::open(&Settings::new(&file)).await;
+    let refused = refused.expect_err("it would write with a key of its own");
+    assert!(
+        refused.to_string().contains("LARDER_AUDIT_KEY"),
+        "{refused}"
+    );
+    assert_eq!(
+        control
+            .put("/api/policies/svc/a", r#"{"mode":"off"}"#)
+            .await
+            .status,
+        201
+    );
 }
 
 #[tokio::test]

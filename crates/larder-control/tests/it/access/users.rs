@@ -538,3 +538,20 @@ also_over_postgres!(
     a_crowd_at_the_door_keeps_no_service_waiting,
     there_is_no_first_visitor_who_becomes_somebody,
 );
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_are_none_are_not_looked_for_without_end() {
+    let mut keyed = Keyed::new().await;
+    keyed.user("alice", UserRole::Viewer, &["*"]).await;
+    let control = keyed.start().await;
+    let (mut none, mut refused) = (0, 0);
+    for number in 0..100 {
+        let cookie = format!("larder-session={number:064x}");
+        match control.page_of("/api/services", &cookie).await.status {
+            401 => none += 1,
+            429 => refused += 1,
+            status => panic!("{status}"),
+        }
+    }
+    assert!(none >= 60 && refused > 0, "{none} {refused}");
+}
