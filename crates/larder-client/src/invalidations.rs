@@ -40,6 +40,8 @@ struct Waiting {
     /// The position of the last that was heard of.
     received: Option<String>,
     queue: VecDeque<(String, Order)>,
+    /// Whether it is not known what was done in the store: then everything of the service is invalidated first.
+    is_to_be_emptied: bool,
 }
 
 /// What is to be done.
@@ -58,8 +60,12 @@ impl Invalidations {
         store_id: u32,
         kept: Option<KnownGood<KeptPosition>>,
     ) -> Self {
-        let position = kept.as_ref().and_then(KnownGood::read);
-        let position = position.map(|kept| kept.position);
+        let read = kept.as_ref().map_or(Ok(None), KnownGood::look);
+        let is_there = !matches!(read, Ok(None));
+        let read = read
+            .unwrap_or_default()
+            .filter(|kept| kept.store_id == store_id);
+        let position = read.map(|kept| kept.position);
         let position = position.filter(|position| is_tag(position));
         Self {
             kept: kept.map(Arc::new),
@@ -69,6 +75,8 @@ impl Invalidations {
             waiting: Mutex::new(Waiting {
                 received: position.clone(),
                 queue: VecDeque::new(),
+                // A store of this machine has had entries while another one was in use, or nobody knows since when.
+                is_to_be_emptied: is_there && position.is_none() && store_id != 0,
             }),
             wake: Notify::new(),
             reached: watch::Sender::new(Reached {
@@ -158,6 +166,10 @@ impl Invalidations {
     fn put(&self, position: String, order: Order) {
         let mut waiting = self.waiting();
         waiting.received = Some(position.clone());
+        let order = match std::mem::take(&mut waiting.is_to_be_emptied) {
+            true => Order::Invalidate(Target::Service, None),
+            false => order,
+        };
         if waiting.queue.len() >= MOST_WAITING {
             waiting.queue.clear();
             let all = Order::Invalidate(Target::Service, None);
@@ -212,6 +224,7 @@ impl Invalidations {
             return;
         };
         let kept = KeptPosition {
+            store_id: self.store_id,
             position: position.to_owned(),
         };
         let written = tokio::task::spawn_blocking(move || known_good.write(&kept)).await;
@@ -307,5 +320,44 @@ mod tests {
         let (first, order) = queue(&invalidations).remove(0);
         assert!(queue(&invalidations).len() <= MOST_WAITING && order == all);
         assert_eq!(first, format!("db.{}", MOST_WAITING + 8));
+    }
+
+    #[test]
+    fn a_store_of_which_it_is_not_known_what_was_done_in_it_is_emptied_first() {
+        let all = Order::Invalidate(Target::Service, None);
+        let begins_with = |store_id: u32, text: Option<&str>| {
+            let folder = tempfile::tempdir().unwrap();
+            let inner = folder.path().join("state");
+            let service = Service::new("svc").unwrap();
+            let known_good = || KnownGood::new(inner.clone(), service.clone());
+            let position = "db.3".to_owned();
+            let kept = KeptPosition {
+                position,
+                store_id: 7,
+            };
+            known_good().write(&kept).unwrap();
+            let file = inner.join("invalidations/svc.json");
+            match text {
+                Some("") => std::fs::remove_file(file).unwrap(),
+                Some(text) => std::fs::write(file, text).unwrap(),
+                None => {}
+            }
+            let invalidations = Invalidations::new(service.clone(), store_id, Some(known_good()));
+            let received = invalidations.received();
+            invalidations.stand(br#"{"position":"db.9","gap":false}"#);
+            invalidations.stand(br#"{"position":"db.10","gap":false}"#);
+            let orders: Vec<Order> = queue(&invalidations).into_iter().map(|one| one.1).collect();
+            assert_eq!(orders[1], Order::Stand, "once");
+            (received, orders[0] == all)
+        };
+        assert_eq!(begins_with(7, None), ("db.3".to_owned(), false));
+        assert_eq!(begins_with(8, None), (String::new(), true), "another store");
+        assert_eq!(begins_with(7, Some("{")), (String::new(), true), "damaged");
+        assert_eq!(
+            begins_with(7, Some("")),
+            (String::new(), false),
+            "the first start"
+        );
+        assert_eq!(begins_with(0, None), (String::new(), false), "a server's");
     }
 }

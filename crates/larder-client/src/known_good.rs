@@ -30,6 +30,9 @@ pub(crate) struct Kept {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeptPosition {
     pub(crate) position: String,
+    /// In which store it was done.
+    #[serde(default)]
+    pub(crate) store_id: u32,
 }
 
 /// What is kept in a folder of its own.
@@ -64,15 +67,19 @@ impl<T: Keepable> KnownGood<T> {
 
     /// What was kept, if there is anything and it can be trusted. Else a warning says what is wrong.
     pub(crate) fn read(&self) -> Option<T> {
+        self.look().unwrap_or_default()
+    }
+
+    /// The same; an error where something is there that can't be trusted.
+    pub(crate) fn look(&self) -> Result<Option<T>, io::Error> {
         let kept = match self.try_read() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other,
         };
-        kept.inspect_err(|error| {
+        kept.map(Some).inspect_err(|error| {
             let file = self.state_dir.join(T::FOLDER).join(self.name());
             tracing::warn!(file = %file.display(), %error, "what was kept is ignored; remove the file, or mend what is said of it");
         })
-        .ok()
     }
 
     fn try_read(&self) -> io::Result<T> {

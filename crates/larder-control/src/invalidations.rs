@@ -65,6 +65,8 @@ pub(crate) struct Invalidations {
     heads: Mutex<HashMap<Service, watch::Sender<u64>>>,
     /// Who waits for the end of an invalidation looks again when this changes.
     changed: watch::Sender<()>,
+    /// Of several that are asked for, one is looked for and noted at a time: one that is asked for twice is done once.
+    turn: tokio::sync::Mutex<()>,
     pub(crate) done: PerService,
     pub(crate) tried: PerService,
 }
@@ -85,6 +87,7 @@ impl Invalidations {
         let known = database.audit_head_now().await?.sequence;
         let (rows, floor) = read_trail(database, known).await?;
         let invalidations = Self {
+            turn: tokio::sync::Mutex::default(),
             done: PerService::new(limits.per_minute),
             tried: PerService::new(limits.per_minute),
             limits,
@@ -134,17 +137,22 @@ impl Invalidations {
         let place = ring
             .records
             .partition_point(|one| one.sequence < record.sequence);
-        if ring
-            .records
-            .get(place)
-            .is_some_and(|one| one.sequence == record.sequence)
-        {
+        let there = ring.records.get_mut(place);
+        if let Some(there) = there.filter(|one| one.sequence == record.sequence) {
+            // What this replica does itself it knows more of than the trail, from which it may have heard of it first; it is told
+            // when it is done.
+            if !record.is_told() {
+                *there = record;
+            }
+            return;
+        }
+        if record.sequence <= ring.floor {
             return;
         }
         ring.records.insert(place, record);
         while ring.records.len() > self.limits.kept.max(1) {
             if let Some(oldest) = ring.records.pop_front() {
-                ring.floor = oldest.sequence;
+                ring.floor = ring.floor.max(oldest.sequence);
             }
         }
     }
@@ -212,12 +220,21 @@ impl Invalidations {
                 if let Some(record) = Record::of_trail(row) {
                     record.tell(self.database.id(), None);
                     of.insert(record.service.clone());
-                    // One of this replica's own is there already.
                     self.keep(Arc::new(record));
                 }
             }
             self.known.fetch_max(last, Ordering::AcqRel);
             of.iter().for_each(|service| self.wake(service));
+        }
+    }
+
+    /// Takes over what other replicas wrote, if one who comes back knows of more than this one.
+    pub(crate) async fn catch_up_with(&self, position: Option<&str>) {
+        let number = position.and_then(|position| self.number(position));
+        if number.is_some_and(|number| number > self.known.load(Ordering::Acquire))
+            && let Err(error) = self.catch_up().await
+        {
+            tracing::debug!(%error, "what other replicas invalidated is heard of later");
         }
     }
 

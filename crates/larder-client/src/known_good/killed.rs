@@ -12,7 +12,13 @@ use super::{Kept, KnownGood};
 /// Set for the process that is killed: where it writes, and how.
 const FOLDER: &str = "LARDER_TEST_WRITES_POLICIES_IN";
 const IN_PLACE: &str = "LARDER_TEST_WRITES_IN_PLACE";
-const KILLS: u64 = 60;
+/// How often it is killed: in the soak 1,000 times.
+fn kills() -> u64 {
+    match std::env::var_os("LARDER_SOAK") {
+        Some(_) => 1_000,
+        None => 60,
+    }
+}
 
 fn kept(version: u64) -> Kept {
     let policy = |index| EndpointConfig {
@@ -83,7 +89,7 @@ impl Drop for Writer {
 fn kill_writers(folder: &Path, in_place: bool) -> (u64, u64) {
     known_good(folder).write(&kept(0)).unwrap();
     let (mut unreadable, mut in_mid_write) = (0, 0);
-    for kill in 0..KILLS {
+    for kill in 0..kills() {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["--exact", "known_good::killed::the_process_that_is_killed"])
@@ -143,10 +149,11 @@ fn a_kill_in_mid_write_leaves_the_last_version_whole() {
 
     let (_folder, ours) = private();
     let (unreadable, in_mid_write) = kill_writers(&ours, false);
-    println!("{in_mid_write} of {KILLS} kills came between the begin and the end of a write");
+    let kills = kills();
+    println!("{in_mid_write} of {kills} kills came between the begin and the end of a write");
     assert_eq!(unreadable, 0);
     assert!(
-        in_mid_write >= KILLS / 10,
+        in_mid_write >= kills / 10,
         "only {in_mid_write} kills came in mid-write"
     );
 }

@@ -116,6 +116,8 @@ impl Control {
         settings.tick = Duration::from_millis(200);
         // Also where something stands between.
         settings.allowed_hosts.push("127.0.0.1".into());
+        // Tests ask until something is so.
+        settings.invalidations.per_minute = u32::MAX;
         set(&mut settings);
         let control = ControlPlane::open(settings).await.unwrap();
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();

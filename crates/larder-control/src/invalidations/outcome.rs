@@ -116,7 +116,7 @@ fn says(target: &Target, store: &StoreOutcome, instances: &InstancesOutcome) -> 
             format!("pending in {name} ({why}): it is told as soon as it can be")
         }
         StoreState::Unknown => {
-            "the control plane was started anew since, so the instances do it".to_owned()
+            "another control plane told its store, or this one was started anew since: the instances say how far it is".to_owned()
         }
     };
     format!("{in_store}; {}", by_instances(instances))

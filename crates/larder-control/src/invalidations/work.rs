@@ -48,6 +48,11 @@ pub(crate) enum NotDone {
 /// Does it, unless it was done before.
 pub(crate) async fn invalidate(plane: &Arc<Plane>, asked: Asked) -> Result<Arc<Record>, NotDone> {
     let all = &plane.invalidations;
+    let turn = all.turn.lock().await;
+    // Another replica may have done it under this name.
+    if let Err(error) = all.catch_up().await {
+        tracing::debug!(%error, "what other replicas invalidated is heard of later");
+    }
     if let Some(record) = all.find(&asked.id) {
         let is_same = record.service == asked.service && record.target == asked.target;
         return is_same.then_some(record).ok_or(NotDone::OtherId);
@@ -76,6 +81,7 @@ pub(crate) async fn invalidate(plane: &Arc<Plane>, asked: Asked) -> Result<Arc<R
             made = Some(record);
         })
         .await?;
+    drop(turn);
     // It was called: else there were an error.
     let record = made.ok_or(NotDone::Full)?;
     plane.metrics.invalidations.inc();
@@ -130,16 +136,19 @@ async fn tell_store(plane: &Plane, shared: &SharedStore, record: &Record) {
         }
     };
     let invalidated = cache.invalidate(&record.target).await;
+    if let Invalidated::Sweeping(_) = invalidated {
+        record.set_store(outcome(StoreState::Sweeping, Some(shared.name())));
+        all.poke();
+    }
+    // Not before: if this process ends while plain entries are removed, who follows the service does it.
+    let invalidated = invalidated.swept().await;
     let done_in = match invalidated.is_done() {
         true => cache.store_mark(shared.id()).await.ok().flatten(),
         false => None,
     };
-    if let Invalidated::Sweeping(_) = invalidated {
-        record.set_store(outcome(StoreState::Sweeping, Some(shared.name())));
-    }
     all.tell(record, done_in);
     all.poke();
-    let (state, entries, why) = match invalidated.swept().await {
+    let (state, entries, why) = match invalidated {
         Invalidated::Pending { kept, why } => {
             let why = match kept {
                 larder_core::Kept::Pending => why.to_string(),

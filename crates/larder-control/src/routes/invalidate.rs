@@ -113,6 +113,7 @@ pub(super) async fn missed(
     Asked(behind): Asked<Behind>,
 ) -> Json<MissedInvalidations> {
     let after = behind.after.filter(|after| !after.is_empty());
+    plane.invalidations.catch_up_with(after.as_deref()).await;
     let head = plane.registry.audit_head().sequence;
     Json(plane.invalidations.missed(&service, after.as_deref(), head))
 }
