@@ -59,12 +59,12 @@ async fn tick(plane: &Plane, now: Duration) {
     }
     let mut all = HashSet::new();
     for snapshot in plane.registry.services().values() {
-        if !plane.leading.holds() {
-            return;
-        }
         let service = snapshot.service();
         let mut news = Vec::new();
         for watched in snapshot.watched() {
+            if !plane.leading.holds() {
+                return;
+            }
             let inbox = waited.by_service.get_mut(service);
             let windows = inbox.and_then(|inbox| inbox.remove(&watched.endpoint));
             let windows = windows.unwrap_or_default();

@@ -177,6 +177,16 @@ impl Database {
         }
     }
 
+    /// Whether this replica leads yet. Another one begins to only when the transaction has ended.
+    pub(crate) async fn leads(&self, transaction: &mut Transaction) -> Result<bool, sqlx::Error> {
+        if !self.is_shared() {
+            return Ok(true);
+        }
+        let row = query("SELECT replica FROM leader WHERE replica = $1 FOR SHARE");
+        let row = row.bind(&self.replica).fetch_optional(transaction).await?;
+        Ok(row.is_some())
+    }
+
     /// The versions of all services, or of one.
     pub(crate) async fn versions<'a>(
         &self,

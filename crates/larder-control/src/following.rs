@@ -16,7 +16,7 @@ pub(crate) async fn run(plane: &Plane) {
     let Some(mut listener) = plane.registry.database().listener() else {
         return std::future::pending().await;
     };
-    let mut is_away = false;
+    let (mut is_away, mut is_unread) = (false, false);
     loop {
         let wait = if is_away { AGAIN } else { LOOK };
         let heard = listener.wait(wait).await;
@@ -37,11 +37,13 @@ pub(crate) async fn run(plane: &Plane) {
             Err(ChangeError::Database(error)) if !is_away => {
                 tracing::warn!(%error, "the database is away: policies are served from memory, and can't be changed");
             }
-            Err(error) if !is_away => {
+            Err(ChangeError::Database(_)) => {}
+            Err(error) if !is_unread => {
                 tracing::error!(%error, "what another replica changed can't be taken over: what was before holds");
             }
             Err(_) => {}
         }
-        is_away = caught_up.is_err();
+        is_away = matches!(caught_up, Err(ChangeError::Database(_)));
+        is_unread = !is_away && caught_up.is_err();
     }
 }

@@ -26,7 +26,7 @@ use crate::measured::Measured;
 use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::proxies::Proxies;
-use crate::registry::Registry;
+use crate::registry::{Opens, Registry};
 use crate::rollups::Rollups;
 use crate::shared_store::SharedStore;
 use crate::streams::{StreamLimits, Streams};
@@ -164,7 +164,7 @@ impl ControlPlane {
             .transpose()?
             .map(Arc::new);
         let streams = Arc::new(Streams::new(settings.streams.clone()));
-        let registry = Registry::open(&settings, Arc::clone(&streams)).await?;
+        let registry = Registry::open(&settings, Arc::clone(&streams), Opens::ControlPlane).await?;
         let database = registry.database();
         let limits = settings.invalidations.clone();
         let invalidations = Invalidations::open(&database, limits).await;
@@ -329,7 +329,11 @@ impl ControlPlane {
             () = self.plane.leading.run() => Ok(()),
         };
         if self.plane.leading.holds() {
-            self.plane.engines.keep().await;
+            // It goes on saying that it leads until all is kept.
+            tokio::select! {
+                () = self.plane.engines.keep() => {}
+                () = self.plane.leading.run() => {}
+            }
         }
         self.plane.leading.end().await;
         self.plane.registry.close().await;

@@ -47,10 +47,21 @@ pub(crate) struct Published {
     pub(crate) document: Bytes,
 }
 
+/// Who opens it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opens {
+    /// It serves, and goes on with the audit trail where the key of that is lost.
+    ControlPlane,
+    /// It changes who may do what, perhaps beside a control plane: with another key than that one's it would end all of its
+    /// changes. It needs no policies.
+    Keyring,
+}
+
 impl Registry {
     pub(crate) async fn open(
         settings: &Settings,
         streams: Arc<Streams>,
+        opens: Opens,
     ) -> Result<Self, OpenError> {
         let Settings {
             database: place,
@@ -60,8 +71,8 @@ impl Registry {
         let database = Database::open(place).await?;
         let head = database.audit_head_now().await;
         let head = head.map_err(|error| unopened(place, error.into()))?;
-        let is_alone = !database.is_shared() || head.sequence == 0;
-        let key = AuditKey::open_or_make(audit_key, is_alone)?;
+        let may_replace = opens == Opens::ControlPlane && !database.is_shared();
+        let key = AuditKey::open_or_make(audit_key, may_replace || head.sequence == 0)?;
         let registry = Self {
             services: ArcSwap::default(),
             changes: Mutex::new(Trail::new(key, database.id())),
@@ -71,10 +82,12 @@ impl Registry {
             database,
             streams,
         };
-        let loaded = registry.load().await;
-        loaded.map_err(|error| unopened(place, error))?;
+        if opens == Opens::ControlPlane {
+            let loaded = registry.load().await;
+            loaded.map_err(|error| unopened(place, error))?;
+        }
         let lost = settings.lost_audit_key.as_deref();
-        let opened = registry.open_trail(lost).await;
+        let opened = registry.open_trail(may_replace, lost).await;
         opened.map_err(|error| match error {
             TrailError::OtherKey { written, here } => OpenError::OtherKey {
                 place: place.to_string(),

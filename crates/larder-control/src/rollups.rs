@@ -19,6 +19,8 @@ const KEPT: [(u64, u64); 2] = [(MINUTE, DAY), (HOUR, 90 * DAY)];
 const LATE: u64 = 15;
 /// Who begins to lead keeps what he measured before, so many minutes back.
 const BACK: u64 = 10;
+/// Who goes on leads, and could keep nothing for a while, has no more in memory.
+const REACH: u64 = 58;
 /// No service has more minutes or hours; all together have no more in the last hour.
 const MOST: u32 = 100_000;
 /// How often it is looked for a minute that is over.
@@ -63,7 +65,11 @@ impl Rollups {
         if *next >= end {
             return Ok(());
         }
-        for minute in (*next).max(end.saturating_sub(BACK))..end {
+        let first = match *next {
+            0 => end.saturating_sub(BACK),
+            next => next.max(end.saturating_sub(REACH)),
+        };
+        for minute in first..end {
             let at = minute * MINUTE;
             let stretch = (Duration::from_secs(at), Duration::from_secs(at + MINUTE));
             for (service, window) in measured.between(stretch) {

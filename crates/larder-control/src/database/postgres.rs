@@ -22,7 +22,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 const PREPARE: Duration = Duration::from_secs(600);
 /// What a connection begins with: the server gives up before we do ([`DEADLINE`]), and says why. A replica that stops in the
 /// middle of a change holds the others up for 5 s.
-const SESSION: &str = "SET search_path TO larder; SET client_encoding TO 'UTF8'; SET statement_timeout TO '3500ms'; \
+const SESSION: &str = "SET search_path TO larder; SET default_transaction_isolation TO 'read committed'; SET client_encoding TO 'UTF8'; SET statement_timeout TO '3500ms'; \
      SET lock_timeout TO '3s'; SET idle_in_transaction_session_timeout TO '5s'";
 /// The server ends the session of a leader that it has not heard of for so long.
 const LEADING: &str = "SET statement_timeout TO '2s'; SET idle_session_timeout TO '4s'";
@@ -127,7 +127,7 @@ pub(crate) struct Candidate {
 pub(crate) enum Begins {
     /// Another one does.
     Not,
-    /// From now on; the one before said that it ended, or was this one.
+    /// From now on: the one before said that it ended.
     AtOnce,
     /// From now on; the one before did not say that it ended.
     AfterAnother,
@@ -170,7 +170,7 @@ impl Candidate {
         )
         .bind(&self.replica);
         let before: String = within(before.fetch_one(&mut self.connection)).await?;
-        Ok(match before.is_empty() || before == self.replica {
+        Ok(match before.is_empty() {
             true => Begins::AtOnce,
             false => Begins::AfterAnother,
         })

@@ -28,7 +28,9 @@ impl Ticked {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings::new(folder.path().join("control.db"));
         let streams = Arc::new(Streams::new(StreamLimits::default()));
-        let registry = Registry::open(&settings, streams).await.unwrap();
+        let registry = Registry::open(&settings, streams, crate::registry::Opens::ControlPlane)
+            .await
+            .unwrap();
         let ticked = Self {
             folder,
             engines: Engines::new(registry.database()),

@@ -266,7 +266,10 @@ impl Registry {
         service: &Service,
         mut news: Vec<(Endpoint, Decision)>,
     ) -> Result<usize, ChangeError> {
-        let changing = self.begin(Some(service)).await?;
+        let mut changing = self.begin(Some(service)).await?;
+        if !self.leads(&mut changing).await? {
+            return Ok(0);
+        }
         let stored = self.stored(service)?;
         news.retain(|(endpoint, _)| {
             let policy = stored.policies.get(&identity(endpoint));

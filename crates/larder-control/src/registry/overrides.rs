@@ -135,7 +135,9 @@ impl Registry {
         cause: &Cause,
         action: Action,
     ) -> Result<Override, ChangeError> {
-        let changing = self.begin(None).await?;
+        // Of this service alone: another one that can't be read keeps no override from its end.
+        let known = self.find_override(id).map(|(service, _)| service);
+        let changing = self.begin(known.as_ref()).await?;
         let (service, key) = self.find_override(id).ok_or(ChangeError::NoOverride)?;
         preconditions.check(Some(&self.etag_of_override(id)))?;
         let stored = self.stored(&service)?;

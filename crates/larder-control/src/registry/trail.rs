@@ -160,7 +160,11 @@ impl Registry {
     }
 
     /// Begins the trail, or goes on with it. With `lost`, the name of a key that is lost, it goes on with another.
-    pub(super) async fn open_trail(&self, lost: Option<&str>) -> Result<(), TrailError> {
+    pub(super) async fn open_trail(
+        &self,
+        may_replace: bool,
+        lost: Option<&str>,
+    ) -> Result<(), TrailError> {
         let mut changing = self.begin_unseen().await?;
         let head = self.learn_head(&mut changing).await;
         let head = head.map_err(ChangeError::from)?;
@@ -170,7 +174,7 @@ impl Registry {
             return Ok(());
         }
         if head.sequence > 0 {
-            if self.database.is_shared() && lost != Some(head.key_id.as_str()) {
+            if !may_replace && lost != Some(head.key_id.as_str()) {
                 return Err(TrailError::OtherKey {
                     written: head.key_id,
                     here: trail.key_id().to_owned(),
@@ -184,6 +188,11 @@ impl Registry {
         let row = trail.opening(crate::auto::now().as_secs());
         self.append(changing, row, |_| ()).await?;
         Ok(())
+    }
+
+    /// Whether this process leads yet, and will until the change is made: who takes its place waits for that.
+    pub(super) async fn leads(&self, changing: &mut Changing<'_>) -> Result<bool, ChangeError> {
+        Ok(self.database.leads(&mut changing.transaction).await?)
     }
 
     /// Makes a change of who may do what; `false`: there was nothing to change.

@@ -19,7 +19,7 @@ pub(super) async fn to_its_end<T: Send + 'static>(
 ) -> Result<T, Problem> {
     let made = tokio::spawn(change).await;
     let made = made.map_err(|error| {
-        tracing::error!(%error, "a change of a policy came to no end");
+        tracing::error!(%error, "a change came to no end");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR)
             .detail("the change failed: the control plane's log says why")
     })?;

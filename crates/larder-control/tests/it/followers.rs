@@ -40,10 +40,18 @@ impl Follower {
         service: &str,
         headers: &str,
     ) -> Self {
+        Self::ask(stream, port, &format!("/api/stream/{service}"), headers).await
+    }
+
+    /// Follows something else than policies.
+    pub(crate) async fn open_at(port: u16, path: &str, headers: &str) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        Self::ask(stream, port, path, headers).await
+    }
+
+    async fn ask(stream: TcpStream, port: u16, path: &str, headers: &str) -> Self {
         let mut stream = BufReader::new(stream);
-        let request = format!(
-            "GET /api/stream/{service} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{headers}\r\n"
-        );
+        let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
