@@ -138,8 +138,11 @@ test("pages follow what is so, without being asked again and again", async (t) =
   assert(looks.length - began < 10, `it looked ${looks.length - began} times`);
   // Where there is no stream it asks.
   await page.route("**/api/events", (route) => route.abort());
+  const failed = page.waitForEvent("requestfailed", (request) => request.url().endsWith("/api/events"));
   await page.reload();
-  await says(page, "live");
+  await failed;
+  await up.ask("POST", "/api/overrides", { ...over, endpoint: "/products/{id}", reason: "a second one" });
+  await says(page, "a second one");
 });
 
 test("an entry is found, looked at and deleted", async (t) => {
@@ -262,8 +265,6 @@ for (const look of Object.keys(LOOKS)) {
       ["entry", "/ui/keys/product-service/entry?key=cache%3Aproduct-service%3A%2Fproducts"],
       ["instances", "/ui/instances"],
       ["history", "/ui/history/product-service?of=1"],
-      ["keys", "/ui/keys/product-service"],
-      ["instances", "/ui/instances"],
       ["overrides", "/ui/overrides"],
       ["audit", "/ui/audit"],
       ["missing", "/ui/services/none-of-this-name"],
