@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tracing_subscriber::filter::Targets;
 
 /// A listener on loopback. A port that is taken is an error that names what chooses another.
 pub(crate) async fn listen(
@@ -63,14 +64,27 @@ pub(crate) async fn stopped(mut shutdown: watch::Receiver<bool>) {
 /// Logs to standard error: `RUST_LOG`, else `default`.
 pub(crate) fn log(default: &str) {
     use std::io::IsTerminal as _;
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    use tracing_subscriber::prelude::*;
+    let told = std::env::var("RUST_LOG")
+        .ok()
+        .filter(|told| !told.is_empty());
+    let told = told.as_deref().map(str::parse::<Targets>).transpose();
+    let filter = match &told {
+        Ok(Some(told)) => told.clone(),
+        // What is said here can be read.
+        _ => default.parse().unwrap_or_default(),
+    };
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
+        .with_target(false);
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(filter)
         .init();
+    if let Err(error) = told {
+        tracing::warn!(%error, "RUST_LOG is not understood: say a level, or target=level,…");
+    }
 }
 
 /// Lets the process have as many files open as the system lets it: many shells allow 1,024 unless asked, and each client

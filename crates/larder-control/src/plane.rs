@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
 use axum::{Router, middleware};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use larder_http::Limits;
 use tokio::net::TcpListener;
 
@@ -154,7 +156,12 @@ impl ControlPlane {
     ///
     /// # Errors
     /// An [`OpenError`] that says what to do.
-    pub async fn open(settings: Settings) -> Result<Self, OpenError> {
+    pub fn open(settings: Settings) -> impl Future<Output = Result<Self, OpenError>> + Send {
+        // Boxed, as all that is long and others wait for: their crates then compile none of it.
+        Self::opened(settings).boxed()
+    }
+
+    async fn opened(settings: Settings) -> Result<Self, OpenError> {
         Hosts::new(0, &settings.allowed_hosts)?;
         let proxies = Arc::new(Proxies::new(&settings.trusted_proxies)?);
         let tls = settings
@@ -279,10 +286,18 @@ impl ControlPlane {
     ///
     /// # Errors
     /// A [`RunError`]; [`RunError::Bind`] for an address that other machines reach, as long as there are no API keys.
-    pub async fn run(
+    pub fn run(
         &self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = Result<(), RunError>> + Send {
+        self.running(listener, shutdown.boxed()).boxed()
+    }
+
+    async fn running(
+        &self,
+        listener: TcpListener,
+        shutdown: BoxFuture<'static, ()>,
     ) -> Result<(), RunError> {
         let address = listener.local_addr()?;
         self.check_bind(address)?;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http::StatusCode;
 use larder_http::{Limits, Problem};
 use tokio::net::TcpListener;
@@ -24,10 +26,18 @@ impl ControlPlane {
     ///
     /// # Errors
     /// A [`RunError`]; [`RunError::Open`] for what waiting does not mend.
-    pub async fn open_when_there(
+    pub fn open_when_there<'a>(
+        settings: Settings,
+        listener: &'a TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'a,
+    ) -> impl Future<Output = Result<Option<Self>, RunError>> + Send {
+        Self::opened_when_there(settings, listener, shutdown.boxed()).boxed()
+    }
+
+    async fn opened_when_there(
         settings: Settings,
         listener: &TcpListener,
-        shutdown: impl Future<Output = ()>,
+        shutdown: BoxFuture<'_, ()>,
     ) -> Result<Option<Self>, RunError> {
         let away = match Self::open(settings.clone()).await {
             Err(error) if error.is_temporary() => error,

@@ -8,14 +8,17 @@ use larder::{Cache, Policy, Settings};
 use product_service::{LOG, SERVICE, Shop, policy, serve};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stdout().is_terminal())
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| LOG.to_owned());
+    let filter: Targets = filter.parse().context("RUST_LOG: say target=level,…")?;
+    let lines = tracing_subscriber::fmt::layer().with_ansi(std::io::stdout().is_terminal());
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(filter)
         .init();
     let settings = Settings::from_env()?;
     let listener = listen(settings.port).await?;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use larder_model::Secret;
 use larder_model::api::{ApiKey, MadeApiKey, NewApiKey, NewUser, User, UserChange};
 
@@ -65,10 +67,11 @@ impl Keyring {
     ///
     /// # Errors
     /// An [`OpenError`] that says what to do.
-    pub async fn open(settings: &Settings) -> Result<Self, OpenError> {
+    pub fn open(settings: &Settings) -> impl Future<Output = Result<Self, OpenError>> + Send {
         let nobody = Arc::new(Streams::new(settings.streams.clone()));
-        let registry = Registry::open(settings, nobody, Opens::Keyring).await?;
-        Ok(Self(registry))
+        Registry::open(settings, nobody, Opens::Keyring)
+            .map_ok(Self)
+            .boxed()
     }
 
     /// Makes a key. `author` is who says so, for the audit trail.
@@ -94,9 +97,12 @@ impl Keyring {
     ///
     /// # Errors
     /// A [`KeyringError::Database`].
-    pub async fn list(&self) -> Result<Vec<ApiKey>, KeyringError> {
-        let keys = self.0.database().api_keys().await?;
-        Ok(keys.iter().map(StoredKey::describe).collect())
+    pub fn list(&self) -> impl Future<Output = Result<Vec<ApiKey>, KeyringError>> + Send {
+        let listed = async {
+            let keys = self.0.database().api_keys().await?;
+            Ok(keys.iter().map(StoredKey::describe).collect())
+        };
+        listed.boxed()
     }
 
     /// Revokes a key; `false`: there is none of this id that was not revoked before.
@@ -138,9 +144,12 @@ impl Keyring {
     ///
     /// # Errors
     /// A [`KeyringError::Database`].
-    pub async fn users(&self) -> Result<Vec<User>, KeyringError> {
-        let users = self.0.database().users().await?;
-        Ok(users.iter().map(StoredUser::describe).collect())
+    pub fn users(&self) -> impl Future<Output = Result<Vec<User>, KeyringError>> + Send {
+        let listed = async {
+            let users = self.0.database().users().await?;
+            Ok(users.iter().map(StoredUser::describe).collect())
+        };
+        listed.boxed()
     }
 
     /// Changes a user, whose sessions end; `false`: there is none.
@@ -188,8 +197,14 @@ impl Keyring {
         self.0.database().close().await;
     }
 
-    async fn change(&self, change: &AccessChange, cause: &Cause) -> Result<bool, KeyringError> {
-        let changed = self.0.change_access(change, cause).await;
-        changed.map_err(|error| KeyringError::Database(error.into()))
+    fn change<'a>(
+        &'a self,
+        change: &'a AccessChange,
+        cause: &'a Cause,
+    ) -> BoxFuture<'a, Result<bool, KeyringError>> {
+        let changed = self.0.change_access(change, cause);
+        changed
+            .map_err(|error| KeyringError::Database(error.into()))
+            .boxed()
     }
 }

@@ -1,5 +1,6 @@
 //! Looks over a whole audit trail.
 
+use futures_util::FutureExt as _;
 use larder_model::api::AuditHead;
 
 use super::{AuditKey, AuditKeyPlace, Head, KeyError, Row};
@@ -84,7 +85,15 @@ pub enum VerifyError {
 ///
 /// # Errors
 /// A [`VerifyError::Fault`] says what was done to it, as far as can be told: which entry is the first that is wrong.
-pub async fn verify_audit(
+pub fn verify_audit<'a>(
+    database: &'a DatabasePlace,
+    key: &'a AuditKeyPlace,
+    published: Option<&'a AuditHead>,
+) -> impl Future<Output = Result<Verified, VerifyError>> + Send {
+    verify(database, key, published).boxed()
+}
+
+async fn verify(
     database: &DatabasePlace,
     key: &AuditKeyPlace,
     published: Option<&AuditHead>,

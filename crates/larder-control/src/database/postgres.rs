@@ -81,7 +81,7 @@ async fn prepare(connection: &mut PgConnection, url: &PostgresUrl) -> Result<(),
     }
     make_schema(connection).await.map_err(failed)?;
     // Not `run`: the compiler can't tell that what waits for it may be spawned.
-    let migrations = sqlx::migrate!("./migrations/postgres");
+    let migrations = super::migrations::postgres();
     let migrated = migrations.run_direct(None, connection, false);
     migrated.await.map_err(|error| match error {
         sqlx::migrate::MigrateError::Execute(error) => OpenError::of(url, error),

@@ -35,6 +35,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -116,28 +118,29 @@ impl Default for Limits {
 ///
 /// # Errors
 /// None so far: what goes wrong with one connection ends that connection, and the listener's errors are waited out.
-pub async fn serve(
+pub fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    accept(listener, router, limits, Handshake::default(), shutdown).await
+) -> impl Future<Output = io::Result<()>> + Send {
+    let shutdown = shutdown.boxed();
+    accept(listener, router, limits, Handshake::default(), shutdown).boxed()
 }
 
+/// Boxed where it is called, as is `shutdown`: a caller's crate then compiles none of it.
 async fn accept(
     listener: TcpListener,
     router: Router,
     limits: Limits,
     handshake: Handshake,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    mut shutdown: BoxFuture<'static, ()>,
 ) -> io::Result<()> {
     let limits = Arc::new(limits);
     let (closing, is_closing) = watch::channel(false);
     let connections = Connections::new(router, Arc::clone(&limits), handshake, is_closing);
     let mut door = Door::new(listener, limits.connections);
     let mut open = JoinSet::new();
-    let mut shutdown = std::pin::pin!(shutdown);
     loop {
         while open.try_join_next().is_some() {}
         let entered = tokio::select! {

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use axum::Router;
+use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -22,17 +23,17 @@ pub struct OverTls;
 ///
 /// # Errors
 /// As [`serve`](super::serve()).
-pub async fn serve_tls(
+pub fn serve_tls(
     listener: TcpListener,
     router: Router,
     limits: Limits,
     config: Arc<rustls::ServerConfig>,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+) -> impl Future<Output = io::Result<()>> + Send {
     let handshake = Handshake {
         tls: Some(TlsAcceptor::from(config)),
     };
-    accept(listener, router, limits, handshake, shutdown).await
+    accept(listener, router, limits, handshake, shutdown.boxed()).boxed()
 }
 
 impl Driven {
