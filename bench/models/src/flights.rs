@@ -53,6 +53,7 @@ impl Store {
         let found = || {
             self.read().map(|value| Stored {
                 bytes: value.to_string().into(),
+                framed: false,
                 ttl: None,
                 foreign: false,
                 incarnation: 0,

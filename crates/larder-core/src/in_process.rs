@@ -14,6 +14,7 @@ use quick_cache::sync::Cache as QuickCache;
 
 use crate::beside::Beside;
 use crate::clock::{Clock, CoarseClock};
+use crate::frame::is_framed;
 use crate::lease::{Acquired, Lease, Released};
 use crate::mutants::{self, is_off};
 use crate::proof::Proof;
@@ -45,6 +46,7 @@ pub struct InProcess {
 #[derive(Clone)]
 struct Entry {
     bytes: Bytes,
+    framed: bool,
     /// By the store's clock.
     expires_at: Duration,
 }
@@ -92,6 +94,7 @@ impl InProcess {
         }
         Some(Stored {
             bytes: entry.bytes,
+            framed: entry.framed,
             ttl: Some(left.min(longest.get())),
             foreign: false,
             incarnation: 0,
@@ -106,9 +109,11 @@ impl InProcess {
             current.bytes.as_ptr() == entry.bytes.as_ptr() && current.expires_at > expires_at
         });
         if is_to_be_cut {
-            let bytes = entry.bytes.clone();
-            self.entries
-                .insert(key.clone(), Entry { bytes, expires_at });
+            let cut = Entry {
+                expires_at,
+                ..entry.clone()
+            };
+            self.entries.insert(key.clone(), cut);
         }
     }
 
@@ -119,14 +124,17 @@ impl InProcess {
             return Written::Skipped(Skip::TooLarge);
         }
         let now = self.clock.now();
-        let expires_at = now.saturating_add(entry.ttl.get());
+        let written = Entry {
+            framed: is_framed(&entry.bytes),
+            expires_at: now.saturating_add(entry.ttl.get()),
+            bytes: entry.bytes,
+        };
         let _shared = self.fills.read().unwrap_or_else(PoisonError::into_inner);
         if !entry.guard.allows() {
             return Written::Refused;
         }
         if let Some(lease) = entry.guard.lease() {
-            let (key, bytes) = (entry.key.clone(), entry.bytes.clone());
-            let put = || self.entries.insert(key, Entry { bytes, expires_at });
+            let put = || self.entries.insert(entry.key.clone(), written);
             return match self.leases.end_with(lease, now, None, put) {
                 true => Written::Stored,
                 false => Written::Refused,
@@ -135,8 +143,7 @@ impl InProcess {
         if !is_off(mutants::Guard::SetEndsLease) {
             self.leases.end_of(&entry.key);
         }
-        let bytes = entry.bytes;
-        self.entries.insert(entry.key, Entry { bytes, expires_at });
+        self.entries.insert(entry.key, written);
         Written::Stored
     }
 

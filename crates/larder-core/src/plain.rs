@@ -5,7 +5,6 @@ use larder_model::{Key, Outcome};
 use crate::cache::Inner;
 use crate::counters::Count;
 use crate::form::Undecoded;
-use crate::frame;
 use crate::governor::{Event, Gate};
 use crate::raw::Raw;
 use crate::read::Read;
@@ -64,10 +63,7 @@ impl Inner {
                 return self.settle_read(key, None, decode);
             }
         };
-        if !frame::is_framed(&stored.bytes)
-            && !self.frames.is_sealing()
-            && !self.sweeps.hides_read(key, when.swept)
-        {
+        if !stored.framed && !self.frames.is_sealing() && !self.sweeps.hides_read(key, when.swept) {
             let raw = Raw {
                 bytes: stored.bytes,
                 is_foreign: stored.foreign,

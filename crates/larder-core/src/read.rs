@@ -202,7 +202,7 @@ impl Inner {
         gate: Gate,
         read: Read,
     ) -> (Look<M::Value>, Option<Ttl>) {
-        if frame::is_framed(&read.stored.bytes) || self.frames.is_sealing() {
+        if read.stored.framed || self.frames.is_sealing() {
             // Boxed: the plain form is what most have, and its future stays small.
             let look = Box::pin(self.judge_framed::<M>(key, gate, read)).await;
             return (look, None);

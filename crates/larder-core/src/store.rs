@@ -174,6 +174,9 @@ impl Ttl {
 pub struct Stored {
     /// The value.
     pub bytes: Bytes,
+    /// Whether it is in the framed form, by [`is_framed`](crate::is_framed): who serves the plain form need not look at it then,
+    /// which costs more than all else where it lies in no cache of the processor.
+    pub framed: bool,
     /// What is left of its life, where reading tells that anyway.
     pub ttl: Option<Duration>,
     /// Whether a program other than Larder could have written it: then it is not spliced into another document

@@ -152,6 +152,7 @@ impl Writer {
         Ok(record.and_then(|record| {
             Some(Stored {
                 bytes: Bytes::copy_from_slice(record.value),
+                framed: larder_core::is_framed(record.value),
                 ttl: Some(left(&record, self.opened.now())?),
                 foreign: false,
                 incarnation: 0,

@@ -98,6 +98,7 @@ impl EmbeddedStore {
                 .push_quietly(Operation::Cut(key.clone(), longest));
         }
         Ok(Some(Stored {
+            framed: larder_core::is_framed(&bytes),
             bytes,
             ttl: Some(left.min(longest.get())),
             foreign: false,

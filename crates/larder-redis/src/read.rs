@@ -113,6 +113,7 @@ impl RedisStore {
             self.cut(key, longest);
         }
         Some(Stored {
+            framed: larder_core::is_framed(&bytes),
             bytes,
             ttl: match left {
                 _ if is_too_long => Some(longest.get()),
