@@ -58,6 +58,7 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
         port: control.port,
         clients: 4,
         per_second: 500,
+        key: None,
     };
     let ask = || Ok(p99_micros(&load.run(LENGTH, |_| READ.to_owned())?));
     let attacked = || {

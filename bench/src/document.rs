@@ -25,7 +25,7 @@ struct Section {
     is_charted: bool,
 }
 
-const SECTIONS: [Section; 11] = [
+const SECTIONS: [Section; 13] = [
     section("In the process", "in_process", true),
     section("Embedded", "embedded", true),
     section("Redis", "redis hit", true),
@@ -35,6 +35,8 @@ const SECTIONS: [Section; 11] = [
     section("With Redis away", "redis ", false),
     section("Under attack", "config", false),
     section("Streams", "streams", false),
+    section("Conditional reads", "conditional", false),
+    section("Policies in a service", "policies", false),
     section("What a hit costs", "costs", false),
     section("Growth", "growth", false),
 ];

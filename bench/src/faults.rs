@@ -217,11 +217,12 @@ impl Scene {
         Ok(scene)
     }
 
-    fn load(&self) -> Load {
+    fn load(&self) -> Load<'static> {
         Load {
             port: self.service.port,
             clients: CLIENTS,
             per_second: PER_SECOND,
+            key: None,
         }
     }
 

@@ -3,16 +3,21 @@
 
 mod attacks;
 mod charts;
+mod config_reads;
 mod costs;
+mod decisions;
 mod document;
 mod embedded;
 mod faults;
 mod growth;
 mod guarantees;
+mod hostile;
 mod http;
 mod in_process;
+mod kept;
 mod load;
 mod machine;
+mod policies;
 mod redis_cluster;
 mod redis_hits;
 mod report;
@@ -24,6 +29,7 @@ mod sides;
 mod soak;
 mod streams;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -69,6 +75,8 @@ struct Args {
 enum Command {
     /// Uses a store for a long time, within a bound of memory, and shows what the process takes meanwhile
     Soak(soak::Args),
+    /// Simulates what the engine decides on workloads that it was not tuned on; exits with 1 where a mark is missed
+    Decisions(decisions::Args),
     /// Draws the tables and charts of a repository anew, from what was measured before
     Draw {
         /// Where the repository lies
@@ -88,6 +96,38 @@ enum Command {
         /// Where the server listens
         host: String,
     },
+    /// The hostile client of the mark under the whole attack
+    #[command(hide = true)]
+    Hostile {
+        /// Where the control plane listens
+        port: u16,
+        /// A key of its
+        key: String,
+        /// How many slow connections
+        slow: usize,
+        /// Which of: bodies, keys, heads, endpoints; without one all
+        kinds: Vec<String>,
+    },
+    /// Starts a client whose control plane is away, and says how long it takes
+    #[command(hide = true)]
+    Boot {
+        /// Where its last policies are kept
+        folder: PathBuf,
+        /// http or https
+        scheme: String,
+    },
+    /// Follows a service over many streams, until it is killed
+    #[command(hide = true)]
+    Follow {
+        /// Where the control plane listens
+        port: u16,
+        /// The service
+        service: String,
+        /// From which address
+        address: Ipv4Addr,
+        /// How many streams
+        streams: usize,
+    },
 }
 
 /// What the binaries of this crate do.
@@ -98,6 +138,12 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     match args.command {
         Some(Command::Soak(soak)) => return soak::run(&soak),
+        Some(Command::Decisions(args)) => {
+            return Ok(match decisions::run(&args)? {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::FAILURE,
+            });
+        }
         Some(Command::Draw { repository }) => {
             let results = document::earlier(&repository)?;
             document::write(&repository, &results.context("nothing was measured yet")?)?;
@@ -106,6 +152,19 @@ pub fn run() -> anyhow::Result<ExitCode> {
             sides::serve(store, scene).map_err(anyhow::Error::from_boxed)?;
         }
         Some(Command::Attack { host }) => attacks::attack(host)?,
+        Some(Command::Hostile {
+            port,
+            key,
+            slow,
+            kinds,
+        }) => hostile::attack(port, key, slow, kinds)?,
+        Some(Command::Boot { folder, scheme }) => policies::boot(&folder, &scheme)?,
+        Some(Command::Follow {
+            port,
+            service,
+            address,
+            streams,
+        }) => streams::follow_idly(port, service, address, streams)?,
         None => return measure(&args),
     }
     Ok(ExitCode::SUCCESS)
@@ -123,7 +182,10 @@ fn measure(args: &Args) -> anyhow::Result<ExitCode> {
     guarantees::measure(&mut report)?;
     faults::measure(&mut report)?;
     attacks::measure(&mut report)?;
+    hostile::measure(&mut report)?;
     streams::measure(&mut report)?;
+    config_reads::measure(&mut report)?;
+    policies::measure(&mut report)?;
     let results = report.results;
     let tables = document::markdown(&results, false);
     print!("{tables}");

@@ -12,26 +12,33 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A client with one connection that stays.
 pub(crate) struct Client {
     stream: BufReader<TcpStream>,
-    port: u16,
+    /// What each request says besides its target.
+    headers: String,
 }
 
 impl Client {
     pub(crate) fn connect(port: u16) -> anyhow::Result<Self> {
+        Self::with_key(port, None)
+    }
+
+    /// With an API key of the control plane.
+    pub(crate) fn with_key(port: u16, key: Option<&str>) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
+        let mut headers = format!("Host: 127.0.0.1:{port}\r\n");
+        if let Some(key) = key {
+            headers.push_str(&format!("Authorization: Bearer {key}\r\n"));
+        }
         Ok(Self {
             stream: BufReader::new(stream),
-            port,
+            headers,
         })
     }
 
     /// The answer's body; an error where its status is not 200.
     pub(crate) fn get(&mut self, target: &str) -> anyhow::Result<Vec<u8>> {
-        let request = format!(
-            "GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n\r\n",
-            self.port
-        );
+        let request = format!("GET {target} HTTP/1.1\r\n{}\r\n", self.headers);
         self.stream.get_mut().write_all(request.as_bytes())?;
         let status = self.line()?;
         anyhow::ensure!(status.starts_with("HTTP/1.1 200 "), "{target}: {status}");
@@ -60,13 +67,15 @@ impl Client {
 
 /// So many requests a second, from as many clients, each with a pace of its own.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Load {
+pub(crate) struct Load<'a> {
     pub(crate) port: u16,
     pub(crate) clients: u32,
     pub(crate) per_second: u32,
+    /// The API key that each shows.
+    pub(crate) key: Option<&'a str>,
 }
 
-impl Load {
+impl Load<'_> {
     /// What each answer took; `target` is asked with a number that is another for each request.
     pub(crate) fn run(
         self,
@@ -106,7 +115,7 @@ impl Load {
         end: Instant,
         targets: impl Iterator<Item = String>,
     ) -> anyhow::Result<Vec<Duration>> {
-        let mut client = Client::connect(self.port)?;
+        let mut client = Client::with_key(self.port, self.key)?;
         let mut took = Vec::new();
         let mut at = first;
         for target in targets {

@@ -35,8 +35,18 @@ impl Server {
 
     /// A control plane.
     pub(crate) fn control(folder: &Path) -> anyhow::Result<Self> {
+        Self::control_by(folder, Command::new(built("larder")?))
+    }
+
+    /// A control plane that has one core.
+    pub(crate) fn control_on(folder: &Path, core: &str) -> anyhow::Result<Self> {
+        let mut command = Command::new("taskset");
+        command.args(["-c", core]).arg(built("larder")?);
+        Self::control_by(folder, command)
+    }
+
+    fn control_by(folder: &Path, mut command: Command) -> anyhow::Result<Self> {
         let port = free_port();
-        let mut command = Command::new(built("larder")?);
         command.args(["control", "--control-port", &port.to_string()]);
         Self::start(command.current_dir(folder), port)
     }
@@ -141,7 +151,7 @@ impl Drop for Server {
 }
 
 /// A binary that was built beside this one.
-fn built(name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn built(name: &str) -> anyhow::Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
     anyhow::ensure!(
         path.exists(),

@@ -2,14 +2,18 @@
 //!
 //! The clients share the machine with the control plane, and what they take counts.
 
+use std::io::{BufRead as _, BufReader};
+use std::net::Ipv4Addr;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use larder_testing::alone::Usage;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::report::{Mark, Report};
 use crate::server::Server;
@@ -22,13 +26,15 @@ const POLICIES: usize = 5;
 /// Of all clients together.
 const PATIENCE: Duration = Duration::from_secs(60);
 const SERVICE: &str = "bench";
+/// Of all services: more are not let in.
+const MOST: usize = 20_000;
 
 pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     let streams = report.operations(STREAMS);
     let change = format!("streams, a policy change seen by {streams}, p99");
     let memory = format!("streams, memory of an idle one of {streams}");
     if !report.wants(&change) && !report.wants(&memory) {
-        return Ok(());
+        return idle(report);
     }
     allow_open_files(streams as u64 + OTHERS)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -39,7 +45,83 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     report.add_figure(&change, "ms", Mark::AtMost(250.0), took);
     let kib = bytes / 1_024.0;
     report.add_figure(&memory, "KiB", Mark::AtMost(10.0), vec![kib]);
+    idle(report)
+}
+
+/// As many streams as there may be, on which nothing happens but that each says that it lives.
+fn idle(report: &mut Report) -> anyhow::Result<()> {
+    let limit = getrlimit(Resource::Nofile).maximum;
+    // A control plane that may not open so many files has as many as it can.
+    let files = limit.map_or(MOST, |most| usize::try_from(most).unwrap_or(MOST));
+    let streams = report.operations(MOST.min(files.saturating_sub(OTHERS as usize)));
+    let memory = format!("streams, memory of an idle one of {streams}, of two services");
+    if !report.wants(&memory) {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let control = Server::control(folder.path())?;
+    let resident = || Usage::of(control.pid()).resident as f64;
+    let before = resident();
+    let half = streams / 2;
+    // One address has no more than 15,000, nor has a service; and a process no more files than the control plane.
+    let _one = Followers::start(control.port, "bench-1", Ipv4Addr::new(127, 0, 0, 2), half)?;
+    let _other = Followers::start(
+        control.port,
+        "bench-2",
+        Ipv4Addr::new(127, 0, 0, 3),
+        streams - half,
+    )?;
+    // Each has said twice that it lives.
+    std::thread::sleep(Duration::from_secs(20));
+    let kib = (resident() - before) / streams as f64 / 1_024.0;
+    report.add_figure(&memory, "KiB", Mark::AtMost(10.0), vec![kib]);
     Ok(())
+}
+
+/// Streams of a process of its own, until it is dropped.
+struct Followers(Child);
+
+impl Followers {
+    fn start(port: u16, service: &str, address: Ipv4Addr, streams: usize) -> anyhow::Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["follow", &port.to_string(), service])
+            .args([address.to_string(), streams.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let said = child.stdout.take().context("it has an output")?;
+        let followers = Self(child);
+        let mut line = String::new();
+        BufReader::new(said).read_line(&mut line)?;
+        anyhow::ensure!(line == "follows\n", "the followers ended");
+        Ok(followers)
+    }
+}
+
+impl Drop for Followers {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Follows a service over so many streams, until it is killed or one ends.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn follow_idly(
+    port: u16,
+    service: String,
+    address: Ipv4Addr,
+    streams: usize,
+) -> anyhow::Result<()> {
+    allow_open_files(streams as u64 + OTHERS)?;
+    let mut clients = JoinSet::new();
+    for _ in 0..streams {
+        let mut client = Follower::open_from(address, port, &service).await?;
+        client.until("\"policies\"").await?;
+        clients.spawn(async move { client.until("there is no such text").await });
+    }
+    println!("follows");
+    let ended = clients.join_next().await.context("there are streams")?;
+    ended?.map(drop)
 }
 
 /// What each round took (p99, in milliseconds), and what a stream takes of the control plane's memory, in bytes.
@@ -109,9 +191,15 @@ struct Follower {
 
 impl Follower {
     async fn open(port: u16) -> anyhow::Result<Self> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        Self::open_from(Ipv4Addr::LOCALHOST, port, SERVICE).await
+    }
+
+    async fn open_from(address: Ipv4Addr, port: u16, service: &str) -> anyhow::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((address, 0).into())?;
+        let mut stream = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await?;
         let request =
-            format!("GET /api/stream/{SERVICE} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n");
+            format!("GET /api/stream/{service} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         Ok(Self {
             stream,
@@ -147,7 +235,7 @@ fn find(text: &[u8], what: &[u8]) -> bool {
 }
 
 /// The control plane, which is started from here, has the same bound.
-fn allow_open_files(count: u64) -> anyhow::Result<()> {
+pub(crate) fn allow_open_files(count: u64) -> anyhow::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= count) {
         return Ok(());

@@ -3,26 +3,36 @@
 use std::time::Duration;
 
 use larder_bench_load::{
-    Error, Key, Prepared, Scene, grown, keys, on_threads, requests, serve as answer, value,
+    Error, Key, Prepared, Round, Scene, grown, keys, on_threads, requests, serve as answer, value,
 };
 use larder_core::{Cache, Json};
+
+use super::watched;
 
 const TTL: Duration = Duration::from_secs(3_600);
 /// More than an entry takes beside its value, in bytes.
 const OVERHEAD: u64 = 512;
 
 pub(crate) fn serve(scene: Vec<String>) -> Result<(), Error> {
-    answer(scene, |scene| {
-        let all = keys(scene.keys)?;
-        let requests = requests(scene.keys, scene.operations);
-        let (cache, grown_bytes) = grown(|| filled(&all, scene))?;
-        let threads = scene.workers;
-        let round = move || {
-            Ok(on_threads(threads, &requests, |part| {
-                look_up(&cache, &all, part);
-            }))
-        };
-        Ok(Prepared { grown_bytes, round })
+    answer(scene, |scene| match &*scene.form {
+        "watched" | "counted" => watched::prepare(scene),
+        _ => prepare(scene),
+    })
+}
+
+fn prepare(scene: &Scene) -> Result<Prepared<Round>, Error> {
+    let all = keys(scene.keys)?;
+    let requests = requests(scene.keys, scene.operations);
+    let (cache, grown_bytes) = grown(|| filled(&all, scene))?;
+    let threads = scene.workers;
+    let round = move || {
+        Ok(on_threads(threads, &requests, |part| {
+            look_up(&cache, &all, part);
+        }))
+    };
+    Ok(Prepared {
+        grown_bytes,
+        round: Box::new(round),
     })
 }
 

@@ -8,6 +8,7 @@ mod others;
 mod race;
 pub(crate) mod redis;
 mod redis_cluster;
+mod watched;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -298,6 +298,39 @@ impl Ghost {
     }
 }
 
+/// What stores with each of the TTLs really had, faded as a ghost fades: what it is compared with.
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    lookups: f64,
+    hits: [f64; TTLS.len()],
+}
+
+impl Truth {
+    /// A lookup, so long after the one before, and which TTLs it hit with.
+    pub(crate) fn count(&mut self, seconds: f64, hits: [bool; TTLS.len()]) {
+        if self.lookups > ENOUGH {
+            let factor = (-seconds / HALF_LIFE).exp2();
+            self.lookups *= factor;
+            self.hits.iter_mut().for_each(|sum| *sum *= factor);
+        }
+        self.lookups += 1.0;
+        for (sum, is_hit) in self.hits.iter_mut().zip(hits) {
+            *sum += f64::from(u8::from(is_hit));
+        }
+    }
+
+    pub(crate) fn lookups(&self) -> f64 {
+        self.lookups
+    }
+
+    /// How far a ghost is off, at the worst of the TTLs that are so long.
+    pub(crate) fn error(&self, ghost: &[f64; TTLS.len()], from_seconds: u32) -> f64 {
+        let of = |at: usize| (ghost[at] - self.hits[at] / self.lookups).abs();
+        let long = (0..TTLS.len()).filter(|at| TTLS[*at] >= from_seconds);
+        long.map(of).fold(0.0, f64::max)
+    }
+}
+
 /// How many of the requests for a key a TTL would have missed, taken to be evenly spread from the first to the last.
 fn misses(fill: &mut Option<u32>, ttl: u32, asked: &Use) -> f64 {
     let mut misses = 0.0;

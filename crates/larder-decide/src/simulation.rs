@@ -2,6 +2,8 @@
 //! late, twice or never. Deterministic: the same requests give the same figures.
 
 mod fixed;
+mod trial;
+pub mod workload;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use crate::seen::Seen;
 
 use fixed::Entry;
 pub use fixed::{Fixed, Tally};
+pub use trial::{GhostError, Trial};
 
 /// Instances report this often, in milliseconds.
 const WINDOW_MS: u64 = 5_000;

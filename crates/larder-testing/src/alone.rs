@@ -38,6 +38,8 @@ pub struct Usage {
     pub descriptors: u64,
     /// Resident memory, in bytes.
     pub resident: u64,
+    /// The most that was ever resident, in bytes.
+    pub most_resident: u64,
 }
 
 impl Usage {
@@ -52,6 +54,7 @@ impl Usage {
             threads: status(process, "Threads:"),
             descriptors: descriptors.expect("Linux tells it").count() as u64,
             resident: status(process, "VmRSS:") * 1_024,
+            most_resident: status(process, "VmHWM:") * 1_024,
         }
     }
 }

@@ -36,6 +36,20 @@ impl Tally {
         share(self.stale, self.hits)
     }
 
+    /// What was counted after an earlier tally.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            requests: self.requests - earlier.requests,
+            hits: self.hits - earlier.hits,
+            stale: self.stale - earlier.stale,
+            origin_calls: self.origin_calls - earlier.origin_calls,
+            checks: self.checks - earlier.checks,
+            waited_ms: self.waited_ms - earlier.waited_ms,
+            without_ms: self.without_ms - earlier.without_ms,
+        }
+    }
+
     /// Calls of the origin by requests.
     #[must_use]
     pub fn origin_share(&self) -> f64 {

@@ -1,12 +1,12 @@
 //! What arrives as windows: invalidations, late and early, of many stores; nothing that is no change is taken for one, and
 //! nothing of what is lost decides.
 
+use larder_decide::simulation::workload::{hash, steadily};
 use larder_decide::simulation::{Request, Setup, Simulation};
 use larder_decide::{Arrived, Code, Engine, KeyLog, Limits, Record};
 use larder_model::{Checked, Outcome, PER_SECOND, Window};
 
 use crate::MINUTE;
-use crate::workload::{hash, steadily};
 
 const TICK_MS: u64 = 10_000;
 

@@ -1,11 +1,11 @@
 //! Windows that come late, twice or never, restarts, failing origins, floods: nothing of it makes the engine change its
 //! mind.
 
-use larder_decide::simulation::{Faults, Request, Setup, Simulation};
+use larder_decide::simulation::workload::{Arrivals, Random, Zipf, hash, steadily};
+use larder_decide::simulation::{Faults, Request, Setup, Simulation, Trial};
 use larder_decide::{Code, Limits};
 
-use crate::workload::{Arrivals, Random, Zipf, hash, steadily};
-use crate::{MINUTE, Outcome};
+use crate::{MINUTE, print};
 
 fn steady(hours: f64, seed: u64) -> impl Iterator<Item = Request> {
     let zipf = Zipf::new(50, 0.9);
@@ -30,8 +30,8 @@ fn lost_late_and_doubled_windows_and_restarts_on_sixteen_instances_flip_nothing(
         faults,
         ..Setup::default()
     };
-    let outcome = Outcome::of(setup, steady(24.0, 1));
-    outcome.print("faults");
+    let outcome = Trial::of(setup, steady(24.0, 1));
+    print("faults", &outcome);
     assert!(outcome.is_on() && outcome.flips() == 1);
     assert!(outcome.first_on() <= 120.0, "{}", outcome.first_on());
     assert!(outcome.regret() <= 0.02, "{}", outcome.regret());
@@ -82,8 +82,8 @@ fn nights_do_not_switch_it_off() {
             request.latency_ms = random.lognormal(300.0, 0.3);
         },
     };
-    let outcome = Outcome::of(Setup::default(), workload);
-    outcome.print("nights");
+    let outcome = Trial::of(Setup::default(), workload);
+    print("nights", &outcome);
     assert!(outcome.flips() == 1 && outcome.is_on());
     assert!(outcome.regret() <= 0.05, "{}", outcome.regret());
 }
@@ -126,7 +126,7 @@ fn while_the_origin_fails_nothing_is_decided() {
         max_ttl: 60.0,
         ..Limits::default()
     };
-    let outcome = Outcome::of(
+    let outcome = Trial::of(
         Setup {
             limits,
             ..Setup::default()
@@ -158,8 +158,8 @@ fn a_flood_of_unique_keys_does_not_switch_it_off() {
             request.latency_ms = random.lognormal(700.0, 0.3);
         },
     };
-    let outcome = Outcome::of(Setup::default(), workload);
-    outcome.print("flood");
+    let outcome = Trial::of(Setup::default(), workload);
+    print("flood", &outcome);
     assert!(outcome.is_on() && outcome.flips() == 1);
     assert!(outcome.regret() <= 0.05, "{}", outcome.regret());
 }
@@ -171,8 +171,8 @@ fn a_batch_job_that_changes_all_keys_at_once_is_one_event() {
         request.body = (now / 300.0) as u32;
         request.latency_ms = random.lognormal(500.0, 0.3);
     });
-    let outcome = Outcome::of(Setup::default(), workload);
-    outcome.print("batch");
+    let outcome = Trial::of(Setup::default(), workload);
+    print("batch", &outcome);
     assert_eq!(outcome.flips(), 1);
     let stale = outcome.simulation.tally().stale_share();
     assert!(stale <= 0.012, "{stale}");
@@ -188,8 +188,8 @@ fn answers_that_differ_at_any_age_are_never_cached() {
         request.body = if random.chance() < 0.1 { answer } else { 0 };
         request.latency_ms = random.lognormal(500.0, 0.3);
     });
-    let outcome = Outcome::of(Setup::default(), workload);
-    outcome.print("varies");
+    let outcome = Trial::of(Setup::default(), workload);
+    print("varies", &outcome);
     assert_eq!(outcome.simulation.last().unwrap().code, Code::BodyVaries);
     assert!(!outcome.is_on());
 }

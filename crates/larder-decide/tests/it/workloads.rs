@@ -1,10 +1,10 @@
 //! The workloads that the engine is held to, each over three seeds.
 
-use larder_decide::simulation::Setup;
+use larder_decide::simulation::workload::{Versions, Zipf, hash, steadily};
+use larder_decide::simulation::{Setup, Trial};
 use larder_decide::{Code, Limits};
 
-use crate::workload::{Versions, Zipf, hash, steadily};
-use crate::{Outcome, SEEDS};
+use crate::{SEEDS, print};
 
 #[test]
 fn d1_a_steady_slow_origin_is_on_within_a_minute_and_stays_so() {
@@ -14,8 +14,8 @@ fn d1_a_steady_slow_origin_is_on_within_a_minute_and_stays_so() {
             request.key = hash(zipf.draw(random) as u64);
             request.latency_ms = random.lognormal(700.0, 0.35);
         });
-        let outcome = Outcome::of(Setup::default(), workload);
-        outcome.print("D1");
+        let outcome = Trial::of(Setup::default(), workload);
+        print("D1", &outcome);
         assert!(outcome.first_on() <= 60.0 && outcome.is_on());
         assert!(outcome.ttl() >= 900.0);
         assert_eq!((outcome.flips(), outcome.simulation.tally().stale), (1, 0));
@@ -39,8 +39,8 @@ fn d1_with_a_minute_at_most_a_quarter_reaches_the_origin() {
             limits,
             ..Setup::default()
         };
-        let outcome = Outcome::of(setup, workload);
-        outcome.print("D1, 60 s");
+        let outcome = Trial::of(setup, workload);
+        print("D1, 60 s", &outcome);
         let share = outcome.simulation.tally().origin_share();
         assert!(share <= 0.26, "{share}");
         assert_eq!(outcome.flips(), 1);
@@ -56,8 +56,8 @@ fn d2_keys_that_never_repeat_are_never_cached() {
             request.key = hash(key);
             request.latency_ms = random.lognormal(900.0, 0.3);
         });
-        let outcome = Outcome::of(Setup::default(), workload);
-        outcome.print("D2");
+        let outcome = Trial::of(Setup::default(), workload);
+        print("D2", &outcome);
         assert_eq!(outcome.flips(), 0);
         assert_eq!(outcome.simulation.last().unwrap().code, Code::NoReuse);
     }
@@ -78,8 +78,8 @@ fn d3_a_few_hot_keys_among_unique_ones_are_worth_it() {
             };
             request.latency_ms = random.lognormal(400.0, 0.3);
         });
-        let outcome = Outcome::of(Setup::default(), workload);
-        outcome.print("D3");
+        let outcome = Trial::of(Setup::default(), workload);
+        print("D3", &outcome);
         assert!(outcome.is_on() && outcome.ttl() >= 300.0);
         assert_eq!(outcome.flips(), 1);
         assert!(outcome.regret() <= 0.03, "{}", outcome.regret());
@@ -97,8 +97,8 @@ fn d4_changing_content_is_kept_as_long_as_the_budget_allows() {
             request.body = versions.of(key, now);
             request.latency_ms = random.lognormal(300.0, 0.3);
         });
-        let outcome = Outcome::of(Setup::default(), workload);
-        outcome.print("D4");
+        let outcome = Trial::of(Setup::default(), workload);
+        print("D4", &outcome);
         assert!(outcome.is_on() && (5.0..=14.0).contains(&outcome.ttl()));
         assert!(outcome.flips() == 1 && outcome.moves() <= 30);
         let stale = outcome.simulation.tally().stale_share();
@@ -116,8 +116,8 @@ fn d5_content_that_turns_volatile_is_given_up_within_minutes() {
             request.body = if now < TURNS { 0 } else { (now - TURNS) as u32 };
             request.latency_ms = random.lognormal(500.0, 0.3);
         });
-        let outcome = Outcome::of(Setup::default(), workload);
-        outcome.print("D5");
+        let outcome = Trial::of(Setup::default(), workload);
+        print("D5", &outcome);
         let since = |is_so: &dyn Fn(&larder_decide::Standing) -> bool| {
             let later = outcome
                 .simulation
@@ -148,8 +148,8 @@ fn d6_an_origin_that_becomes_slow_is_cached_within_fifty_seconds() {
             let mean = if now < STEP { 1.5 } else { 900.0 };
             request.latency_ms = random.lognormal(mean, 0.3);
         });
-        let outcome = Outcome::of(Setup::default(), workload);
-        outcome.print("D6");
+        let outcome = Trial::of(Setup::default(), workload);
+        print("D6", &outcome);
         let after = outcome.first_on() - STEP;
         assert!((0.0..=50.0).contains(&after), "{after}");
         assert_eq!(outcome.flips(), 1);

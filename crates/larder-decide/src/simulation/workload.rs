@@ -1,12 +1,14 @@
 //! Requests as chance makes them, from a seed.
 
-use larder_decide::simulation::Request;
+use super::Request;
 
-/// splitmix64.
-pub(crate) struct Random(pub(crate) u64);
+/// Chance, from a seed (splitmix64).
+#[derive(Debug, Clone)]
+pub struct Random(pub u64);
 
 impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
+    /// The next number.
+    pub fn next_number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -15,30 +17,34 @@ impl Random {
     }
 
     /// Above 0, at most 1.
-    pub(crate) fn chance(&mut self) -> f64 {
-        ((self.next() >> 11) as f64 + 1.0) / (1_u64 << 53) as f64
+    pub fn chance(&mut self) -> f64 {
+        ((self.next_number() >> 11) as f64 + 1.0) / (1_u64 << 53) as f64
     }
 
     /// With a mean of 1.
-    pub(crate) fn exponential(&mut self) -> f64 {
+    pub fn exponential(&mut self) -> f64 {
         -self.chance().ln()
     }
 
-    fn normal(&mut self) -> f64 {
+    /// Normally distributed, with a mean of 0 and a deviation of 1.
+    pub fn normal(&mut self) -> f64 {
         (-2.0 * self.chance().ln()).sqrt() * (std::f64::consts::TAU * self.chance()).cos()
     }
 
     /// With this mean.
-    pub(crate) fn lognormal(&mut self, mean: f64, spread: f64) -> f64 {
+    pub fn lognormal(&mut self, mean: f64, spread: f64) -> f64 {
         (mean.ln() - spread * spread / 2.0 + spread * self.normal()).exp()
     }
 }
 
 /// Ranks by Zipf's law.
-pub(crate) struct Zipf(Vec<f64>);
+#[derive(Debug, Clone)]
+pub struct Zipf(Vec<f64>);
 
 impl Zipf {
-    pub(crate) fn new(keys: usize, exponent: f64) -> Self {
+    /// Of so many keys, with this exponent.
+    #[must_use]
+    pub fn new(keys: usize, exponent: f64) -> Self {
         let weights = (1..=keys).map(|rank| (rank as f64).powf(-exponent));
         let mut sum = 0.0;
         let mut sums: Vec<f64> = weights
@@ -51,7 +57,8 @@ impl Zipf {
         Self(sums)
     }
 
-    pub(crate) fn draw(&self, random: &mut Random) -> usize {
+    /// The rank of the next request, from 0.
+    pub fn draw(&self, random: &mut Random) -> usize {
         let at = random.chance();
         self.0
             .partition_point(|part| *part < at)
@@ -59,17 +66,25 @@ impl Zipf {
     }
 }
 
-pub(crate) fn hash(key: u64) -> u32 {
-    Random(key).next() as u32
+/// The hash of a key's number.
+#[must_use]
+pub fn hash(key: u64) -> u32 {
+    Random(key).next_number() as u32
 }
 
 /// Arrivals by Poisson, as many a second as `rate` says of the time in seconds; `make` fills in the rest.
-pub(crate) struct Arrivals<R, M> {
-    pub(crate) random: Random,
-    pub(crate) at: f64,
-    pub(crate) until: f64,
-    pub(crate) rate: R,
-    pub(crate) make: M,
+#[derive(Debug)]
+pub struct Arrivals<R, M> {
+    /// Where chance comes from.
+    pub random: Random,
+    /// The time, in seconds.
+    pub at: f64,
+    /// Its end.
+    pub until: f64,
+    /// Requests a second, at a time.
+    pub rate: R,
+    /// What makes a request's key, answer and latency, at a time.
+    pub make: M,
 }
 
 impl<R, M> Iterator for Arrivals<R, M>
@@ -97,12 +112,7 @@ where
 }
 
 /// So many requests a second for so many hours.
-pub(crate) fn steadily<M>(
-    rate: f64,
-    hours: f64,
-    seed: u64,
-    make: M,
-) -> impl Iterator<Item = Request>
+pub fn steadily<M>(rate: f64, hours: f64, seed: u64, make: M) -> impl Iterator<Item = Request>
 where
     M: FnMut(f64, &mut Random, &mut Request),
 {
@@ -116,7 +126,8 @@ where
 }
 
 /// Versions of keys that change by Poisson: once in `interval` seconds each.
-pub(crate) struct Versions {
+#[derive(Debug, Clone)]
+pub struct Versions {
     interval: f64,
     next: Vec<f64>,
     versions: Vec<u32>,
@@ -124,7 +135,9 @@ pub(crate) struct Versions {
 }
 
 impl Versions {
-    pub(crate) fn new(keys: usize, interval: f64, seed: u64) -> Self {
+    /// Of so many keys; the interval is in seconds.
+    #[must_use]
+    pub fn new(keys: usize, interval: f64, seed: u64) -> Self {
         let mut random = Random(seed ^ 0xabcd);
         let next = (0..keys).map(|_| interval * random.exponential()).collect();
         Self {
@@ -135,7 +148,8 @@ impl Versions {
         }
     }
 
-    pub(crate) fn of(&mut self, key: usize, now: f64) -> u32 {
+    /// The version of a key, at a time that never goes back, in seconds.
+    pub fn of(&mut self, key: usize, now: f64) -> u32 {
         while self.next[key] <= now {
             self.next[key] += self.interval * self.random.exponential();
             self.versions[key] += 1;
