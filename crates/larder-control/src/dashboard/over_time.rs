@@ -111,7 +111,7 @@ async fn made(
         plots: plots(&kept, begin, length, count),
         times: match step {
             Step::Minute => &["24 h ago", "18 h", "12 h", "6 h", "now"],
-            Step::Hour => &["90 days ago", "60 days", "30 days", "now"],
+            Step::Hour => &["90 days", "60 days", "30 days", "now"],
         },
         rows: rows(&kept, step),
     };

@@ -87,7 +87,7 @@ async fn what_is_kept_is_shown_by_minute_and_by_hour() {
         2,
         "{quarter}"
     );
-    assert!(quarter.contains("90 days ago"), "{quarter}");
+    assert!(quarter.contains("<span>90 days</span>"), "{quarter}");
     for bad in ["/ui/over-time/a%20b", "/ui/over-time/svc?step=day"] {
         control.page(bad).await.is_problem(400);
     }
