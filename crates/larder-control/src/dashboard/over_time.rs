@@ -142,13 +142,19 @@ fn rows(kept: &[(u64, Window)], step: Step) -> Vec<Row> {
     for (at, window) in kept {
         sums.entry(at - at % each).or_default().merge(window);
     }
-    sums.iter().rev().map(row).collect()
+    let rows = sums.iter().rev();
+    rows.map(|(at, window)| row(*at, window, step)).collect()
 }
 
-fn row((at, window): (&u64, &Window)) -> Row {
+fn row(at: u64, window: &Window, step: Step) -> Row {
     let none = || "–".to_owned();
+    // `2026-11-28T14:00:00Z`, as far as it tells them apart.
+    let when: String = match step {
+        Step::Minute => time(at).chars().take(16).collect(),
+        Step::Hour => time(at).chars().take(10).collect(),
+    };
     Row {
-        when: time(*at),
+        when: when.replace('T', " "),
         requests: whole(window.requests()),
         hits: window.hit_ratio().map_or_else(none, figures::percent),
         origin: window.origin_ms_mean().map_or_else(none, ms),

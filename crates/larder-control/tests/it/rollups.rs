@@ -83,7 +83,7 @@ async fn what_is_kept_is_shown_by_minute_and_by_hour() {
     assert_eq!(line.matches('L').count(), 1, "{line}");
     let quarter = control.page("/ui/over-time/svc?step=hour").await.body;
     assert_eq!(
-        quarter.matches("<tr><th scope=\"row\">").count(),
+        quarter.matches("<tr><th scope=\"row\"").count(),
         2,
         "{quarter}"
     );
