@@ -41,6 +41,9 @@ pub enum ControlKeyError {
         "an API key is sent over http: to this machine alone, since others could read it on the way: use an https: URL"
     )]
     InClear,
+    /// It would go nowhere.
+    #[error(transparent)]
+    Url(#[from] UrlError),
     /// It is no text of a key.
     #[error("this is no API key: write it as `larder key create` printed it (lrd_…)")]
     NoKey,
@@ -271,10 +274,9 @@ fn next_step(status: StatusCode) -> &'static str {
 /// The value of the header `Authorization` by which a key is shown to the control plane with this URL.
 ///
 /// # Errors
-/// A [`ControlKeyError`] where others could read it on the way, or where it is no text of a key.
+/// A [`ControlKeyError`] where others could read it on the way, where that is no URL, or where it is no text of a key.
 pub fn control_authorization(url: &str, key: &Secret) -> Result<HeaderValue, ControlKeyError> {
-    let url = Url::parse(url).map_err(|_| ControlKeyError::InClear)?;
-    authorization(&url, key)
+    authorization(&parse(url)?, key)
 }
 
 fn authorization(url: &Url, key: &Secret) -> Result<HeaderValue, ControlKeyError> {
@@ -386,6 +388,9 @@ mod tests {
             assert_eq!(parse(url), Err(UrlError::Extra), "{url}");
         }
         assert!(parse("https://control.example.com/larder/").is_ok());
+        let error = control_authorization("127.0.0.1:8000", &Secret::new("k".to_owned()));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("write http://127.0.0.1:8000"), "{error}");
     }
 
     #[test]

@@ -108,8 +108,7 @@ impl Invalidations {
         let Some(position) = position.filter(|position| is_tag(position)) else {
             return;
         };
-        let order = self.order(serde_json::from_slice(data).ok());
-        self.put(position.to_owned(), order);
+        self.put_told(position.to_owned(), serde_json::from_slice(data).ok());
     }
 
     /// Hears where it stands.
@@ -137,8 +136,7 @@ impl Invalidations {
         }
         for one in missed.invalidations {
             if is_tag(&one.position) {
-                let order = self.order(Some(one.told));
-                self.put(one.position, order);
+                self.put_told(one.position, Some(one.told));
             }
         }
         if self.received() != missed.position {
@@ -155,7 +153,18 @@ impl Invalidations {
         order.unwrap_or(Order::Invalidate(Target::Service, None))
     }
 
+    /// What comes again is not done again.
+    fn put_told(&self, position: String, told: Option<ToldInvalidation>) {
+        if !is_behind(&position, &self.received()) {
+            let order = self.order(told);
+            self.put(position, order);
+        }
+    }
+
     fn put_gap(&self, position: String) {
+        if position == self.received() {
+            return;
+        }
         tracing::info!(
             service = self.service.as_str(),
             "more invalidations were missed than the control plane keeps: everything of the service is invalidated"
@@ -264,6 +273,19 @@ impl Invalidations {
     }
 }
 
+/// Whether a position is one that was received, or stands before it: it is the name of a database, a dot, and a number that grows.
+fn is_behind(position: &str, received: &str) -> bool {
+    match (read_position(position), read_position(received)) {
+        (Some((database, number)), Some((other, last))) => database == other && number <= last,
+        _ => position == received,
+    }
+}
+
+fn read_position(position: &str) -> Option<(&str, u64)> {
+    let (database, number) = position.rsplit_once('.')?;
+    Some((database, number.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,6 +342,28 @@ mod tests {
         let (first, order) = queue(&invalidations).remove(0);
         assert!(queue(&invalidations).len() <= MOST_WAITING && order == all);
         assert_eq!(first, format!("db.{}", MOST_WAITING + 8));
+    }
+
+    #[test]
+    fn what_comes_again_is_done_once() {
+        let invalidations = invalidations();
+        let told = |number: u64| {
+            let id = format!(";db.{number}");
+            invalidations.take(Some(&id), br#"{"what":"service"}"#);
+        };
+        let count = || queue(&invalidations).len();
+        [8, 9, 10].into_iter().for_each(told);
+        assert_eq!(count(), 3);
+        [9, 10, 8].into_iter().for_each(told);
+        invalidations.stand(br#"{"position":"db.10","gap":true}"#);
+        let missed = br#"{"position":"db.10","gap":false,"invalidations":[{"position":"db.10","what":"service"}]}"#;
+        invalidations.catch_up(missed);
+        assert_eq!((count(), invalidations.received()), (3, "db.10".to_owned()));
+        // A database that stands further back is an older copy, and another one's numbers are its own.
+        invalidations.stand(br#"{"position":"db.4","gap":true}"#);
+        told(5);
+        invalidations.take(Some(";other.3"), br#"{"what":"service"}"#);
+        assert_eq!(count(), 6);
     }
 
     #[test]

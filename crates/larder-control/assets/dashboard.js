@@ -178,7 +178,9 @@ document.addEventListener("submit", async (event) => {
       document.activeElement.blur();
     } else {
       const problem = await answer.json().catch(() => ({}));
-      say(`It was refused: ${problem.detail ?? answer.status}. Nothing was changed.`, true);
+      const why = problem.detail ?? answer.status;
+      // What failed says itself whether something may be changed.
+      say(answer.status < 500 ? `It was refused: ${why}. Nothing was changed.` : `It failed: ${why}.`, true);
     }
     await refresh();
   } catch {

@@ -125,7 +125,8 @@ impl Database {
 
     pub(crate) async fn is_reachable(&self) -> bool {
         let row = query("SELECT version FROM services LIMIT 1").fetch_optional(&self.pool);
-        row.await.is_ok()
+        // One that has much to do answers, only not this one in time.
+        row.await.map_or_else(|error| is_busy(&error), |_| true)
     }
 
     pub(crate) async fn close(&self) {
@@ -139,6 +140,17 @@ impl Database {
         query("UPDATE identity SET database_id = database_id")
             .execute(&mut transaction)
             .await?;
+        Ok(transaction)
+    }
+
+    /// Begins to read what is stored as it is at one moment. Nobody waits for it, and it for nobody.
+    pub(crate) async fn begin_to_read(&self) -> Result<Transaction, sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        if self.is_shared() {
+            query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                .execute(&mut transaction)
+                .await?;
+        }
         Ok(transaction)
     }
 
@@ -171,8 +183,7 @@ impl Database {
         match &self.pool {
             Pool::Sqlite(_) => Ok(None),
             Pool::Postgres(remote) => {
-                let options = remote.options();
-                let candidate = Candidate::new(&options, &self.id, &self.replica);
+                let candidate = Candidate::new(remote, &self.id, &self.replica);
                 candidate.await.map(Some)
             }
         }

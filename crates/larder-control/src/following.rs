@@ -37,13 +37,13 @@ pub(crate) async fn run(plane: &Plane) {
             Err(ChangeError::Database(error)) if !is_away => {
                 tracing::warn!(%error, "the database is away: policies are served from memory, and can't be changed");
             }
-            Err(ChangeError::Database(_)) => {}
+            Err(ChangeError::Database(_) | ChangeError::Busy) => {}
             Err(error) if !is_unread => {
                 tracing::error!(%error, "what another replica changed can't be taken over: what was before holds");
             }
             Err(_) => {}
         }
         is_away = matches!(caught_up, Err(ChangeError::Database(_)));
-        is_unread = !is_away && caught_up.is_err();
+        is_unread = !is_away && caught_up.is_err_and(|error| !matches!(error, ChangeError::Busy));
     }
 }

@@ -1,6 +1,6 @@
 //! The instances of services: which version of its policies each has in force, as it says. In memory, bounded.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use larder_model::{KeyError, Service};
 const GONE_AFTER: Duration = Duration::from_secs(90);
 /// So long after that it is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(3_600);
+/// So long after a start of the control plane all have said where they stand: it asks none, and they report every 30 s.
+const SETTLED_AFTER: Duration = Duration::from_secs(45);
 /// Further ones are refused.
 const MAX_INSTANCES: usize = 10_000;
 /// A tag has no more characters.
@@ -32,9 +34,19 @@ pub(crate) enum ReportError {
 }
 
 /// All instances that were heard of lately.
-#[derive(Default)]
 pub(crate) struct Instances {
-    known: Mutex<HashMap<(Service, String), Known>>,
+    known: Mutex<All>,
+    /// Since when they are listened to.
+    began: Duration,
+    /// Services that were there before: they have instances that have not said anything yet.
+    before: HashSet<Service>,
+}
+
+/// Those of each service, by name.
+#[derive(Default)]
+struct All {
+    of: HashMap<Service, BTreeMap<String, Known>>,
+    count: usize,
 }
 
 /// How far an instance is with an invalidation.
@@ -42,6 +54,8 @@ pub(crate) struct Reached {
     pub(crate) instance: String,
     pub(crate) seen_seconds_ago: u64,
     pub(crate) has_it: bool,
+    /// Whether it is not heard of any more.
+    pub(crate) is_gone: bool,
     /// Why it has not, as far as that is known.
     pub(crate) why: String,
 }
@@ -53,27 +67,42 @@ struct Known {
 }
 
 impl Instances {
+    /// Listens from now on; these services were there before.
+    pub(crate) fn new(now: Duration, before: HashSet<Service>) -> Self {
+        Self {
+            known: Mutex::default(),
+            began: now,
+            before,
+        }
+    }
+
+    /// How long ago the control plane was started, as long as a service may have instances that have not said anything since.
+    pub(crate) fn unsettled(&self, service: &Service, now: Duration) -> Option<Duration> {
+        let since = now.saturating_sub(self.began);
+        (since < SETTLED_AFTER && self.before.contains(service)).then_some(since)
+    }
+
     /// Takes a report in.
     pub(crate) fn take(&self, report: InstanceReport, now: Duration) -> Result<(), ReportError> {
         let report = check(report)?;
         let service = Service::new(&report.service_name)?;
-        let key = (service, report.instance.clone());
         let mut known = self.lock();
+        let before = known.get(&service, &report.instance);
         // Another replica was told before, and passed it on after that.
-        if known.get(&key).is_some_and(|one| one.seen > now) {
+        if before.is_some_and(|one| one.seen > now) {
             return Ok(());
         }
         if report.leaving {
-            known.remove(&key);
+            known.remove(&service, &report.instance);
             return Ok(());
         }
-        if !known.contains_key(&key) && known.len() >= MAX_INSTANCES {
-            known.retain(|_, one| !one.is_gone(now));
-            if known.len() >= MAX_INSTANCES {
+        if before.is_none() && known.count >= MAX_INSTANCES {
+            known.retain(|one| !one.is_gone(now));
+            if known.count >= MAX_INSTANCES {
                 return Err(ReportError::Full);
             }
         }
-        known.insert(key, Known { report, seen: now });
+        known.insert(service, Known { report, seen: now });
         Ok(())
     }
 
@@ -85,17 +114,22 @@ impl Instances {
         current: impl Fn(&Service) -> (u64, String),
     ) -> Vec<InstanceSummary> {
         let mut known = self.lock();
-        known.retain(|_, one| now.saturating_sub(one.seen) < FORGET_AFTER);
-        let mut currents = HashMap::new();
-        let mut list = Vec::new();
-        for ((service, _), one) in known.iter() {
-            if only.is_some_and(|only| only != service) {
-                continue;
+        let is_remembered = |one: &Known| !one.is_forgotten(now);
+        let services = match only {
+            Some(only) => known.of.get_key_value(only).into_iter().collect(),
+            None => {
+                known.retain(is_remembered);
+                let mut all: Vec<_> = known.of.iter().collect();
+                all.sort_by_key(|(service, _)| service.as_str());
+                all
             }
-            let (version, etag) = currents.entry(service).or_insert_with(|| current(service));
-            list.push(one.describe(now, *version, etag.trim_matches('"')));
+        };
+        let mut list = Vec::new();
+        for (service, instances) in services {
+            let (version, etag) = current(service);
+            let remembered = instances.values().filter(|one| is_remembered(one));
+            list.extend(remembered.map(|one| one.describe(now, version, etag.trim_matches('"'))));
         }
-        list.sort_by(|a, b| (&a.service_name, &a.instance).cmp(&(&b.service_name, &b.instance)));
         list
     }
 
@@ -107,22 +141,54 @@ impl Instances {
         has_it: impl Fn(&str) -> bool,
     ) -> Vec<Reached> {
         let known = self.lock();
-        let ours = known
-            .iter()
-            .filter(|((of, _), one)| of == service && now.saturating_sub(one.seen) < FORGET_AFTER);
-        let mut reached: Vec<Reached> = ours.map(|(_, one)| one.reached(now, &has_it)).collect();
-        reached.sort_by(|a, b| a.instance.cmp(&b.instance));
-        reached
+        let ours = known.of.get(service).into_iter().flat_map(BTreeMap::values);
+        let remembered = ours.filter(|one| !one.is_forgotten(now));
+        remembered.map(|one| one.reached(now, &has_it)).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Service, String), Known>> {
+    fn lock(&self) -> MutexGuard<'_, All> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl All {
+    fn get(&self, service: &Service, instance: &str) -> Option<&Known> {
+        self.of.get(service)?.get(instance)
+    }
+
+    fn insert(&mut self, service: Service, one: Known) {
+        let instances = self.of.entry(service).or_default();
+        let before = instances.insert(one.report.instance.clone(), one);
+        self.count += usize::from(before.is_none());
+    }
+
+    fn remove(&mut self, service: &Service, instance: &str) {
+        let Some(instances) = self.of.get_mut(service) else {
+            return;
+        };
+        let before = instances.remove(instance);
+        self.count -= usize::from(before.is_some());
+        if instances.is_empty() {
+            self.of.remove(service);
+        }
+    }
+
+    fn retain(&mut self, stays: impl Fn(&Known) -> bool) {
+        for instances in self.of.values_mut() {
+            instances.retain(|_, one| stays(one));
+        }
+        self.of.retain(|_, instances| !instances.is_empty());
+        self.count = self.of.values().map(BTreeMap::len).sum();
     }
 }
 
 impl Known {
     fn is_gone(&self, now: Duration) -> bool {
         now.saturating_sub(self.seen) > GONE_AFTER
+    }
+
+    fn is_forgotten(&self, now: Duration) -> bool {
+        now.saturating_sub(self.seen) >= FORGET_AFTER
     }
 
     fn state(&self, now: Duration, current: &str) -> InstanceState {
@@ -147,9 +213,6 @@ impl Known {
         } = &self.report;
         let seen_seconds_ago = now.saturating_sub(self.seen).as_secs();
         let why = match (invalidation_trouble, invalidated) {
-            _ if self.is_gone(now) => {
-                format!("not heard of for {seen_seconds_ago} s: it is told when it comes back")
-            }
             (Some(trouble), _) => trouble.clone(),
             (None, None) => "it does not say how far it is: update it, or restart it".to_owned(),
             (None, Some(_)) => "it has not said yet that it is done".to_owned(),
@@ -158,6 +221,7 @@ impl Known {
             instance: self.report.instance.clone(),
             seen_seconds_ago,
             has_it: invalidated.as_deref().is_some_and(has_it),
+            is_gone: self.is_gone(now),
             why,
         }
     }
@@ -239,6 +303,10 @@ mod tests {
         }
     }
 
+    fn instances() -> Instances {
+        Instances::new(NOW, HashSet::new())
+    }
+
     fn states(instances: &Instances, now: Duration) -> Vec<(String, InstanceState)> {
         let list = instances.list(None, now, |_| (7, "\"db-7\"".into()));
         list.into_iter()
@@ -249,7 +317,7 @@ mod tests {
     #[test]
     fn each_instance_is_current_stale_rejected_or_gone() {
         use InstanceState::{Current, Gone, Rejected, Stale};
-        let instances = Instances::default();
+        let instances = instances();
         let rejected = |tag: &str| {
             let rejected = RejectedReport {
                 tag: Some(tag.into()),
@@ -290,7 +358,7 @@ mod tests {
 
     #[test]
     fn who_leaves_is_forgotten_and_what_can_not_be_is_refused() {
-        let instances = Instances::default();
+        let instances = instances();
         instances.take(report("a", "db-7"), NOW).unwrap();
         let mut leaving = report("a", "db-7");
         leaving.leaving = true;
@@ -304,12 +372,13 @@ mod tests {
         ] {
             assert!(instances.take(bad, NOW).is_err());
         }
-        assert_eq!(instances.lock().len(), 0);
+        assert_eq!(instances.lock().count, 0);
+        assert!(instances.lock().of.is_empty());
     }
 
     #[test]
     fn no_more_than_so_many_are_kept() {
-        let instances = Instances::default();
+        let instances = instances();
         for index in 0..MAX_INSTANCES {
             let report = report(&format!("i-{index}"), "db-7");
             instances.take(report, NOW).unwrap();
@@ -322,6 +391,44 @@ mod tests {
         instances.take(report("i-0", "db-7"), NOW).unwrap();
         let later = NOW + GONE_AFTER * 2;
         instances.take(one_more(), later).unwrap();
-        assert_eq!(instances.lock().len(), 1, "those that are gone make room");
+        assert_eq!(instances.lock().count, 1, "those that are gone make room");
+    }
+
+    #[test]
+    fn each_service_has_its_own() {
+        let instances = instances();
+        let of = |service: &str, instance: &str| InstanceReport {
+            service_name: service.into(),
+            ..report(instance, "db-7")
+        };
+        for (service, instance) in [("b", "2"), ("a", "1"), ("b", "1"), ("b", "2")] {
+            instances.take(of(service, instance), NOW).unwrap();
+        }
+        assert_eq!(instances.lock().count, 3);
+        let names = |only: Option<&str>| -> Vec<String> {
+            let only = only.map(|name| Service::new(name).unwrap());
+            let list = instances.list(only.as_ref(), NOW, |_| (7, String::new()));
+            let name = |one: InstanceSummary| format!("{}/{}", one.service_name, one.instance);
+            list.into_iter().map(name).collect()
+        };
+        assert_eq!(names(None), ["a/1", "b/1", "b/2"]);
+        assert_eq!(names(Some("b")), ["b/1", "b/2"]);
+        assert!(names(Some("c")).is_empty());
+        let b = Service::new("b").unwrap();
+        assert_eq!(instances.reached(&b, NOW, |_| true).len(), 2);
+        let mut leaving = of("a", "1");
+        leaving.leaving = true;
+        instances.take(leaving, NOW).unwrap();
+        assert_eq!(names(None), ["b/1", "b/2"]);
+    }
+
+    #[test]
+    fn after_a_start_those_of_a_service_that_was_there_before_are_waited_for() {
+        let (old, new) = (Service::new("old").unwrap(), Service::new("new").unwrap());
+        let instances = Instances::new(NOW, HashSet::from([old.clone()]));
+        let second = Duration::from_secs(1);
+        assert_eq!(instances.unsettled(&old, NOW + second), Some(second));
+        assert_eq!(instances.unsettled(&new, NOW + second), None);
+        assert_eq!(instances.unsettled(&old, NOW + SETTLED_AFTER), None);
     }
 }

@@ -180,6 +180,18 @@ impl Invalidations {
         latest
     }
 
+    /// Those of which an invalidation is kept.
+    pub(crate) fn services(&self) -> Vec<Service> {
+        self.rings().keys().cloned().collect()
+    }
+
+    /// Whether a record is still kept.
+    pub(crate) fn keeps(&self, record: &Record) -> bool {
+        let rings = self.rings();
+        let ring = rings.get(&record.service);
+        ring.is_some_and(|ring| record.sequence > ring.floor)
+    }
+
     /// Says that something was done, or heard of.
     pub(crate) fn poke(&self) {
         self.changed.send_replace(());

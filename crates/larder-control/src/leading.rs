@@ -40,6 +40,21 @@ impl Lease {
             Self::Between { from, until } => (from..until).contains(&now),
         }
     }
+
+    /// What becomes of it by an answer, `None` if there was none: when that was asked for, and when it came.
+    fn next(self, answer: Option<Begins>, asked: Instant, now: Instant) -> Self {
+        let from = match (answer, self) {
+            (None | Some(Begins::Not), _) => return Self::None,
+            (Some(Begins::Before), Self::Between { from, .. }) => from,
+            (Some(Begins::AtOnce | Begins::Before), _) => asked,
+            // Not before the one that led until now has stopped.
+            (Some(Begins::AfterAnother), _) => now + LEASE,
+        };
+        Self::Between {
+            from,
+            until: asked + LEASE,
+        }
+    }
 }
 
 impl Leading {
@@ -92,21 +107,11 @@ impl Leading {
     pub(crate) async fn step(&self) {
         let mut candidate = self.candidate.lock().await;
         let asked = Instant::now();
-        let next = match self.ask(&mut candidate).await {
-            Ok(Begins::Not) => Lease::None,
-            Ok(Begins::AtOnce) => between(asked, asked),
-            // Not before the one that led until now has stopped.
-            Ok(Begins::AfterAnother) => between(Instant::now() + LEASE, asked),
-            Ok(Begins::Before) => match self.lease() {
-                Lease::Between { from, .. } => between(from, asked),
-                Lease::Alone | Lease::None => between(asked, asked),
-            },
-            Err(_) => {
-                *candidate = None;
-                Lease::None
-            }
-        };
-        self.set(next);
+        let answer = self.ask(&mut candidate).await.ok();
+        if answer.is_none() {
+            *candidate = None;
+        }
+        self.set(self.lease().next(answer, asked, Instant::now()));
     }
 
     async fn ask(&self, candidate: &mut Option<Candidate>) -> Result<Begins, sqlx::Error> {
@@ -140,38 +145,53 @@ impl Leading {
     }
 }
 
-fn between(from: Instant, asked: Instant) -> Lease {
-    Lease::Between {
-        from,
-        until: asked + LEASE,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_leader_stops_by_itself_and_the_next_one_waits_for_that() {
-        let now = Instant::now();
-        let first = between(now, now);
-        assert!(first.holds(now) && first.holds(now + LEASE - Duration::from_millis(1)));
-        assert!(!first.holds(now + LEASE));
-        // The next one got the lock at the moment at which the first was last heard of.
-        let begins = now + LEASE;
-        assert!(
-            !between(begins, now).holds(begins),
-            "it must go on saying that it lives"
-        );
-        let next = between(begins, begins);
-        for millisecond in 0..5_000 {
-            let at = now + Duration::from_millis(millisecond);
-            assert!(
-                !(first.holds(at) && next.holds(at)),
-                "two after {millisecond} ms"
-            );
+    /// A leader whose last answer was asked for `age` before the other one got the lock, and when the other one leads.
+    fn handed_over(age: Duration) -> (Lease, Lease, Instant) {
+        let asked = Instant::now();
+        let first = Lease::None.next(Some(Begins::AtOnce), asked, asked);
+        let taken = asked + age;
+        let waits = Lease::None.next(Some(Begins::AfterAnother), taken, taken);
+        assert!(!waits.holds(taken), "it must say again that it lives");
+        // It goes on saying that, each time a bit later.
+        let mut other = waits;
+        let mut now = taken;
+        while !other.holds(now) {
+            assert!(now < taken + 3 * LEASE, "it never leads");
+            now += EACH;
+            other = other.next(Some(Begins::Before), now, now);
         }
-        assert!(next.holds(now + LEASE));
-        assert!(Lease::Alone.holds(now) && !Lease::None.holds(now));
+        (first, other, now)
+    }
+
+    #[test]
+    fn the_next_one_leads_once_the_one_before_has_stopped() {
+        for millis in [0, 1, 700, 1_999, 5_000] {
+            let (first, other, leads) = handed_over(Duration::from_millis(millis));
+            let Lease::Between { from, .. } = other else {
+                panic!("{other:?}");
+            };
+            for at in [from, leads] {
+                assert!(!first.holds(at), "two lead: {first:?} {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_leader_leads_from_answer_to_answer_and_no_longer() {
+        let asked = Instant::now();
+        let late = asked + Duration::from_millis(1_500);
+        // The time begins when it asked: what it was answered may be as old.
+        let leads = Lease::None.next(Some(Begins::AtOnce), asked, late);
+        assert!(leads.holds(late) && !leads.holds(asked + LEASE));
+        let longer = leads.next(Some(Begins::Before), late, late);
+        assert!(longer.holds(asked + LEASE) && !longer.holds(late + LEASE));
+        for none in [None, Some(Begins::Not)] {
+            assert_eq!(longer.next(none, late, late), Lease::None);
+        }
+        assert!(Lease::Alone.holds(asked) && !Lease::None.holds(asked));
     }
 }

@@ -1,5 +1,6 @@
 //! The control plane: opened, routed, run.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use axum::{Router, middleware};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use larder_http::Limits;
+use larder_model::Service;
 use tokio::net::TcpListener;
 
 use crate::access::{self, Access};
@@ -193,6 +195,7 @@ impl ControlPlane {
         if let Err(error) = rollups.restore(&measured, auto::now()).await {
             tracing::warn!(%error, "what was measured in the last hour could not be read");
         }
+        let before = services_before(&registry, &measured, &invalidations);
         let plane = Plane {
             access,
             engines: Engines::new(registry.database()),
@@ -204,7 +207,7 @@ impl ControlPlane {
             measured,
             metrics: Metrics::new(),
             streams,
-            instances: Instances::default(),
+            instances: Instances::new(auto::now(), before),
             store: settings.store,
             invalidations: Arc::new(invalidations),
             live: Live::default(),
@@ -354,4 +357,19 @@ impl ControlPlane {
         self.plane.registry.close().await;
         Ok(served?)
     }
+}
+
+/// Services of which something is known from before the start: of these there may be instances.
+fn services_before(
+    registry: &Registry,
+    measured: &Measured,
+    invalidations: &Invalidations,
+) -> HashSet<Service> {
+    let set = registry.services();
+    let set = set.keys().cloned();
+    let measured = measured.services().into_iter().map(|(name, _)| name);
+    let names = set
+        .chain(measured)
+        .filter_map(|name| Service::new(&name).ok());
+    names.chain(invalidations.services()).collect()
 }

@@ -10,11 +10,9 @@ use crate::measured::Measured;
 use crate::plane::Plane;
 
 /// Stretches of time, in seconds.
-pub(crate) const MINUTE: u64 = 60;
-pub(crate) const HOUR: u64 = 3_600;
+const MINUTE: u64 = 60;
+const HOUR: u64 = 3_600;
 const DAY: u64 = 86_400;
-/// Minutes are kept for so long, and hours.
-const KEPT: [(u64, u64); 2] = [(MINUTE, DAY), (HOUR, 90 * DAY)];
 /// A minute is over when what other replicas were told of it is known, too.
 const LATE: u64 = 15;
 /// Who begins to lead keeps what he measured before, so many minutes back.
@@ -25,6 +23,39 @@ const REACH: u64 = 58;
 const MOST: u32 = 100_000;
 /// How often it is looked for a minute that is over.
 const EACH: Duration = Duration::from_secs(10);
+
+/// How long each stretch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Step {
+    Minute,
+    Hour,
+}
+
+impl Step {
+    pub(crate) fn seconds(self) -> u64 {
+        match self {
+            Self::Minute => MINUTE,
+            Self::Hour => HOUR,
+        }
+    }
+
+    /// For how long stretches of this length are kept.
+    pub(crate) fn kept_seconds(self) -> u64 {
+        match self {
+            Self::Minute => DAY,
+            Self::Hour => 90 * DAY,
+        }
+    }
+
+    /// The next larger unit of time that people count in, in seconds.
+    pub(crate) fn larger_seconds(self) -> u64 {
+        match self {
+            Self::Minute => HOUR,
+            Self::Hour => DAY,
+        }
+    }
+}
 
 /// Which minutes are kept.
 pub(crate) struct Rollups {
@@ -79,9 +110,10 @@ impl Rollups {
             *next = minute + 1;
         }
         self.keep_hours(end * MINUTE).await?;
-        for (length, time) in KEPT {
-            let before = now.saturating_sub(time);
-            self.database.forget_rollups(length, before).await?;
+        for step in [Step::Minute, Step::Hour] {
+            let before = now.saturating_sub(step.kept_seconds());
+            let forgotten = self.database.forget_rollups(step.seconds(), before);
+            forgotten.await?;
         }
         Ok(())
     }

@@ -251,6 +251,27 @@ test("it is used by keyboard alone", async (t) => {
   await until("it is off", async () => !(await up.ask("GET", CONFIG)).cache_enabled);
 });
 
+test("the day and the quarter are reached by keyboard", async (t) => {
+  const up = await start(t);
+  const page = await browse(t, up, "light");
+  await page.goto("/ui/services/product-service/products");
+  const follow = async (name) => {
+    const link = page.getByRole("link", { name, exact: true });
+    await until(`${name} is reached`, async () => {
+      await page.keyboard.press("Tab");
+      return link.evaluate((one) => one === document.activeElement);
+    });
+    await page.keyboard.press("Enter");
+  };
+  await follow("All of product-service over time");
+  await page.getByRole("heading", { level: 1, name: "product-service over time" }).waitFor();
+  await says(page, "Nothing is kept of the last day");
+  await follow("Last 90 days");
+  await says(page, "Nothing is kept of the last 90 days");
+  const here = page.getByRole("navigation", { name: "How far back" }).locator("[aria-current]");
+  assert.equal(await here.textContent(), "Last 90 days");
+});
+
 for (const look of Object.keys(LOOKS)) {
   test(`every page is fit to be looked at: ${look}`, async (t) => {
     const up = await start(t);
@@ -265,6 +286,7 @@ for (const look of Object.keys(LOOKS)) {
       ["entry", "/ui/keys/product-service/entry?key=cache%3Aproduct-service%3A%2Fproducts"],
       ["instances", "/ui/instances"],
       ["history", "/ui/history/product-service?of=1"],
+      ["over-time-none", "/ui/over-time/product-service"],
       ["overrides", "/ui/overrides"],
       ["audit", "/ui/audit"],
       ["missing", "/ui/services/none-of-this-name"],

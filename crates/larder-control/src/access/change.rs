@@ -20,14 +20,11 @@ pub(crate) enum AccessChange {
         at_seconds: u64,
     },
     MakeUser(StoredUser),
-    SetRole {
+    /// Another role, for other services, or another password, or both.
+    SetUser {
         name: String,
-        role: UserRole,
-        services: Services,
-    },
-    SetPassword {
-        name: String,
-        password: Hashed,
+        role: Option<(UserRole, Services)>,
+        password: Option<Hashed>,
     },
     RemoveUser {
         name: String,
@@ -59,19 +56,20 @@ impl AccessChange {
                 let after = json!({ "role": user.role, "services": user.services.names() });
                 ("user_created", format!("user {}", user.name), after)
             }
-            Self::SetRole {
+            Self::SetUser {
                 name,
                 role,
-                services,
+                password,
             } => {
-                let after = json!({ "role": role, "services": services.names() });
+                let mut after = json!({});
+                if let Some((role, services)) = role {
+                    after = json!({ "role": role, "services": services.names() });
+                }
+                if password.is_some() {
+                    after["password"] = "another".into();
+                }
                 ("user_changed", format!("user {name}"), after)
             }
-            Self::SetPassword { name, .. } => (
-                "user_changed",
-                format!("user {name}"),
-                json!({ "password": "another" }),
-            ),
             Self::RemoveUser { name, .. } => ("user_removed", format!("user {name}"), Value::Null),
             Self::BeginSession(session) => {
                 ("logged_in", format!("user {}", session.user), Value::Null)

@@ -167,11 +167,7 @@ impl Keyring {
         let password = wanted.password.take();
         let password = password.as_ref().map(Hashed::of).transpose();
         let password = password.map_err(UserError::from)?;
-        let mut is_changed = true;
-        for one in wanted.changes(name, password) {
-            is_changed &= self.change(&one, &cause).await?;
-        }
-        Ok(is_changed)
+        self.change(&wanted.change(name, password), &cause).await
     }
 
     /// Removes a user, whose sessions end; `false`: there is none.

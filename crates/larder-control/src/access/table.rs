@@ -108,6 +108,7 @@ const TABLE: &[(Need, About, Routes)] = &[
             "GET /ui/services/{service}/",
             "GET /ui/services/{service}/{*endpoint}",
             "GET /ui/history/{service}",
+            "GET /ui/over-time/{service}",
             "GET /ui/keys/{service}",
             "GET /ui/keys/{service}/entry",
             "GET /api/keys/{service}",

@@ -98,18 +98,13 @@ impl Wanted {
         Ok(Self { role, password })
     }
 
-    /// The changes to be made, one after another; the password's hash comes with them.
-    pub(crate) fn changes(self, name: &str, password: Option<Hashed>) -> Vec<AccessChange> {
-        let role = self.role.map(|(role, services)| AccessChange::SetRole {
+    /// The change to be made; the password's hash comes with it.
+    pub(crate) fn change(self, name: &str, password: Option<Hashed>) -> AccessChange {
+        AccessChange::SetUser {
             name: name.to_owned(),
-            role,
-            services,
-        });
-        let password = password.map(|password| AccessChange::SetPassword {
-            name: name.to_owned(),
+            role: self.role,
             password,
-        });
-        role.into_iter().chain(password).collect()
+        }
     }
 }
 

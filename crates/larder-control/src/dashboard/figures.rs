@@ -144,7 +144,7 @@ pub(super) fn ago(seconds: u64) -> String {
 }
 
 /// How long something lasts yet.
-pub(super) fn lasts(seconds: u64) -> String {
+pub(crate) fn lasts(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7_199 => format!("{} min", seconds / 60),

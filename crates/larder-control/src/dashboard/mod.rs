@@ -13,7 +13,9 @@ mod instances;
 mod invalidating;
 mod keys;
 mod login;
+mod over_time;
 mod overrides;
+mod series;
 mod service;
 
 use std::sync::Arc;
@@ -29,7 +31,7 @@ use larder_model::{Endpoint, Mode, Service};
 
 use crate::access::{Caller, Need, Who};
 use crate::plane::Plane;
-pub(crate) use figures::number;
+pub(crate) use figures::{lasts, number};
 pub(crate) use fleet::fleet;
 use invalidating::Invalidating;
 
@@ -51,6 +53,7 @@ pub(crate) fn routes() -> Router<Arc<Plane>> {
             get(endpoint::endpoint),
         )
         .route("/ui/history/{service}", get(history::history))
+        .route("/ui/over-time/{service}", get(over_time::over_time))
         .route("/ui/instances", get(instances::instances))
         .route("/ui/keys/{service}", get(keys::list))
         .route("/ui/keys/{service}/entry", get(keys::entry))

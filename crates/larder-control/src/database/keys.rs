@@ -37,14 +37,11 @@ impl Database {
                 revoke(&mut transaction, id, *at_seconds).await?
             }
             AccessChange::MakeUser(user) => users::make(&mut transaction, user).await?,
-            AccessChange::SetRole {
+            AccessChange::SetUser {
                 name,
                 role,
-                services,
-            } => users::set_role(&mut transaction, name, *role, services).await?,
-            AccessChange::SetPassword { name, password } => {
-                users::set_password(&mut transaction, name, password).await?
-            }
+                password,
+            } => users::set(&mut transaction, name, role.as_ref(), password.as_ref()).await?,
             AccessChange::RemoveUser { name, at_seconds } => {
                 users::remove(&mut transaction, name, *at_seconds).await?
             }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
 use sqlx::{Connection as _, Executor as _};
 
-use super::sql::{DEADLINE, Pool};
+use super::sql::{DEADLINE, Pool, Remote};
 use super::{OpenError, PostgresUrl};
 
 /// `server_version_num` of the oldest that has what is needed (`idle_session_timeout`).
 const OLDEST: i32 = 140_000;
 /// At most so many connections of a replica ask and change; one more listens, one more may lead.
-const CONNECTIONS: u32 = 5;
+pub(super) const CONNECTIONS: u32 = 5;
 /// At the start the first connection is made within this time.
 const OPEN: Duration = Duration::from_secs(10);
 /// A connection is had within this time, less than a statement may take.
@@ -115,6 +115,7 @@ async fn make_schema(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 /// A session of a machine that is gone would keep the lock until TCP gives up: so the server is told to end one that says
 /// nothing for some seconds.
 pub(crate) struct Candidate {
+    remote: Remote,
     connection: PgConnection,
     lock: i32,
     /// This replica's name.
@@ -137,14 +138,12 @@ pub(crate) enum Begins {
 
 impl Candidate {
     /// One that does not lead yet.
-    pub(super) async fn new(
-        options: &PgConnectOptions,
-        id: &str,
-        replica: &str,
-    ) -> Result<Self, sqlx::Error> {
-        let mut connection = within(PgConnection::connect_with(options)).await?;
+    pub(super) async fn new(remote: &Remote, id: &str, replica: &str) -> Result<Self, sqlx::Error> {
+        let options = remote.options();
+        let mut connection = within(PgConnection::connect_with(&options)).await?;
         within(connection.execute(LEADING)).await?;
         Ok(Self {
+            remote: remote.clone(),
             connection,
             lock: lock_of(id),
             replica: replica.to_owned(),
@@ -154,6 +153,12 @@ impl Candidate {
 
     /// Asks to lead, or says that it lives. After an error it leads no more.
     pub(crate) async fn ask(&mut self) -> Result<Begins, sqlx::Error> {
+        let begins = self.begins().await?;
+        self.remote.answered();
+        Ok(begins)
+    }
+
+    async fn begins(&mut self) -> Result<Begins, sqlx::Error> {
         if self.has_lock {
             within(self.connection.execute("SELECT 1")).await?;
             return Ok(Begins::Before);
@@ -219,7 +224,7 @@ impl Listener {
             return self.connect(most).await;
         };
         match tokio::time::timeout(most, listener.try_recv()).await {
-            Ok(Ok(Some(news))) => Heard::News(news.payload().to_owned()),
+            Ok(Ok(Some(_))) => Heard::News,
             Ok(Ok(None) | Err(_)) => {
                 self.listener = None;
                 Heard::Nothing
@@ -253,10 +258,10 @@ impl Listener {
 }
 
 /// What a [`Listener`] heard.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Heard {
-    /// This.
-    News(String),
+    /// That somebody changed something: what, it looks for itself.
+    News,
     /// Nothing, or it may have missed something.
     Nothing,
 }

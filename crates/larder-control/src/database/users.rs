@@ -96,33 +96,22 @@ pub(super) async fn make(
     .await
 }
 
-/// Another role, for other services: his sessions end.
-pub(super) async fn set_role(
+/// Another role, for other services, or another password, or both: his sessions end.
+pub(super) async fn set(
     transaction: &mut Transaction,
     name: &str,
-    role: UserRole,
-    services: &Services,
+    role: Option<&(UserRole, Services)>,
+    password: Option<&Hashed>,
 ) -> Result<u64, sqlx::Error> {
+    let (role, services) = role.map(|(role, services)| (role, services)).unzip();
+    let services = services.map(|services| super::json(&services.names()));
     query(
-        "UPDATE users SET role = $1, services = $2, changed = changed + 1 WHERE name = $3 AND removed_at_seconds IS NULL",
+        "UPDATE users SET role = COALESCE($1, role), services = COALESCE($2, services), password = COALESCE($3, password), \
+         changed = changed + 1 WHERE name = $4 AND removed_at_seconds IS NULL",
     )
-    .bind(role.as_str())
-    .bind(super::json(&services.names())?)
-    .bind(name)
-    .execute(transaction)
-    .await
-}
-
-/// Another password: his sessions end.
-pub(super) async fn set_password(
-    transaction: &mut Transaction,
-    name: &str,
-    password: &Hashed,
-) -> Result<u64, sqlx::Error> {
-    query(
-        "UPDATE users SET password = $1, changed = changed + 1 WHERE name = $2 AND removed_at_seconds IS NULL",
-    )
-    .bind(password.as_str())
+    .bind(role.map(|role| role.as_str()))
+    .bind(services.transpose()?)
+    .bind(password.map(Hashed::as_str))
     .bind(name)
     .execute(transaction)
     .await

@@ -1,5 +1,7 @@
 //! What came of an invalidation, or would: in the store, in the instances, for the origin.
 
+use std::time::Duration;
+
 use larder_core::{Endpoint, Method, Service, Target};
 use larder_model::Window;
 use larder_model::api::{
@@ -9,6 +11,7 @@ use larder_model::api::{
 
 use super::record::{Record, outcome};
 use crate::cause::Cause;
+use crate::dashboard::lasts;
 use crate::instances::Reached;
 use crate::measured::REACH;
 use crate::plane::Plane;
@@ -20,14 +23,13 @@ impl Record {
     /// How far it is now.
     pub(crate) fn describe(&self, plane: &Plane) -> Invalidation {
         let store = self.settled(plane);
-        let reached = plane
-            .instances
-            .reached(&self.service, crate::auto::now(), |position| {
-                let number = plane.invalidations.number(position);
-                number.is_some_and(|number| number >= self.sequence)
-            });
-        let instances = instances(reached);
-        let state = match is_done(&store, &instances) {
+        let now = crate::auto::now();
+        let reached = plane.instances.reached(&self.service, now, |position| {
+            let number = plane.invalidations.number(position);
+            number.is_some_and(|number| number >= self.sequence)
+        });
+        let reached = Instances::of(reached, plane.instances.unsettled(&self.service, now));
+        let state = match is_done(&store, &reached) {
             true => InvalidationState::Done,
             false => InvalidationState::Pending,
         };
@@ -37,9 +39,9 @@ impl Record {
             what: self.target.what(),
             name: self.target.name().map(str::to_owned),
             state,
-            says: says(&self.target, &store, &instances),
+            says: says(&self.target, &store, &reached),
             store,
-            instances,
+            instances: reached.outcome,
             load: loaded_by(plane, &self.service, &self.target),
             at_seconds: self.at_seconds,
             author: self.author.name.clone(),
@@ -52,11 +54,12 @@ impl Record {
     fn settled(&self, plane: &Plane) -> StoreOutcome {
         let store = self.store();
         let shared = plane.store.as_ref();
-        let is_settled = store.state == StoreState::Pending
-            && shared.is_some_and(|shared| shared.is_settled(&self.service));
+        let is_settled =
+            self.is_in_outbox() && shared.is_some_and(|shared| shared.is_settled(&self.service));
         if is_settled {
             let settled = outcome(StoreState::Done, store.name);
             self.set_store(settled.clone());
+            self.set_in_outbox(false);
             return settled;
         }
         store
@@ -64,38 +67,54 @@ impl Record {
 }
 
 /// Who has heard of it, and done it.
-fn instances(reached: Vec<Reached>) -> InstancesOutcome {
-    let known = reached.len() as u64;
-    let mut pending: Vec<PendingInstance> = reached
-        .into_iter()
-        .filter(|one| !one.has_it)
-        .map(|one| PendingInstance {
-            instance: one.instance,
-            seen_seconds_ago: one.seen_seconds_ago,
-            why: one.why,
-        })
-        .collect();
-    let done = known - pending.len() as u64;
-    pending.truncate(MOST_NAMED);
-    InstancesOutcome {
-        known,
-        done,
-        pending,
+struct Instances {
+    outcome: InstancesOutcome,
+    /// For how many seconds those have been gone that have not done it: the last of them.
+    gone_for: Option<u64>,
+    /// How long ago the control plane was started, if there may be others that have not said anything since.
+    unsettled: Option<Duration>,
+}
+
+impl Instances {
+    fn of(reached: Vec<Reached>, unsettled: Option<Duration>) -> Self {
+        let (done, rest): (Vec<_>, Vec<_>) = reached.into_iter().partition(|one| one.has_it);
+        let (gone, pending): (Vec<_>, Vec<_>) = rest.into_iter().partition(|one| one.is_gone);
+        let known = (done.len() + pending.len()) as u64;
+        let mut pending: Vec<PendingInstance> = pending
+            .into_iter()
+            .map(|one| PendingInstance {
+                instance: one.instance,
+                seen_seconds_ago: one.seen_seconds_ago,
+                why: one.why,
+            })
+            .collect();
+        pending.truncate(MOST_NAMED);
+        Self {
+            gone_for: gone.iter().map(|one| one.seen_seconds_ago).min(),
+            outcome: InstancesOutcome {
+                known,
+                done: done.len() as u64,
+                pending,
+                gone: gone.len() as u64,
+            },
+            unsettled,
+        }
     }
 }
 
-fn is_done(store: &StoreOutcome, instances: &InstancesOutcome) -> bool {
-    let by_all = instances.done == instances.known;
+fn is_done(store: &StoreOutcome, instances: &Instances) -> bool {
+    let InstancesOutcome { known, done, .. } = instances.outcome;
+    let by_all = done == known && instances.unsettled.is_none();
     match store.state {
         StoreState::Done => by_all,
         // Somebody must have done it somewhere.
-        StoreState::None | StoreState::Unknown => by_all && instances.known > 0,
+        StoreState::None | StoreState::Unknown => by_all && known > 0,
         _ => false,
     }
 }
 
 /// What was done where, and what is pending, in words.
-fn says(target: &Target, store: &StoreOutcome, instances: &InstancesOutcome) -> String {
+fn says(target: &Target, store: &StoreOutcome, instances: &Instances) -> String {
     let name = store.name.as_deref().unwrap_or("the store");
     let is_done = match (target, store.entries) {
         (Target::Tag(_), _) => format!("what depends on the tag is dead in {name}"),
@@ -119,7 +138,26 @@ fn says(target: &Target, store: &StoreOutcome, instances: &InstancesOutcome) -> 
             "another control plane told its store, or this one was started anew since: the instances say how far it is".to_owned()
         }
     };
-    format!("{in_store}; {}", by_instances(instances))
+    let mut said = vec![in_store, by_instances(&instances.outcome)];
+    said.extend(by_gone(instances));
+    said.extend(instances.unsettled.map(|since| {
+        let seconds = since.as_secs();
+        format!("this control plane was started {seconds} s ago: other instances have up to 45 s to say how far they are")
+    }));
+    said.join("; ")
+}
+
+/// Those that are not waited for.
+fn by_gone(instances: &Instances) -> Option<String> {
+    let time = lasts(instances.gone_for?);
+    Some(match instances.outcome.gone {
+        1 => format!("1 has not been heard of for {time}: it is told when it comes back"),
+        gone => {
+            format!(
+                "{gone} have not been heard of for {time} or longer: they are told when they come back"
+            )
+        }
+    })
 }
 
 fn by_instances(instances: &InstancesOutcome) -> String {
@@ -127,6 +165,7 @@ fn by_instances(instances: &InstancesOutcome) -> String {
         known,
         done,
         pending,
+        ..
     } = instances;
     let names: Vec<&str> = pending.iter().map(|one| one.instance.as_str()).collect();
     match (*known, names.is_empty()) {
@@ -173,7 +212,7 @@ pub(crate) async fn dry_run(
         .instances
         .reached(service, crate::auto::now(), nobody_has_it);
     let load = loaded_by(plane, service, target);
-    let instances = instances(reached);
+    let instances = Instances::of(reached, None).outcome;
     Invalidation {
         id: String::new(),
         service_name: service.as_str().to_owned(),
@@ -265,4 +304,68 @@ fn loaded_by(plane: &Plane, service: &Service, target: &Target) -> Option<Origin
         origin_ms_mean,
         extra_calls_at_once: origin_ms_mean.map(|mean| extra * mean / 1_000.0),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reached(instance: &str, has_it: bool, is_gone: bool) -> Reached {
+        Reached {
+            instance: instance.to_owned(),
+            seen_seconds_ago: if is_gone { 600 } else { 3 },
+            has_it,
+            is_gone,
+            why: String::new(),
+        }
+    }
+
+    fn said(
+        state: StoreState,
+        all: Vec<Reached>,
+        started: Option<u64>,
+    ) -> (bool, InstancesOutcome, String) {
+        let store = outcome(state, Some("a store".to_owned()));
+        let instances = Instances::of(all, started.map(Duration::from_secs));
+        let is_done = is_done(&store, &instances);
+        let says = says(&Target::Service, &store, &instances);
+        (is_done, instances.outcome, says)
+    }
+
+    #[test]
+    fn who_is_gone_is_told_of_and_not_waited_for() {
+        let all = || {
+            vec![
+                reached("has-it", true, false),
+                reached("had-it", true, true),
+                reached("killed", false, true),
+            ]
+        };
+        let (is_done, outcome, says) = said(StoreState::Done, all(), None);
+        assert!(is_done, "{says}");
+        assert_eq!((outcome.known, outcome.done, outcome.gone), (2, 2, 1));
+        assert!(
+            says.contains("1 has not been heard of for 10 min"),
+            "{says}"
+        );
+        let mut more = all();
+        more.push(reached("slow", false, false));
+        let (is_done, outcome, says) = said(StoreState::Done, more, None);
+        assert!(!is_done, "{says}");
+        assert_eq!((outcome.known, outcome.done, outcome.gone), (3, 2, 1));
+        assert_eq!(outcome.pending.len(), 1, "{says}");
+        // Where nobody has done it, it is not done.
+        let (is_done, _, says) = said(StoreState::None, vec![reached("a", false, true)], None);
+        assert!(!is_done, "{says}");
+    }
+
+    #[test]
+    fn right_after_a_start_nothing_is_done_yet() {
+        let one = || vec![reached("a", true, false)];
+        for state in [StoreState::Done, StoreState::Unknown] {
+            let (is_done, _, says) = said(state, one(), Some(2));
+            assert!(!is_done && says.contains("was started 2 s ago"), "{says}");
+            assert!(said(state, one(), None).0);
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! One invalidation: what it names, who wants it, how far it is.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -23,6 +24,8 @@ pub(crate) struct Record {
     /// How it is told to those who follow the service, once it may be.
     told: OnceLock<(ToldInvalidation, Bytes)>,
     store: Mutex<StoreOutcome>,
+    /// Whether it waits in the outbox of the service's cache here.
+    in_outbox: AtomicBool,
 }
 
 /// What the trail has of one beside what every entry has.
@@ -51,6 +54,7 @@ impl Record {
             reason,
             told: OnceLock::new(),
             store: Mutex::new(outcome(StoreState::Running, None)),
+            in_outbox: AtomicBool::new(false),
         }
     }
 
@@ -112,6 +116,14 @@ impl Record {
 
     pub(super) fn set_store(&self, outcome: StoreOutcome) {
         *self.locked() = outcome;
+    }
+
+    pub(super) fn is_in_outbox(&self) -> bool {
+        self.in_outbox.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_in_outbox(&self, is_in: bool) {
+        self.in_outbox.store(is_in, Ordering::Release);
     }
 
     fn locked(&self) -> MutexGuard<'_, StoreOutcome> {

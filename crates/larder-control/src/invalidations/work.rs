@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use larder_core::{Invalidated, Service, Target};
+use larder_core::{Cache, Invalidated, Service, Target};
 use larder_model::api::{Invalidation, InvalidationState, StoreOutcome, StoreState};
 
 use super::entry;
@@ -19,6 +19,8 @@ const TOLD_WITHIN: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(200);
 /// And no more often.
 const PAUSE: Duration = Duration::from_millis(20);
+/// A cache that can't be opened is tried again after the first of these times, then less and less often, up to the other.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// What is to be invalidated, by whom.
 pub(crate) struct Asked {
@@ -42,7 +44,23 @@ pub(crate) enum NotDone {
     #[error(
         "the database did not take the entry of the audit trail, and nothing was invalidated: try again, or tell the store itself by `larder clear`"
     )]
-    Trail(#[from] ChangeError),
+    Trail(ChangeError),
+    #[error(
+        "the database did not say whether it took the entry of the audit trail, so this may be invalidated or not: send it again with the id {id}, under which it is done once; GET /api/audit shows what was written"
+    )]
+    Unsure { id: String, error: ChangeError },
+}
+
+impl NotDone {
+    fn of(error: ChangeError, id: &str) -> Self {
+        match error {
+            ChangeError::Unsure(_) => Self::Unsure {
+                id: id.to_owned(),
+                error,
+            },
+            error => Self::Trail(error),
+        }
+    }
 }
 
 /// Does it, unless it was done before.
@@ -80,7 +98,8 @@ pub(crate) async fn invalidate(plane: &Arc<Plane>, asked: Asked) -> Result<Arc<R
             all.keep(Arc::clone(&record));
             made = Some(record);
         })
-        .await?;
+        .await
+        .map_err(|error| NotDone::of(error, &id))?;
     drop(turn);
     // It was called: else there were an error.
     let record = made.ok_or(NotDone::Full)?;
@@ -125,15 +144,8 @@ async fn tell(plane: Arc<Plane>, record: Arc<Record>) {
 async fn tell_store(plane: &Plane, shared: &SharedStore, record: &Record) {
     let all = &plane.invalidations;
     record.set_store(outcome(StoreState::Running, Some(shared.name())));
-    let cache = match shared.cache(&record.service).await {
-        Ok(cache) => cache,
-        Err(why) => {
-            record.set_store(StoreOutcome {
-                why: Some(why),
-                ..outcome(StoreState::Pending, Some(shared.name()))
-            });
-            return all.tell(record, None);
-        }
+    let Some(cache) = open_cache(plane, shared, record).await else {
+        return;
     };
     let invalidated = cache.invalidate(&record.target).await;
     if let Invalidated::Sweeping(_) = invalidated {
@@ -165,6 +177,35 @@ async fn tell_store(plane: &Plane, shared: &SharedStore, record: &Record) {
         why,
         ..outcome(state, Some(shared.name()))
     });
+    // Behind that: what settles it must not be written over.
+    record.set_in_outbox(state == StoreState::Pending);
+}
+
+/// The cache of its service: tried again and again, until so many came behind the record that it is not kept any more. Those who
+/// follow the service do not wait for that.
+async fn open_cache(plane: &Plane, shared: &SharedStore, record: &Record) -> Option<Cache> {
+    let all = &plane.invalidations;
+    let (mut wait, most) = AGAIN;
+    loop {
+        let why = match shared.cache(&record.service).await {
+            Ok(cache) => return Some(cache),
+            Err(why) => why,
+        };
+        if !all.keeps(record) {
+            let id = &record.id;
+            tracing::warn!(%id, %why, "the store was not told of an invalidation: the instances tell it");
+            return None;
+        }
+        let why = format!("no cache can be opened over it here: {why}; tried again within 30 s");
+        record.set_store(StoreOutcome {
+            why: Some(why),
+            ..outcome(StoreState::Pending, Some(shared.name()))
+        });
+        all.tell(record, None);
+        all.poke();
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(most);
+    }
 }
 
 /// How many were removed. What a tag names is dead where it lies.

@@ -11,7 +11,7 @@ use super::state::{differences, state};
 use super::trail::{Made, Told};
 use super::{Registry, Snapshot};
 use crate::cause::Cause;
-use crate::database::CommitError;
+use crate::database::{CommitError, is_busy};
 use crate::decision::Decision;
 use crate::stored::{StoredService, identity, is_decided};
 
@@ -65,17 +65,26 @@ pub(crate) enum ChangeError {
     #[error(
         "the database did not take the change, and nothing was changed: what was set before holds, and is served. Try again in some seconds; GET /readyz says when the database is back"
     )]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
     #[error(
-        "the database did not say whether it took the change: look again when GET /readyz says that it is back, and change what is not as it is to be"
+        "the database did not say whether it took the change, so it may be made or not: look again when GET /readyz says that it is back, and change what is not as it is to be"
     )]
     Unsure(sqlx::Error),
+}
+
+impl From<sqlx::Error> for ChangeError {
+    fn from(error: sqlx::Error) -> Self {
+        match is_busy(&error) {
+            true => Self::Busy,
+            false => Self::Database(error),
+        }
+    }
 }
 
 impl From<CommitError> for ChangeError {
     fn from(error: CommitError) -> Self {
         match error {
-            CommitError::Undone(error) => Self::Database(error),
+            CommitError::Undone(error) => error.into(),
             CommitError::Unsure(error) => Self::Unsure(error),
         }
     }

@@ -12,7 +12,7 @@ use super::{ChangeError, Registry, Snapshot, state};
 use crate::access::AccessChange;
 use crate::audit::{Entry, Head, Row, Trail};
 use crate::cause::{Author, Cause};
-use crate::database::{Change, LoadError, NewRevision, Transaction, is_busy};
+use crate::database::{Change, LoadError, NewRevision, Transaction};
 use crate::stored::StoredService;
 
 /// A change that is to be made.
@@ -46,17 +46,16 @@ impl Registry {
     /// changed it.
     pub(super) async fn begin(&self, only: Option<&Service>) -> Result<Changing<'_>, ChangeError> {
         let mut changing = self.begin_unseen().await?;
-        self.refresh(&mut changing, only).await?;
+        self.refresh(&mut changing.transaction, only).await?;
         Ok(changing)
     }
 
     /// Takes over what other replicas changed. A service that can't be read stays as it was, and keeps no other from it.
     async fn refresh(
         &self,
-        changing: &mut Changing<'_>,
+        transaction: &mut Transaction,
         only: Option<&Service>,
     ) -> Result<usize, ChangeError> {
-        let transaction = &mut changing.transaction;
         let mut changed = 0;
         let mut unread = None;
         for (name, version) in self.database.versions(&mut *transaction, only).await? {
@@ -86,41 +85,47 @@ impl Registry {
         };
         let stored = self.database.load(transaction, name).await;
         let stored = stored.map_err(|error| match error {
-            LoadError::Sql(error) => ChangeError::Database(error),
+            LoadError::Sql(error) => error.into(),
             error => unreadable(error.to_string()),
         })?;
         let snapshot = Snapshot::new(stored, self.database.id());
         snapshot.map_err(|error| unreadable(error.to_string()))
     }
 
-    /// Takes all that is stored over.
-    pub(super) async fn load(&self) -> Result<(), ChangeError> {
-        self.begin(None).await.map(drop)
+    /// Takes all that is stored over. Other processes may change it meanwhile: that is heard of later.
+    pub(super) async fn load(&self) -> Result<usize, ChangeError> {
+        // None of our own changes comes in between: what is older would be put in force behind it.
+        let _unchanged = self.trail().await?;
+        let mut transaction = self.database.begin_to_read().await?;
+        self.refresh(&mut transaction, None).await
     }
 
     /// Takes over what other replicas changed meanwhile; how many services that were.
     pub(crate) async fn catch_up(&self) -> Result<usize, ChangeError> {
         let head = self.database.audit_head_now().await?;
         if head.sequence > self.audit_head.load().sequence {
-            let mut trail = self.changes.lock().await;
+            let mut trail = self.trail().await?;
             trail.learn(head);
             self.audit_head.store(trail.known().clone().into());
         }
         let versions = self.database.versions_now().await?;
         let is_news = |(name, version): &(String, u64)| self.version(name) != Some(*version);
-        if !versions.iter().any(is_news) {
-            return Ok(0);
+        match versions.iter().any(is_news) {
+            true => self.load().await,
+            false => Ok(0),
         }
-        let mut changing = self.begin_unseen().await?;
-        self.refresh(&mut changing, None).await
+    }
+
+    async fn trail(&self) -> Result<MutexGuard<'_, Trail>, ChangeError> {
+        let trail = tokio::time::timeout(PATIENCE, self.changes.lock()).await;
+        trail.map_err(|_| ChangeError::Busy)
     }
 
     /// Begins a change without a look at what others changed.
     async fn begin_unseen(&self) -> Result<Changing<'_>, ChangeError> {
-        let trail = tokio::time::timeout(PATIENCE, self.changes.lock()).await;
         Ok(Changing {
-            trail: trail.map_err(|_| ChangeError::Busy)?,
-            transaction: self.database.begin().await.map_err(unbegun)?,
+            trail: self.trail().await?,
+            transaction: self.database.begin().await?,
         })
     }
 
@@ -165,12 +170,22 @@ impl Registry {
         may_replace: bool,
         lost: Option<&str>,
     ) -> Result<(), TrailError> {
+        let head = self.database.audit_head_now().await;
+        let head = head.map_err(ChangeError::from)?;
+        let mut trail = self.trail().await?;
+        if trail.wrote(&head) {
+            tracing::info!(sequence = head.sequence, head = %head.mac, "audit trail");
+            trail.learn(head);
+            self.audit_head.store(trail.known().clone().into());
+            return Ok(());
+        }
+        drop(trail);
         let mut changing = self.begin_unseen().await?;
         let head = self.learn_head(&mut changing).await;
         let head = head.map_err(ChangeError::from)?;
         let trail = &mut changing.trail;
+        // Another one that starts may have begun it meanwhile.
         if trail.wrote(&head) {
-            tracing::info!(sequence = head.sequence, head = %head.mac, "audit trail");
             return Ok(());
         }
         if head.sequence > 0 {
@@ -306,14 +321,6 @@ pub(super) enum TrailError {
     OtherKey { written: String, here: String },
     #[error(transparent)]
     Change(#[from] ChangeError),
-}
-
-/// Why a change was not begun.
-fn unbegun(error: sqlx::Error) -> ChangeError {
-    match is_busy(&error) {
-        true => ChangeError::Busy,
-        false => ChangeError::Database(error),
-    }
 }
 
 fn entry(

@@ -8,7 +8,7 @@ use http::{StatusCode, Uri, header};
 use larder_http::Problem;
 use larder_model::api::{ApiKeyList, Because, MadeApiKey, NewApiKey};
 
-use super::changes::{cause, to_its_end, unread};
+use super::changes::{cause, made, unread};
 use crate::access::{AccessChange, StoredKey};
 use crate::cause::Cause;
 use crate::json::Body;
@@ -75,7 +75,7 @@ pub(super) async fn change(
     change: AccessChange,
     cause: Cause,
 ) -> Result<bool, Problem> {
-    to_its_end(async move {
+    made(async move {
         let is_changed = plane.registry.change_access(&change, &cause).await?;
         // It is made: who follows the database acts by it within two seconds.
         if let Err(error) = plane.access.refresh().await {

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use larder_http::Problem;
 
 use crate::cause::{Cause, CauseError};
+use crate::database::is_busy;
 use crate::registry::{ChangeError, Preconditions, Tags};
 use crate::target::Peer;
 
@@ -15,15 +16,20 @@ pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Makes a change, also if its client goes away, with whom the handler ends: else it could be in the database and not
 /// in force.
 pub(super) async fn to_its_end<T: Send + 'static>(
-    change: impl Future<Output = Result<T, ChangeError>> + Send + 'static,
+    change: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Problem> {
-    let made = tokio::spawn(change).await;
-    let made = made.map_err(|error| {
+    tokio::spawn(change).await.map_err(|error| {
         tracing::error!(%error, "a change came to no end");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR)
             .detail("the change failed: the control plane's log says why")
-    })?;
-    made.map_err(problem)
+    })
+}
+
+/// [`to_its_end`] for one that may not be made.
+pub(super) async fn made<T: Send + 'static>(
+    change: impl Future<Output = Result<T, ChangeError>> + Send + 'static,
+) -> Result<T, Problem> {
+    to_its_end(change).await?.map_err(problem)
 }
 
 pub(super) fn preconditions(headers: &HeaderMap) -> Result<Preconditions, Problem> {
@@ -88,6 +94,9 @@ pub(super) fn unsaid(error: CauseError) -> Problem {
 
 /// The database can't be asked.
 pub(crate) fn unread(error: sqlx::Error) -> Problem {
+    if is_busy(&error) {
+        return problem(ChangeError::Busy);
+    }
     tracing::error!(%error, "the database can't be read");
     Problem::new(StatusCode::SERVICE_UNAVAILABLE)
         .retry_after(RETRY_AFTER)

@@ -12,7 +12,7 @@ use larder_model::api::{
     Invalidate, Invalidation, InvalidationList, InvalidationState, MissedInvalidations, Named,
 };
 
-use super::changes::cause;
+use super::changes::{RETRY_AFTER, cause, to_its_end};
 use super::overview::Filter;
 use crate::access::Caller;
 use crate::cause::Cause;
@@ -24,6 +24,8 @@ use crate::target::{Asked, OfService, Peer, bad, id_of};
 /// An answer waits so long if nothing else is said, and no longer.
 const WAIT: f64 = 2.0;
 const MOST_WAIT: f64 = 30.0;
+/// Who invalidates too often may again after this.
+const MINUTE: Duration = Duration::from_secs(60);
 /// So many are listed.
 const MOST_LISTED: usize = 100;
 
@@ -214,14 +216,8 @@ async fn done(plane: &Arc<Plane>, read: Read) -> Result<Invalidation, Response> 
         cause: read.cause,
     };
     let of_its_own = Arc::clone(plane);
-    let made = tokio::spawn(async move { invalidations::invalidate(&of_its_own, asked).await });
-    let made = made.await.map_err(|error| {
-        tracing::error!(%error, "an invalidation came to no end");
-        let status = StatusCode::INTERNAL_SERVER_ERROR;
-        Problem::new(status)
-            .detail("the invalidation failed: the control plane's log says why")
-            .into_response()
-    })?;
+    let made = to_its_end(async move { invalidations::invalidate(&of_its_own, asked).await });
+    let made = made.await.map_err(Problem::into_response)?;
     let record = made.map_err(not_done)?;
     Ok(invalidations::outcome_within(plane, &record, read.wait).await)
 }
@@ -237,16 +233,17 @@ fn not_done(error: NotDone) -> Response {
     let status = match &error {
         NotDone::OtherId | NotDone::Full => StatusCode::CONFLICT,
         NotDone::TooOften => StatusCode::TOO_MANY_REQUESTS,
-        NotDone::Trail(error) => {
+        NotDone::Trail(error) | NotDone::Unsure { error, .. } => {
             tracing::error!(%error, "the database did not take an invalidation");
             StatusCode::SERVICE_UNAVAILABLE
         }
     };
-    let problem = Problem::new(status).detail(error.to_string());
-    match status {
-        StatusCode::TOO_MANY_REQUESTS => ([(header::RETRY_AFTER, "60")], problem).into_response(),
-        _ => problem.into_response(),
-    }
+    let problem = match status {
+        StatusCode::TOO_MANY_REQUESTS => Problem::new(status).retry_after(MINUTE),
+        StatusCode::SERVICE_UNAVAILABLE => Problem::new(status).retry_after(RETRY_AFTER),
+        status => Problem::new(status),
+    };
+    problem.detail(error.to_string()).into_response()
 }
 
 fn wrong(error: impl ToString) -> Problem {

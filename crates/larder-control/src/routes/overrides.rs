@@ -9,7 +9,7 @@ use larder_http::Problem;
 use larder_model::Service;
 use larder_model::api::{Because, NewOverride, Override, OverrideList};
 
-use super::changes::{cause, preconditions, problem, to_its_end, unsaid};
+use super::changes::{cause, made, preconditions, problem, unsaid};
 use super::overview::Filter;
 use crate::access::Caller;
 use crate::json::Body;
@@ -78,7 +78,7 @@ pub(super) async fn begin(
         tracing::info!(service = service.as_str(), endpoint = %over.endpoint, id = %over.id, "override began");
         Ok((over, etag))
     };
-    let (over, etag) = to_its_end(begin).await?;
+    let (over, etag) = made(begin).await?;
     let headers = [
         (header::ETAG, etag),
         (header::LOCATION, format!("/api/overrides/{}", over.id)),
@@ -111,7 +111,7 @@ pub(super) async fn end(
         tracing::info!(service = %over.service_name, endpoint = %over.endpoint, id = %over.id, "override ended");
         Ok(over)
     };
-    to_its_end(end).await.map(Json)
+    made(end).await.map(Json)
 }
 
 /// The override in force that is called so, if the caller may know of its service.

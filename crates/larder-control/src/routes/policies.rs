@@ -9,7 +9,7 @@ use larder_http::Problem;
 use larder_model::api::{EndpointConfig, PolicyDocument, PolicyList, PolicyReplacement, Replaced};
 use larder_model::{PolicyPatch, Service};
 
-use super::changes::{cause, preconditions, problem, to_its_end};
+use super::changes::{cause, made, preconditions, problem};
 use crate::cause::Cause;
 use crate::json::Body;
 use crate::plane::Plane;
@@ -104,7 +104,7 @@ pub(super) async fn replaced(
         }
         Ok((replaced, etag))
     };
-    let (replaced, etag) = to_its_end(replace).await?;
+    let (replaced, etag) = made(replace).await?;
     Ok(([(header::ETAG, etag)], Json(replaced)).into_response())
 }
 
@@ -131,7 +131,7 @@ pub(super) async fn put(
         tracing::info!(service = service.as_str(), %endpoint, version = config.version, "policy set");
         Ok((config, etag))
     };
-    let (config, etag) = to_its_end(put).await?;
+    let (config, etag) = made(put).await?;
     Ok(([(header::ETAG, etag)], Json(config)).into_response())
 }
 
@@ -157,6 +157,6 @@ pub(super) async fn delete(
         tracing::info!(service = service.as_str(), %endpoint, "policy removed");
         Ok(())
     };
-    to_its_end(delete).await?;
+    made(delete).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -8,19 +8,11 @@ use larder_model::api::{Rollup, RollupList};
 
 use super::changes::unread;
 use crate::plane::Plane;
-use crate::rollups::{HOUR, MINUTE};
+use crate::rollups::Step;
 use crate::target::{Asked, OfService};
 
 /// So many are answered at once: a day's minutes, or 90 days' hours.
 const MOST: u32 = 2_160;
-
-/// How long each stretch is.
-#[derive(serde::Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum Step {
-    Minute,
-    Hour,
-}
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,10 +33,7 @@ pub(super) async fn list(
     OfService(service): OfService,
     Asked(stretch): Asked<Stretch>,
 ) -> Result<Json<RollupList>, Problem> {
-    let length = match stretch.step {
-        Some(Step::Minute) => MINUTE,
-        Some(Step::Hour) | None => HOUR,
-    };
+    let length = stretch.step.unwrap_or(Step::Hour).seconds();
     let since = stretch.since.unwrap_or(0);
     let database = plane.registry.database();
     let kept = database.rollups(Some(&service), length, since, MOST).await;

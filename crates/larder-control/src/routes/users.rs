@@ -49,7 +49,7 @@ pub(super) async fn make(
     Ok((StatusCode::CREATED, Json(made)).into_response())
 }
 
-/// Gives a user another role, for other services, or another password; his sessions end.
+/// Gives a user another role, for other services, or another password, or both at once; his sessions end.
 #[utoipa::path(put, path = "/api/users/{name}", tag = "access", request_body = UserChange, params(("name" = String, Path)),
     responses((status = NO_CONTENT, description = "he is changed"), (status = NOT_FOUND, description = "there is none"),
               (status = UNPROCESSABLE_ENTITY, description = "no services, a password that is too short, nothing to change")))]
@@ -66,12 +66,10 @@ pub(super) async fn set(
         Some(password) => Some(hash(&plane, password).await?),
         None => None,
     };
-    for one in wanted.changes(&name, password) {
-        if !change(Arc::clone(&plane), one, cause.clone()).await? {
-            return Err(absent());
-        }
+    match change(plane, wanted.change(&name, password), cause).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(absent()),
     }
-    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Removes a user; his sessions end.

@@ -33,11 +33,12 @@ async fn used() -> Running {
     control
 }
 
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "/",
     "/ui/services/svc",
     "/ui/services/svc/products",
     "/ui/services/svc/items/%7Bid%7D",
+    "/ui/over-time/svc",
     "/ui/history/svc",
     "/ui/history/svc?of=3",
     "/ui/overrides",

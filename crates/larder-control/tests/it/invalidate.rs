@@ -1,10 +1,14 @@
 //! `POST /api/invalidate`: what it does in the store, what it says, what it refuses.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use larder_testing::redis::RedisServer;
 use serde_json::{Value, json};
 
+use crate::followers::Follower;
+use crate::held::Held;
 use crate::shared::Shared;
 use crate::{Answer, Running, until};
 
@@ -373,4 +377,85 @@ async fn instances_that_have_not_done_it_are_named_and_waited_for() {
         .post("/api/instances", &trouble.to_string())
         .await
         .is_problem(422);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_over_which_no_cache_can_be_opened_is_told_once_one_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = Shared::open(folder.path(), None);
+    shared.fill(&ENDPOINTS, &[]).await;
+    let opens = Arc::new(AtomicBool::new(false));
+    let store = shared.of_plane_if(Arc::clone(&opens));
+    let control = Running::start_with(|settings| settings.store = Some(store)).await;
+    let all = json!({"service_name": "svc", "id": "a", "wait_seconds": 0.5});
+    let pending = control.invalidate(all).await;
+    assert_eq!(pending.status, 202, "{pending:?}");
+    let says = pending.json()["says"].as_str().unwrap().to_owned();
+    for words in ["pending in", "its folder is full", "tried again"] {
+        assert!(says.contains(words), "{words}: {says}");
+    }
+    opens.store(true, Ordering::SeqCst);
+    // Somebody else opens it: that nothing waits in its outbox says nothing of what it was never told.
+    let dry_run = json!({"service_name": "svc", "dry_run": true});
+    let would = control.invalidate(dry_run).await.json();
+    assert_eq!(would["store"]["state"], "counted", "{would}");
+    until("it is told", async || {
+        control.get("/api/invalidations/a").await.json()["state"] == "done"
+    })
+    .await;
+    for endpoint in ENDPOINTS {
+        assert!(!shared.has(endpoint).await, "{endpoint}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_follows_is_told_once_plain_entries_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shared = Shared::open(folder.path(), None);
+    let held = Held::new(Arc::clone(&shared.store));
+    shared.store = Arc::clone(&held) as Arc<dyn larder::Store>;
+    let control = Running::over(&shared).await;
+    let mut follower = Follower::open(control.port, "Larder-Invalidations: \r\n").await;
+    follower.event_of("invalidations").await;
+    let asked = json!({"service_name": "svc", "id": "a", "wait_seconds": 0});
+    control.invalidate(asked).await;
+    until("it is being removed", async || {
+        control.get("/api/invalidations/a").await.json()["store"]["state"] == "sweeping"
+    })
+    .await;
+    let told = follower.event_of("invalidate");
+    tokio::pin!(told);
+    // Less than the time after which they are told in any case.
+    let early = tokio::time::timeout(Duration::from_secs(2), &mut told).await;
+    assert!(early.is_err(), "{early:?}");
+    held.go.add_permits(1);
+    let told = told.await;
+    assert!(told.data.contains("done_in"), "{told:?}");
+}
+
+#[tokio::test]
+async fn after_a_restart_nothing_is_done_before_the_instances_could_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("control.db");
+    let control = Running::start_on(&database).await;
+    control.put("/api/policies/svc/a", "{}").await;
+    let asked = json!({"service_name": "svc", "id": "before", "wait_seconds": 0});
+    control.invalidate(asked).await;
+    control.stop().await;
+
+    let shared = Shared::open(folder.path(), None);
+    let mut settings = crate::places::settings(&database);
+    settings.store = Some(shared.of_plane());
+    let control = Running::start_as(settings).await;
+    let asked = |service: &str| json!({"service_name": service, "id": service, "wait_seconds": 1});
+    let answer = control.invalidate(asked("svc")).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let before = control.get("/api/invalidations/before").await.json();
+    for one in [answer.json(), before] {
+        assert_eq!(one["state"], "pending", "{one}");
+        let says = one["says"].as_str().unwrap();
+        assert!(says.contains("was started"), "{says}");
+    }
+    // Of a service that is new nobody is waited for.
+    assert_eq!(control.invalidate(asked("new")).await.status, 200);
 }

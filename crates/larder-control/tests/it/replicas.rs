@@ -325,28 +325,28 @@ async fn when_the_leader_is_killed_the_other_decides_within_ten_seconds() {
     shared.verified().await;
 }
 
-#[tokio::test]
+/// Looks for this long, and never sees two lead: one that leads before and after the other one was seen to lead leads with it.
+async fn never_two([one, other]: &[Running; 2], time: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        let before = leads(one).await;
+        let both = leads(other).await && before && leads(one).await;
+        assert!(!both, "two lead, {:?} after the loss", begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_loses_the_connection_leads_no_more_and_never_do_two() {
     let shared = Shared::new();
     let replicas = shared.two().await;
-    let first = leader(&replicas).await;
-    // The server ends the leader's session: it hears of that with the next word, and asks again like the other.
-    let lock = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    assert_eq!(shared.server.sql(&shared.url, lock), "1");
-    let begun = Instant::now();
-    let mut changes = 0;
-    let mut last = first;
-    while begun.elapsed() < Duration::from_secs(4) {
-        // The server itself is asked who has the lock: one at most.
-        let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-        let held: u64 = shared.server.sql(&shared.url, held).parse().unwrap();
-        assert!(held <= 1, "{held} have the lock");
-        let now = leader(&replicas).await;
-        changes += u32::from(now != last);
-        last = now;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    let lost = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    for _ in 0..3 {
+        leader(&replicas).await;
+        // The server ends the leader's session: it hears of that with the next word, and asks again like the other.
+        assert_eq!(shared.server.sql(&shared.url, lost), "1");
+        never_two(&replicas, Duration::from_secs(4)).await;
     }
-    println!("led by {first}, then by {last}; {changes} changes");
     until("only one leads", async || {
         let [one, other] = [leads(&replicas[0]).await, leads(&replicas[1]).await];
         one != other
@@ -494,6 +494,58 @@ async fn many_that_start_at_once_make_one_database() {
         opened.iter().find_map(|one| one.as_ref().err())
     );
     assert_eq!(shared.verified().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_waits_for_nobody_who_changes_something() {
+    let shared = Shared::new();
+    let first = shared.start().await;
+    first.put("/api/policies/svc/a", "{}").await;
+    let (server, url) = (Arc::clone(&shared.server), shared.url.clone());
+    let changing = tokio::task::spawn_blocking(move || {
+        let statement = "BEGIN; UPDATE larder.identity SET database_id = database_id; SELECT pg_sleep(5); COMMIT";
+        server.sql(&url, statement)
+    });
+    until("somebody changes something", async || {
+        let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+        shared.server.sql(&shared.url, sleeping) == "1"
+    })
+    .await;
+    let second = shared.start().await;
+    assert!(!changing.is_finished(), "it waited");
+    assert_eq!(etag(&second).await, etag(&first).await);
+    changing.await.unwrap();
+}
+
+/// The database's session ends when a change is to be made, so that nobody hears whether it was.
+const ENDS_AT_THE_COMMIT: &str = "CREATE FUNCTION larder.ends() RETURNS trigger LANGUAGE plpgsql AS \
+    $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$; \
+    CREATE CONSTRAINT TRIGGER ends AFTER INSERT ON larder.audit DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION larder.ends()";
+
+#[tokio::test]
+async fn where_it_is_not_known_whether_a_change_was_made_that_is_said() {
+    let shared = Shared::new();
+    let control = shared.start().await;
+    shared.server.sql(&shared.url, ENDS_AT_THE_COMMIT);
+    let asked = json!({"service_name": "svc", "id": "deploy-17", "wait_seconds": 0});
+    let answer = control.invalidate(asked.clone()).await;
+    answer.is_problem(503);
+    assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    for words in ["may be invalidated or not", "deploy-17", "/api/audit"] {
+        assert!(answer.body.contains(words), "{words}: {answer:?}");
+    }
+    until("the database is asked again", async || {
+        let put = control.put("/api/policies/svc/a", "{}").await;
+        put.is_problem(503);
+        put.body.contains("may be made or not")
+    })
+    .await;
+    let drop = "DROP TRIGGER ends ON larder.audit";
+    shared.server.sql(&shared.url, drop);
+    until("it is done once", async || {
+        control.invalidate(asked.clone()).await.status == 202
+    })
+    .await;
 }
 
 #[tokio::test]

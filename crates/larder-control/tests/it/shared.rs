@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use larder::{Cache, Frames, Key, Policy, PolicyPatch, Store};
 use larder_control::SharedStore;
@@ -31,8 +32,16 @@ impl Shared {
 
     /// As a control plane has it.
     pub(crate) fn of_plane(&self) -> SharedStore {
+        self.of_plane_if(Arc::new(AtomicBool::new(true)))
+    }
+
+    /// The same, over which a cache can be opened only while that is so.
+    pub(crate) fn of_plane_if(&self, opens: Arc<AtomicBool>) -> SharedStore {
         let (this, id) = (self.clone(), larder::store_id(&self.settings));
         let open = move |service: &larder::Service| {
+            if !opens.load(Ordering::SeqCst) {
+                return Err("its folder is full".to_owned());
+            }
             let cache = this.cache(service.as_str(), PolicyPatch::default());
             Ok(larder_core::Cache::clone(&cache))
         };

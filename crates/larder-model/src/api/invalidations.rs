@@ -126,7 +126,7 @@ impl fmt::Display for Named {
 pub enum InvalidationState {
     /// It was only tried.
     DryRun,
-    /// The store and all instances that are known have done it.
+    /// The store and all instances that are heard of have done it.
     Done,
     /// The store or an instance has not done it yet.
     Pending,
@@ -183,12 +183,15 @@ pub struct PendingInstance {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct InstancesOutcome {
-    /// How many there are.
+    /// How many are heard of, or have done it.
     pub known: u64,
     /// How many have done it.
     pub done: u64,
     /// The others, the first 100 of them.
     pub pending: Vec<PendingInstance>,
+    /// How many have not done it and are not heard of any more: they are told when they come back, and not waited for.
+    #[serde(default)]
+    pub gone: u64,
 }
 
 /// What an invalidation sends to the origin, by what was measured in the last minutes.

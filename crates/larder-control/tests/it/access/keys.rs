@@ -226,7 +226,7 @@ async fn a_revoked_key_ends_at_once_and_so_do_its_streams() {
     let settings = places::settings(&keyed.database());
     let verified =
         larder_control::verify_audit(&settings.database, &settings.audit_key, None).await;
-    assert_eq!(verified.unwrap().entries, 9);
+    assert_eq!(verified.unwrap().entries, 11);
 }
 
 #[tokio::test]

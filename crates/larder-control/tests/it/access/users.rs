@@ -275,11 +275,19 @@ async fn a_session_ends_with_its_time_and_with_each_change_of_its_user() {
     is_over(&control, &before).await;
     let old_password = control.try_log_in("alice", PASSWORD, &[]).await;
     assert_eq!(old_password.status, 401, "{old_password:?}");
+    let changes = async || {
+        let trail = control.with(Some(&admin), "GET", "/api/audit?limit=100", "");
+        trail.await.body.matches("user_changed").count()
+    };
+    let changed = changes().await;
     change(UserChange {
+        role: Some(UserRole::Operator),
+        services: Some(vec!["svc".into()]),
         password: Some(PASSWORD.into()),
         ..Default::default()
     })
     .await;
+    assert_eq!(changes().await, changed + 1, "both are one change");
     let (before, _) = control.log_in("alice").await;
     let removed = control
         .with(Some(&admin), "DELETE", "/api/users/alice", "")
