@@ -9,7 +9,7 @@ use crate::cache::Inner;
 use crate::clock::{Clock, CoarseClock};
 use crate::counters::Count;
 use crate::form::Readable;
-use crate::frame::{self, FrameError, Freshness};
+use crate::frame::{FrameError, Freshness};
 use crate::governor::Gate;
 use crate::l1::Resident;
 use crate::mutants::{Guard, is_off};
