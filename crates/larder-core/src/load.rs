@@ -129,6 +129,7 @@ impl<'a, M: Form> Lookup<'a, M> {
         self
     }
 
+    /// What a hit does not need is boxed: its future is made, moved and dropped at every hit.
     async fn run<E, F, L>(self, loader: F) -> Result<Answer<M::Value>, LoadError<E>>
     where
         E: Send + Sync + 'static,
@@ -142,7 +143,7 @@ impl<'a, M: Form> Lookup<'a, M> {
         }
         if !gate.cache_enabled {
             inner.counters.add(Count::Bypasses);
-            return self.load_alone(Outcome::Bypass, loader).await;
+            return Box::pin(self.load_alone(Outcome::Bypass, loader)).await;
         }
         if let Some(near) = inner.near::<M>(self.key, gate) {
             inner.counters.add(Count::HitsNear);
@@ -169,11 +170,11 @@ impl<'a, M: Form> Lookup<'a, M> {
             }
             Look::Stale(..) => {
                 inner.counters.add(Count::Misses);
-                self.board(StandIn::Stale, loader).await
+                Box::pin(self.board(StandIn::Stale, loader)).await
             }
             Look::Nothing => {
                 inner.counters.add(Count::Misses);
-                self.board(StandIn::Nothing, loader).await
+                Box::pin(self.board(StandIn::Nothing, loader)).await
             }
         }
     }
