@@ -67,7 +67,7 @@ impl Caching {
     {
         match &self.key {
             Some(key) => self.cache.get_or_load(key, loader).await,
-            None => self.load_alone(loader).await,
+            None => Box::pin(self.load_alone(loader)).await,
         }
     }
 
@@ -88,7 +88,7 @@ impl Caching {
     {
         match &self.key {
             Some(key) => self.cache.get_or_load_optional(key, loader).await,
-            None => self.load_alone(loader).await,
+            None => Box::pin(self.load_alone(loader)).await,
         }
     }
 
@@ -109,13 +109,14 @@ impl Caching {
         if let Some(key) = &self.key {
             return self.cache.get_or_load_json(key, loader).await;
         }
-        let Answer { value, outcome } = self.load_alone(loader).await?;
+        let Answer { value, outcome } = Box::pin(self.load_alone(loader)).await?;
         match Json::of(&value) {
             Ok(value) => Ok(Answer { value, outcome }),
             Err(error) => Err(LoadError::NotJson(error.to_string().into())),
         }
     }
 
+    /// Boxed where it is called: a hit has no use for it.
     async fn load_alone<T, E, L>(
         &self,
         loader: impl FnOnce() -> L,
