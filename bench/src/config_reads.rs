@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::Context as _;
 
 use crate::hostile::{SERVICE, make_key};
+use crate::load::wrk_says;
 use crate::report::{Mark, Report};
 use crate::server::Server;
 
@@ -34,16 +35,7 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
         let mut command = Command::new("taskset");
         command.args(["-c", "1", "wrk", "-t", "1", "-c", CONNECTIONS]);
         command.args(["-d", SECONDS, "-s"]).arg(&script).arg(&url);
-        let output = command
-            .output()
-            .context("wrk is needed (scripts/bench installs it)")?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        anyhow::ensure!(!text.contains("Non-2xx"), "{text}");
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("Requests/sec:"));
-        let per_second: f64 = line.context("wrk says nothing")?.trim().parse()?;
-        Ok(per_second / 1e3)
+        Ok(wrk_says(&mut command)? / 1e3)
     };
     ask()?;
     let values = (0..report.rounds())

@@ -5,12 +5,10 @@
 //! end, invented endpoints, wrong keys and floods of headers, each as fast as it goes. It is a process of its own with the
 //! lowest priority, since in life it has other processors than the server.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use larder_testing::alone::Usage;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -18,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::beside::Beside;
 use crate::load::{Load, p99_micros};
 use crate::report::{Mark, Report};
 use crate::server::{Server, built};
@@ -67,7 +66,7 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     };
     let ask = || Ok(p99_micros(&load.run(LENGTH, |_| READ.to_owned())?));
     let attacked = || {
-        let _hostile = Hostile::start(control.port, &stolen, slow)?;
+        let _hostile = start(control.port, &stolen, slow)?;
         ask()
     };
     let quiet = || {
@@ -96,33 +95,14 @@ pub(crate) fn make_key(folder: &Path, name: &str) -> anyhow::Result<String> {
     Ok(key)
 }
 
-/// The hostile client, in a process of its own, until it is dropped.
-struct Hostile(Child);
-
-impl Hostile {
-    /// Waits until all of its slow connections are there, and the rest goes on.
-    fn start(port: u16, key: &str, slow: usize) -> anyhow::Result<Self> {
-        let mut child = Command::new("nice")
-            .args(["-n", "19"])
-            .arg(std::env::current_exe()?)
-            .args(["hostile", &port.to_string(), key, &slow.to_string()])
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let said = child.stdout.take().context("it has an output")?;
-        let hostile = Self(child);
-        let mut line = String::new();
-        BufReader::new(said).read_line(&mut line)?;
-        anyhow::ensure!(line == "attacks\n", "the hostile client ended");
-        std::thread::sleep(SETTLE);
-        Ok(hostile)
-    }
-}
-
-impl Drop for Hostile {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Waits until all of its slow connections are there, and the rest goes on.
+fn start(port: u16, key: &str, slow: usize) -> anyhow::Result<Beside> {
+    let mut command = Command::new("nice");
+    command.args(["-n", "19"]).arg(std::env::current_exe()?);
+    command.args(["hostile", &port.to_string(), key, &slow.to_string()]);
+    let hostile = Beside::start(&mut command, "attacks")?;
+    std::thread::sleep(SETTLE);
+    Ok(hostile)
 }
 
 /// Attacks until it is killed.

@@ -3,9 +3,10 @@
 
 use std::process::Command;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use larder_testing::redis::RedisServer;
 
+use crate::load::wrk_says;
 use crate::report::{Mark, Report};
 use crate::server::Server;
 
@@ -122,15 +123,7 @@ impl Server {
     /// Requests per second.
     fn load(&self) -> anyhow::Result<f64> {
         let url = format!("http://127.0.0.1:{}/products", self.port);
-        let output = Command::new("wrk")
-            .args(["-t", "1", "-c", CONNECTIONS, "-d", SECONDS, &url])
-            .output()
-            .context("wrk is needed (scripts/bench installs it)")?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        anyhow::ensure!(!text.contains("Non-2xx"), "{text}");
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("Requests/sec:"));
-        Ok(line.context("wrk says nothing")?.trim().parse()?)
+        let mut wrk = Command::new("wrk");
+        wrk_says(wrk.args(["-t", "1", "-c", CONNECTIONS, "-d", SECONDS, &url]))
     }
 }

@@ -2,6 +2,7 @@
 //! least five rounds. Exits with 1 where a mark is missed.
 
 mod attacks;
+mod beside;
 mod charts;
 mod config_reads;
 mod costs;

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -130,6 +131,19 @@ impl Load<'_> {
         }
         Ok(took)
     }
+}
+
+/// How many requests a second a run of `wrk` had answered.
+pub(crate) fn wrk_says(wrk: &mut Command) -> anyhow::Result<f64> {
+    let output = wrk
+        .output()
+        .context("wrk is needed (scripts/bench installs it)")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    anyhow::ensure!(!text.contains("Non-2xx"), "{text}");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Requests/sec:"));
+    Ok(line.context("wrk says nothing")?.trim().parse()?)
 }
 
 /// What all but one in a hundred stay below, in microseconds.

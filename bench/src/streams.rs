@@ -2,9 +2,8 @@
 //!
 //! The clients share the machine with the control plane, and what they take counts.
 
-use std::io::{BufRead as _, BufReader};
 use std::net::Ipv4Addr;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -15,6 +14,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::beside::Beside;
 use crate::report::{Mark, Report};
 use crate::server::Server;
 
@@ -64,8 +64,8 @@ fn idle(report: &mut Report) -> anyhow::Result<()> {
     let before = resident();
     let half = streams / 2;
     // One address has no more than 15,000, nor has a service; and a process no more files than the control plane.
-    let _one = Followers::start(control.port, "bench-1", Ipv4Addr::new(127, 0, 0, 2), half)?;
-    let _other = Followers::start(
+    let _one = followers(control.port, "bench-1", Ipv4Addr::new(127, 0, 0, 2), half)?;
+    let _other = followers(
         control.port,
         "bench-2",
         Ipv4Addr::new(127, 0, 0, 3),
@@ -78,30 +78,17 @@ fn idle(report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Streams of a process of its own, until it is dropped.
-struct Followers(Child);
-
-impl Followers {
-    fn start(port: u16, service: &str, address: Ipv4Addr, streams: usize) -> anyhow::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["follow", &port.to_string(), service])
-            .args([address.to_string(), streams.to_string()])
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let said = child.stdout.take().context("it has an output")?;
-        let followers = Self(child);
-        let mut line = String::new();
-        BufReader::new(said).read_line(&mut line)?;
-        anyhow::ensure!(line == "follows\n", "the followers ended");
-        Ok(followers)
-    }
-}
-
-impl Drop for Followers {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Streams of a process of its own.
+fn followers(
+    port: u16,
+    service: &str,
+    address: Ipv4Addr,
+    streams: usize,
+) -> anyhow::Result<Beside> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["follow", &port.to_string(), service]);
+    command.args([address.to_string(), streams.to_string()]);
+    Beside::start(&mut command, "follows")
 }
 
 /// Follows a service over so many streams, until it is killed or one ends.

@@ -83,7 +83,11 @@ pub(crate) fn log(default: &str) {
         .with(filter)
         .init();
     if let Err(error) = told {
-        tracing::warn!(%error, "RUST_LOG is not understood: say a level, or target=level,…");
+        // Most commands log nothing of themselves.
+        let error = larder::escape(&error.to_string()).to_string();
+        eprintln!(
+            "larder: RUST_LOG is left out ({error}): use a level such as debug, or target=level,…"
+        );
     }
 }
 

@@ -12,7 +12,7 @@ const GONE_AFTER: Duration = Duration::from_secs(90);
 /// So long after that it is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(3_600);
 /// So long after a start of the control plane all have said where they stand: it asks none, and they report every 30 s.
-const SETTLED_AFTER: Duration = Duration::from_secs(45);
+pub(crate) const SETTLED_AFTER: Duration = Duration::from_secs(45);
 /// Further ones are refused.
 const MAX_INSTANCES: usize = 10_000;
 /// A tag has no more characters.

@@ -9,3 +9,4 @@ pub mod network;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod slow;

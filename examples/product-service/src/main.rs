@@ -13,7 +13,10 @@ use tracing_subscriber::prelude::*;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| LOG.to_owned());
+    let filter = std::env::var("RUST_LOG")
+        .ok()
+        .filter(|told| !told.is_empty());
+    let filter = filter.unwrap_or_else(|| LOG.to_owned());
     let filter: Targets = filter.parse().context("RUST_LOG: say target=level,…")?;
     let lines = tracing_subscriber::fmt::layer().with_ansi(std::io::stdout().is_terminal());
     tracing_subscriber::registry()

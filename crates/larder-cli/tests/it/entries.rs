@@ -120,6 +120,26 @@ fn every_setting_is_shown_with_where_it_came_from() {
 }
 
 #[test]
+fn a_filter_of_the_log_that_is_none_is_left_out_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |filter: &str| -> Answer {
+        let mut command = larder(folder.path());
+        command.arg("config").env("RUST_LOG", filter);
+        command.output().unwrap().into()
+    };
+    let answer = said("larder=loud");
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    assert!(
+        answer.err.contains("RUST_LOG is left out"),
+        "{}",
+        answer.err
+    );
+    for filter in ["", "debug", "warn,larder_core=debug"] {
+        assert_eq!(said(filter).err, "", "{filter}");
+    }
+}
+
+#[test]
 fn keys_are_listed_and_cleared_by_pattern() {
     over_both(|larder| {
         for key in [

@@ -12,7 +12,7 @@ use larder_model::api::{
 use super::record::{Record, outcome};
 use crate::cause::Cause;
 use crate::dashboard::lasts;
-use crate::instances::Reached;
+use crate::instances::{Reached, SETTLED_AFTER};
 use crate::measured::REACH;
 use crate::plane::Plane;
 
@@ -141,8 +141,8 @@ fn says(target: &Target, store: &StoreOutcome, instances: &Instances) -> String 
     let mut said = vec![in_store, by_instances(&instances.outcome)];
     said.extend(by_gone(instances));
     said.extend(instances.unsettled.map(|since| {
-        let seconds = since.as_secs();
-        format!("this control plane was started {seconds} s ago: other instances have up to 45 s to say how far they are")
+        let (seconds, most) = (since.as_secs(), SETTLED_AFTER.as_secs());
+        format!("this control plane was started {seconds} s ago: other instances have up to {most} s to say how far they are")
     }));
     said.join("; ")
 }

@@ -196,7 +196,9 @@ async fn open_cache(plane: &Plane, shared: &SharedStore, record: &Record) -> Opt
             tracing::warn!(%id, %why, "the store was not told of an invalidation: the instances tell it");
             return None;
         }
-        let why = format!("no cache can be opened over it here: {why}; tried again within 30 s");
+        let seconds = most.as_secs();
+        let why =
+            format!("no cache can be opened over it here: {why}; tried again within {seconds} s");
         record.set_store(StoreOutcome {
             why: Some(why),
             ..outcome(StoreState::Pending, Some(shared.name()))

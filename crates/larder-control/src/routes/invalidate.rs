@@ -37,7 +37,7 @@ const MOST_LISTED: usize = 100;
               (status = BAD_REQUEST, description = "not JSON, no service"), (status = CONFLICT, description = "the id is another one's"),
               (status = UNPROCESSABLE_ENTITY, description = "nothing that could be invalidated"),
               (status = TOO_MANY_REQUESTS, description = "60 of this service within a minute: come again after Retry-After"),
-              (status = SERVICE_UNAVAILABLE, description = "the database does not take the entry of the audit trail")))]
+              (status = SERVICE_UNAVAILABLE, description = "the database does not take the entry of the audit trail, or does not say whether it did: come again after Retry-After, with the same id")))]
 pub(super) async fn invalidate(
     State(plane): State<Arc<Plane>>,
     caller: Caller,

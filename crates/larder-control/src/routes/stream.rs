@@ -53,8 +53,8 @@ pub(super) async fn of_service(
     };
     let (known, position) = known(request.headers());
     let latest = || plane.registry.event(&service);
-    // All are one where the server does not say.
     plane.invalidations.catch_up_with(position).await;
+    // All are one where the server does not say.
     let address = address(request.extensions()).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
     match plane.streams.open(&service, address, known, latest) {
         Ok(stream) => {

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use larder_testing::redis::RedisServer;
+use larder_testing::slow::Slow;
 use serde_json::{Value, json};
 
 use crate::followers::Follower;
-use crate::held::Held;
 use crate::shared::Shared;
 use crate::{Answer, Running, until};
 
@@ -412,11 +412,12 @@ async fn a_store_over_which_no_cache_can_be_opened_is_told_once_one_can() {
 async fn who_follows_is_told_once_plain_entries_are_removed() {
     let folder = tempfile::tempdir().unwrap();
     let mut shared = Shared::open(folder.path(), None);
-    let held = Held::new(Arc::clone(&shared.store));
-    shared.store = Arc::clone(&held) as Arc<dyn larder::Store>;
+    let slow = Slow::over(Arc::clone(&shared.store));
+    shared.store = Arc::clone(&slow) as Arc<dyn larder::Store>;
     let control = Running::over(&shared).await;
     let mut follower = Follower::open(control.port, "Larder-Invalidations: \r\n").await;
     follower.event_of("invalidations").await;
+    slow.deletes.hold_next();
     let asked = json!({"service_name": "svc", "id": "a", "wait_seconds": 0});
     control.invalidate(asked).await;
     until("it is being removed", async || {
@@ -428,7 +429,7 @@ async fn who_follows_is_told_once_plain_entries_are_removed() {
     // Less than the time after which they are told in any case.
     let early = tokio::time::timeout(Duration::from_secs(2), &mut told).await;
     assert!(early.is_err(), "{early:?}");
-    held.go.add_permits(1);
+    slow.deletes.let_go();
     let told = told.await;
     assert!(told.data.contains("done_in"), "{told:?}");
 }

@@ -15,7 +15,6 @@ mod dashboard_store;
 mod database;
 mod followers;
 mod gate;
-mod held;
 mod hostile;
 mod instances;
 mod invalidate;

@@ -1,9 +1,9 @@
 //! What boards while a delete is under way may have found the old value: who begins after the delete must not join it.
 
 use larder_core::{Cache, Key, Pattern};
+use larder_testing::slow::Slow;
 use tokio::task::JoinHandle;
 
-use crate::slow::Slow;
 use crate::{Failed, key, until};
 
 fn load(cache: &Cache, key: &Key, value: &'static str) -> JoinHandle<String> {
@@ -30,9 +30,9 @@ async fn nobody_joins_what_boarded_during<D>(delete: impl FnOnce(Cache, Key) -> 
     let deleted = delete(cache.clone(), key.clone());
     slow.deletes.holds(1).await;
     slow.reads.hold_next();
-    slow.reads.go.add_permits(1);
+    slow.reads.let_go();
     slow.reads.holds(2).await;
-    slow.deletes.go.add_permits(1);
+    slow.deletes.let_go();
     deleted.await.unwrap();
 
     let late = load(&cache, &key, "new");
@@ -41,7 +41,7 @@ async fn nobody_joins_what_boarded_during<D>(delete: impl FnOnce(Cache, Key) -> 
         cache.counts().joined > joined || late.is_finished()
     })
     .await;
-    slow.reads.go.add_permits(1);
+    slow.reads.let_go();
     assert_eq!(early.await.unwrap(), "old", "it began before the delete");
     assert_eq!(late.await.unwrap(), "new", "it began after the delete");
 }

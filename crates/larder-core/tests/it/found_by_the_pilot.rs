@@ -1,8 +1,8 @@
 //! Who is to load may find that another load has filled meanwhile. Those who joined get what it found, in their own form.
 
 use larder_core::Cache;
+use larder_testing::slow::Slow;
 
-use crate::slow::Slow;
 use crate::{Failed, key, until};
 
 async fn get_or_load(cache: &Cache, value: &'static str) -> String {
@@ -38,11 +38,11 @@ async fn a_batch_that_joined_gets_what_the_pilot_found() {
 
     // The first is to load: it reads again, and is held up. The second joins it.
     slow.reads.hold_next();
-    slow.reads.go.add_permits(1);
+    slow.reads.let_go();
     slow.reads.holds(3).await;
-    slow.reads.go.add_permits(1);
+    slow.reads.let_go();
     until("the batch has joined", || cache.counts().joined == 1).await;
-    slow.reads.go.add_permits(1);
+    slow.reads.let_go();
     assert_eq!(pilot.await.unwrap(), "there");
     assert_eq!(batch.await.unwrap().as_deref(), Some("there"));
 }

@@ -18,7 +18,6 @@ mod pending;
 mod plain_helpers;
 mod recorded;
 mod single_flight;
-mod slow;
 mod stale;
 mod two_processes;
 mod watched;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use larder_core::{
     Cache, FixedGovernor, Invalidated, Outcome, Pattern, PolicyPatch, Service, Store, Tag, Ttl,
 };
+use larder_testing::slow::Slow;
 
 use tokio::sync::Semaphore;
 
-use crate::slow::Slow;
 use crate::{Calls, Failed, key, policy, until};
 
 const TTL: Duration = Duration::from_secs(300);

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use larder_core::{
     Cache, Check, Event, Gate, Governor, Key, Named, Policy, PolicyPatch, Service, Store,
 };
+use larder_testing::slow::Slow;
 
-use crate::slow::Slow;
 use crate::{Calls, key, until};
 
 #[derive(Default)]

@@ -24,6 +24,8 @@ pub struct GhostError {
     pub mean: f64,
     /// The worst of any time.
     pub most: f64,
+    /// In the end.
+    pub last: f64,
     /// How often it was looked at.
     pub times: u32,
 }
@@ -76,6 +78,7 @@ impl Trial {
             }
             compared.step(&request, &simulation);
         }
+        let last = compared.look(&simulation).unwrap_or_default();
         let is_within = |at: &usize| fixed[*at].tally().stale_share() <= setup.limits.budget;
         let waited = |at: usize| fixed[at].tally().waited_ms - early_ms[at];
         // Without a cache nothing is stale.
@@ -88,7 +91,7 @@ impl Trial {
             best_ms: waited(best),
             best_ttl: FIXED_TTLS[best].min(max_ms / 1_000),
             best_origin_share: fixed[best].tally().origin_share(),
-            ghost: compared.error(),
+            ghost: compared.error(last),
             simulation,
         }
     }
@@ -167,19 +170,25 @@ impl Compared {
             return;
         }
         self.next_ms += COMPARED_MS;
-        let last = simulation.last();
-        if let Some(last) = last.filter(|_| self.truth.lookups() >= ENOUGH) {
-            let error = self.truth.error(&last.figures.ghost, FROM_SECONDS);
+        if let Some(error) = self.look(simulation) {
             self.sum += error;
             self.most = self.most.max(error);
             self.times += 1;
         }
     }
 
-    fn error(&self) -> GhostError {
+    /// The worst TTL's error now; `None` where too few requests came to tell.
+    fn look(&self, simulation: &Simulation) -> Option<f64> {
+        let told = simulation.last();
+        let told = told.filter(|_| self.truth.lookups() >= ENOUGH)?;
+        Some(self.truth.error(&told.figures.ghost, FROM_SECONDS))
+    }
+
+    fn error(&self, last: f64) -> GhostError {
         GhostError {
             mean: self.sum / f64::from(self.times.max(1)),
             most: self.most,
+            last,
             times: self.times,
         }
     }

@@ -1,8 +1,8 @@
 //! What the engine says can be made anew from its records, and what the ghost says is what would be.
 
 use larder_decide::simulation::workload::{Versions, Zipf, hash, steadily};
-use larder_decide::simulation::{Fixed, Request, Setup, Simulation};
-use larder_decide::{Engine, Record, TTLS};
+use larder_decide::simulation::{Request, Setup, Simulation, Trial};
+use larder_decide::{Engine, Record};
 
 /// 60 % of the requests repeat a thousand keys, which change; the others are unique.
 fn mixed(hours: f64, seed: u64) -> impl Iterator<Item = Request> {
@@ -62,43 +62,15 @@ fn the_same_windows_give_the_same_state_bit_for_bit_also_by_way_of_the_disk() {
     assert_eq!(Engine::from_bytes(&state[..state.len() - 1]), None);
 }
 
-/// The largest error of the ghost's hit ratio, at 5 s and more, by the truth for each TTL.
-fn ghost_error(instances: usize, requests: impl Iterator<Item = Request>) -> f64 {
-    let setup = Setup {
-        instances,
-        ..Setup::default()
-    };
-    let mut simulation = Simulation::new(setup, 0);
-    let mut fixed = TTLS.map(|ttl| Fixed::new(u64::from(ttl) * 1_000));
-    // What is true now, faded as the ghost fades.
-    let (mut lookups, mut hits, mut before_ms) = (0.0, [0.0; TTLS.len()], 0);
-    for request in requests {
-        simulation.step(&request);
-        let seconds = (request.at_ms - before_ms) as f64 / 1_000.0;
-        before_ms = request.at_ms;
-        let factor = (-seconds / 420.0).exp2();
-        lookups = lookups * factor + 1.0;
-        for (one, hits) in fixed.iter_mut().zip(&mut hits) {
-            let is_hit = !one.step(&request);
-            *hits = *hits * factor + f64::from(u8::from(is_hit));
-        }
-    }
-    let ghost = simulation.last().unwrap().figures.ghost;
-    let error = |at: usize| {
-        let truth = hits[at] / lookups;
-        println!(
-            "{instances} instances, {} s: {:.4} by the ghost, {truth:.4}",
-            TTLS[at], ghost[at]
-        );
-        (ghost[at] - truth).abs()
-    };
-    (0..TTLS.len()).map(error).skip(2).fold(0.0, f64::max)
-}
-
 #[test]
 fn the_ghost_s_hit_ratio_is_that_of_a_store_that_all_share() {
     for instances in [1, 4] {
-        let error = ghost_error(instances, mixed(1.0, 3));
-        assert!(error <= 0.03, "{instances} instances: {error}");
+        let setup = Setup {
+            instances,
+            ..Setup::default()
+        };
+        let error = Trial::of(setup, mixed(1.0, 3)).ghost;
+        println!("{instances} instances: {error:?}");
+        assert!(error.times >= 5 && error.last <= 0.03, "{error:?}");
     }
 }

@@ -1,66 +1,95 @@
 //! A store whose operations a test holds up, so that what happens meanwhile is certain.
 
+// The callers are tests.
+#![allow(clippy::expect_used)]
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use larder_core::{
-    Acquired, Cache, ClearMode, Cursor, Deleted, InProcess, Key, Lease, NewEntry, Page, Pattern,
-    Proof, Released, Service, Store, StoreError, StoreFuture, StoreStats, Stored, Told, Ttl,
-    VersionName, Written,
+    Acquired, Beside, Cache, ClearMode, Cursor, Deleted, InProcess, Key, Lease, NewEntry, Page,
+    Pattern, Proof, Released, Service, Store, StoreError, StoreFuture, StoreStats, Stored, Told,
+    Ttl, VersionName, Written,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
-use crate::until;
+/// Longer than anything takes that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Holds up the next operation, after it was told to.
-pub(crate) struct Turnstile {
-    to_hold: AtomicUsize,
-    held: AtomicUsize,
-    pub(crate) go: Semaphore,
+#[derive(Debug)]
+pub struct Turnstile {
+    is_to_hold: AtomicBool,
+    held: watch::Sender<usize>,
+    go: Semaphore,
 }
 
 impl Turnstile {
     fn new() -> Self {
         Self {
-            to_hold: AtomicUsize::new(0),
-            held: AtomicUsize::new(0),
+            is_to_hold: AtomicBool::new(false),
+            held: watch::Sender::new(0),
             go: Semaphore::new(0),
         }
     }
 
-    pub(crate) fn hold_next(&self) {
-        self.to_hold.store(1, Ordering::SeqCst);
+    /// The next operation is held up.
+    pub fn hold_next(&self) {
+        self.is_to_hold.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets one go that is held up.
+    pub fn let_go(&self) {
+        self.go.add_permits(1);
     }
 
     async fn pass(&self) {
-        if self.to_hold.swap(0, Ordering::SeqCst) == 1 {
-            self.held.fetch_add(1, Ordering::SeqCst);
-            self.go.acquire().await.unwrap().forget();
+        if self.is_to_hold.swap(false, Ordering::SeqCst) {
+            self.held.send_modify(|held| *held += 1);
+            self.go
+                .acquire()
+                .await
+                .expect("it is never closed")
+                .forget();
         }
     }
 
-    pub(crate) async fn holds(&self, count: usize) {
-        until("an operation is held up", || {
-            self.held.load(Ordering::SeqCst) == count
-        })
-        .await;
+    /// Waits until so many were held up.
+    ///
+    /// # Panics
+    /// Where that takes 10 s.
+    pub async fn holds(&self, count: usize) {
+        let mut held = self.held.subscribe();
+        let held = tokio::time::timeout(PATIENCE, held.wait_for(|held| *held == count)).await;
+        let is_held = held.is_ok_and(|held| held.is_ok());
+        assert!(is_held, "{count} operations were never held up");
     }
 }
 
-/// The in-process store, behind turnstiles: reads (those of an acquire, too) after they have read, deletes before they delete.
-pub(crate) struct Slow {
-    store: InProcess,
-    pub(crate) reads: Turnstile,
-    pub(crate) deletes: Turnstile,
+/// A store behind turnstiles: reads (those of an acquire, too) after they have read, deletes before they delete.
+pub struct Slow {
+    store: Arc<dyn Store>,
+    /// What reads pass.
+    pub reads: Turnstile,
+    /// What deletes and clears pass.
+    pub deletes: Turnstile,
     /// Whether every operation fails.
-    pub(crate) is_away: AtomicBool,
+    pub is_away: AtomicBool,
 }
 
 impl Slow {
-    pub(crate) fn new() -> Arc<Self> {
+    /// One over the in-process store.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Self::over(Arc::new(InProcess::new(64 << 20)))
+    }
+
+    /// One over another store.
+    #[must_use]
+    pub fn over(store: Arc<dyn Store>) -> Arc<Self> {
         Arc::new(Self {
-            store: InProcess::new(64 << 20),
+            store,
             reads: Turnstile::new(),
             deletes: Turnstile::new(),
             is_away: AtomicBool::new(false),
@@ -68,12 +97,15 @@ impl Slow {
     }
 
     /// What is behind the turnstiles.
-    pub(crate) fn store(&self) -> &InProcess {
-        &self.store
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
     }
 
-    pub(crate) fn cache(self: &Arc<Self>) -> Cache {
-        Cache::builder(Service::new("svc").unwrap())
+    /// A cache of the service `svc` over it.
+    #[must_use]
+    pub fn cache(self: &Arc<Self>) -> Cache {
+        Cache::builder(Service::new("svc").expect("a name"))
             .store(Arc::clone(self) as Arc<dyn Store>)
             .build()
     }
@@ -177,7 +209,7 @@ impl Store for Slow {
         }
         self.store.renew(service, names)
     }
-    fn beside(&self, key: &Key, names: &[VersionName]) -> StoreFuture<'_, larder_core::Beside> {
+    fn beside(&self, key: &Key, names: &[VersionName]) -> StoreFuture<'_, Beside> {
         self.store.beside(key, names)
     }
     fn holds(&self, proof: &Proof) -> bool {

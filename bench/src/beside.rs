@@ -1,0 +1,29 @@
+//! Another process of this program, beside what is measured.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context as _;
+
+/// A process, until it is dropped.
+pub(crate) struct Beside(Child);
+
+impl Beside {
+    /// Starts it, and waits until it says this line.
+    pub(crate) fn start(command: &mut Command, says: &str) -> anyhow::Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
+        let said = child.stdout.take().context("it has an output")?;
+        let beside = Self(child);
+        let mut line = String::new();
+        BufReader::new(said).read_line(&mut line)?;
+        anyhow::ensure!(line.trim_end() == says, "{command:?} ended");
+        Ok(beside)
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
