@@ -24,7 +24,7 @@ pub(crate) enum Operation {
     Set(NewEntry),
     Delete(Key),
     Clear(Pattern),
-    /// Ends an entry's life earlier.
+    /// Ends an entry's life earlier: also that of one which another process wrote since, as the next read would.
     Cut(Key, Ttl),
     /// Removes a record that was found damaged, if it still is the same.
     Discard(Key, Bytes),

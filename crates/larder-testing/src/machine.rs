@@ -240,7 +240,7 @@ impl Machine {
     ) -> TestCaseResult {
         let bytes = found.as_ref().map(|stored| stored.bytes.clone());
         prop_assert_eq!(&bytes, &self.model.bytes(key), "key {}", key);
-        self.model.cut(key, longest);
+        self.model.cut(handle, key, longest);
         let Some(stored) = found else {
             return Ok(());
         };

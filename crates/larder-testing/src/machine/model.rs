@@ -15,6 +15,8 @@ struct Slot {
     /// How long it lives at the least and at the most, but for the time that the steps take: a store may cut a life later than it
     /// answers.
     life: (Duration, Duration),
+    /// The shortest life that each handle cut it to: a cut that comes late meets what the other handle wrote since.
+    cuts: [Option<Duration>; 2],
     /// The token of its lease.
     lease: Option<u128>,
     /// The handle that changed it last.
@@ -98,20 +100,24 @@ impl Model {
 
     pub(super) fn set(&mut self, handle: usize, key: usize, value: u32, seconds: u64) {
         let life = Duration::from_secs(seconds);
+        let cuts = self.slots[key].cuts;
         self.slots[key] = Slot {
             bytes: Some(value.to_string().into()),
-            life: (life, life),
+            life: (cuts[1 - handle].map_or(life, |cut| cut.min(life)), life),
+            cuts,
             lease: self.left(key, Rule::WritesEndLeases),
             changed_by: Some(handle),
         };
     }
 
-    pub(super) fn cut(&mut self, key: usize, longest: Ttl) {
+    pub(super) fn cut(&mut self, handle: usize, key: usize, longest: Ttl) {
         if !self.has(Rule::ReadsCut) {
             return;
         }
-        let (least, _) = &mut self.slots[key].life;
-        *least = longest.get().min(*least);
+        let Slot { life, cuts, .. } = &mut self.slots[key];
+        for least in [&mut life.0, cuts[handle].get_or_insert(Duration::MAX)] {
+            *least = longest.get().min(*least);
+        }
     }
 
     pub(super) fn count(&self, keys: &[usize]) -> u64 {
@@ -123,6 +129,7 @@ impl Model {
         let there = self.count(keys);
         for key in keys {
             self.slots[*key] = Slot {
+                cuts: self.slots[*key].cuts,
                 changed_by: Some(handle),
                 lease: self.left(*key, Rule::DeletesEndLeases),
                 ..Slot::default()
