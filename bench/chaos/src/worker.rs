@@ -62,7 +62,7 @@ async fn work(args: &Args) -> anyhow::Result<()> {
     let begin = now();
     let log = Arc::new(Log::create(&args.log)?);
     let policies = Arc::new(Policies::new()?);
-    let (store, ready) = store(&args.store)?;
+    let (store, ready) = store(&args.store, args.l1_bytes)?;
     let cache = cache(args, store, &policies)?;
     let watched = Watched::new(cache, Arc::clone(&log))?;
     watched.note(What::Started, 0, begin)?;
@@ -135,13 +135,17 @@ async fn watch_for_stalls(worker: Arc<Worker>) -> anyhow::Result<()> {
 }
 
 /// The store of this name; [`Ended::Pending`] if this process can't share its folder with others, and goes on without.
-fn store(name: &str) -> anyhow::Result<(Arc<dyn Store>, Ended)> {
+fn store(name: &str, l1_bytes: u64) -> anyhow::Result<(Arc<dyn Store>, Ended)> {
     if name == "in-process" {
         return Ok((Arc::new(InProcess::new(64 << 20)), Ended::Done));
     }
     if name.contains("://") {
         let url = RedisUrl::parse(name)?;
-        let store = RedisStore::connect(url, larder_redis::Options::default());
+        let options = larder_redis::Options {
+            notes_entries: l1_bytes > 0,
+            ..larder_redis::Options::default()
+        };
+        let store = RedisStore::connect(url, options);
         return Ok((Arc::new(store), Ended::Done));
     }
     let options = larder_embedded::Options {

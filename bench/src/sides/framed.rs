@@ -9,9 +9,10 @@ use larder_bench_load::{
 use larder_core::{
     Cache, FixedGovernor, Frame, Frames, Policy, PolicyPatch, Service, Store, Tag, Ttl,
 };
+use larder_redis::Options;
 
 use super::embedded::look_up;
-use super::redis::{connect, connect_inside, fill_with};
+use super::redis::{connect_inside, fill_with, options};
 
 /// What entries live: what a frame says of its life must be so.
 const TTL: Duration = Duration::from_secs(3_600);
@@ -63,11 +64,15 @@ pub(crate) async fn fill(cache: &Cache, keys: &[Key], value_bytes: usize) -> Res
     fill_with(&**cache.store(), keys, ttl, frame_of).await
 }
 
-/// A cache over Redis whose entries are there.
-fn filled(tasks: &Tasks, scene: &Scene, l1_bytes: u64) -> Result<Cache, Error> {
+/// A cache over Redis whose entries are there, without an L1.
+fn filled(tasks: &Tasks, scene: &Scene) -> Result<Cache, Error> {
     let cache = {
         let _inside = tasks.runtime.enter();
-        cache(Arc::new(connect(tasks, scene)?), l1_bytes)?
+        let options = Options {
+            notes_entries: false,
+            ..options()
+        };
+        cache(Arc::new(connect_inside(scene, options)?), 0)?
     };
     let filling = fill(&cache, &tasks.keys, scene.value_bytes);
     tasks.runtime.block_on(filling)?;
@@ -76,7 +81,7 @@ fn filled(tasks: &Tasks, scene: &Scene, l1_bytes: u64) -> Result<Cache, Error> {
 
 pub(super) fn hits(scene: &Scene) -> Result<Prepared<Round>, Error> {
     let tasks = Tasks::of(scene)?;
-    let cache = filled(&tasks, scene, 0)?;
+    let cache = filled(&tasks, scene)?;
     let round = move || {
         let cache = cache.clone();
         tasks.round(move |_, key| {
@@ -94,7 +99,7 @@ pub(super) fn near_hits(scene: &Scene) -> Result<Prepared<Round>, Error> {
     let runtime = super::runtime()?;
     let cache = {
         let _inside = runtime.enter();
-        cache(Arc::new(connect_inside(scene)?), L1_BYTES)?
+        cache(Arc::new(connect_inside(scene, options())?), L1_BYTES)?
     };
     let all = keys(scene.keys)?;
     runtime.block_on(fill(&cache, &all, scene.value_bytes))?;

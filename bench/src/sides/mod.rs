@@ -51,7 +51,7 @@ pub(crate) fn serve(store: StoreKind, scene: Vec<String>) -> Result<(), Error> {
 /// The store that a scene's place names: a URL, or a folder. Inside a runtime.
 fn store(scene: &Scene) -> Result<Arc<dyn Store>, Error> {
     if scene.place.contains("://") {
-        return Ok(Arc::new(redis::connect_inside(scene)?));
+        return Ok(Arc::new(redis::connect_inside(scene, redis::options())?));
     }
     Ok(embedded::open(Path::new(&scene.place), scene)?)
 }

@@ -53,16 +53,19 @@ fn prepare(scene: &Scene) -> Result<Prepared<Round>, Error> {
 
 pub(super) fn connect(tasks: &Tasks, scene: &Scene) -> Result<RedisStore, Error> {
     let _inside = tasks.runtime.enter();
-    connect_inside(scene)
+    connect_inside(scene, options())
 }
 
-/// [`connect`] where a runtime is entered already.
-pub(super) fn connect_inside(scene: &Scene) -> Result<RedisStore, Error> {
-    let options = Options {
+pub(super) fn options() -> Options {
+    Options {
         // The marks are about speed: a busy machine is no fault here.
         deadline: Duration::from_secs(10),
         ..Options::default()
-    };
+    }
+}
+
+/// [`connect`] where a runtime is entered already.
+pub(super) fn connect_inside(scene: &Scene, options: Options) -> Result<RedisStore, Error> {
     let url = RedisUrl::parse(&scene.place)?;
     Ok(RedisStore::connect(url, options))
 }

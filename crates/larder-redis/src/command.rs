@@ -18,6 +18,8 @@ pub(crate) enum Expect {
     Array,
     /// An array, or null.
     Pair,
+    /// `OK`. Where it is refused, what is behind it is not noted.
+    Noted,
     /// This very text.
     Nonce(u64),
 }
@@ -35,8 +37,11 @@ pub(crate) struct Command<'a> {
     key_at: usize,
     /// What is done just before it, in one step with it.
     first: Option<&'a [&'a [u8]]>,
+    is_noted: bool,
 }
 
+/// What is sent before a read that is to be noted, where others are not.
+pub(crate) const CACHING: &[&[u8]] = &[b"CLIENT", b"CACHING", b"YES"];
 /// What is sent around two commands that are done in one step.
 const MULTI: &[&[u8]] = &[b"MULTI"];
 const EXEC: &[&[u8]] = &[b"EXEC"];
@@ -50,7 +55,13 @@ impl<'a> Command<'a> {
             over: None,
             key_at: 1,
             first: None,
+            is_noted: false,
         }
+    }
+
+    /// A read that the server is to note, though it notes no others. Without what is done in one step with it.
+    pub(crate) fn noted(self, is_noted: bool) -> Self {
+        Self { is_noted, ..self }
     }
 
     /// A command, and one that is done just before it in the same step (`MULTI`, `EXEC`). The keys of both lie in one slot.
@@ -78,8 +89,10 @@ impl<'a> Command<'a> {
                 (EXEC, self.expect, true),
             ]
         });
+        let note = self.is_noted.then_some((CACHING, Expect::Noted, false));
         let alone = step.is_none().then_some(own);
-        step.into_iter().flatten().chain(alone)
+        let before = note.into_iter().chain(step.into_iter().flatten());
+        before.chain(alone)
     }
 
     /// A script, whose first key stands behind its name and how many there are.
@@ -166,6 +179,10 @@ mod tests {
         assert_eq!(
             sent(Command::in_one_step(&first, &then)),
             ["MULTI", "DEL a", "GET b", "EXEC"]
+        );
+        assert_eq!(
+            sent(Command::new(&then, Expect::Text).noted(true)),
+            ["CLIENT CACHING YES", "GET b"]
         );
     }
 

@@ -128,9 +128,10 @@ impl Waiting {
         let mut caller = Caller::One(caller);
         for (arguments, expect, is_last) in command.parts() {
             command::write(&mut self.commands, arguments);
-            let caller = match is_last {
-                true => std::mem::replace(&mut caller, Caller::Nobody),
-                false => Caller::OfStep,
+            let caller = match (is_last, expect) {
+                (true, _) => std::mem::replace(&mut caller, Caller::Nobody),
+                (false, Expect::Noted) => Caller::Nobody,
+                (false, _) => Caller::OfStep,
             };
             self.slots.push_back(Slot { expect, caller });
         }
@@ -358,6 +359,8 @@ pub(crate) trait Watch {
     fn answered(&self);
     /// The server said something of its own (an invalidation, say), in the order of the replies around it.
     fn pushed(&self, push: &[Value]);
+    /// It does not note the read whose reply comes next.
+    fn not_noted(&self);
 }
 
 /// Runs a connection until it ends, and says why.
@@ -526,6 +529,9 @@ impl Incoming {
                     self.ready.extend(self.held.drain(..));
                 }
                 expect if fits(expect, &value) => {
+                    if expect == Expect::Noted && matches!(value, Value::Error(_)) {
+                        watch.not_noted();
+                    }
                     // A caller that went away: its reply is dropped here, in its place.
                     match slot.caller {
                         Caller::OfStep => {
@@ -578,7 +584,7 @@ pub(crate) fn fits(expect: Expect, value: &Value) -> bool {
     match (expect, value) {
         (_, Value::Error(_)) => true,
         (Expect::Text, Value::Text(_) | Value::TooLong | Value::Null) => true,
-        (Expect::Ok, Value::Text(text)) => *text == "OK",
+        (Expect::Ok | Expect::Noted, Value::Text(text)) => *text == "OK",
         (Expect::Integer, Value::Integer(_)) => true,
         // The latter where the server would not begin the step, and did it at once.
         (Expect::Queued, Value::Text(_) | Value::Integer(_)) => true,

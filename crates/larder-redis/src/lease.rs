@@ -158,20 +158,21 @@ impl RedisStore {
                 ]
             })
             .collect();
-        let mut commands = Vec::with_capacity(keys.len() * QUESTIONS);
-        for (set, [lease, lease_left, left, entry]) in std::iter::zip(&sets, &reads) {
-            commands.extend([
-                Command::new(set, Expect::Text),
-                Command::new(lease, Expect::Text),
-                Command::new(lease_left, Expect::Integer),
-                Command::new(left, Expect::Integer),
-                Command::new(entry, Expect::Text),
-            ]);
-        }
         let taken = keys
             .iter()
             .map(|key| self.servers.take(key.as_str().as_bytes()));
         let (taken, sent) = (taken.collect::<Vec<_>>(), Instant::now());
+        let mut commands = Vec::with_capacity(keys.len() * QUESTIONS);
+        for ((set, [lease, lease_left, left, entry]), taken) in sets.iter().zip(&reads).zip(&taken)
+        {
+            commands.extend([
+                Command::new(set, Expect::Text),
+                self.noted(Command::new(lease, Expect::Text), *taken),
+                Command::new(lease_left, Expect::Integer),
+                Command::new(left, Expect::Integer),
+                self.noted(Command::new(entry, Expect::Text), *taken),
+            ]);
+        }
         let mut answers = self.servers.ask_over(&commands).await.into_iter();
         let mut acquired = Vec::with_capacity(keys.len());
         for ((key, taken), (token, text, _)) in keys.iter().zip(taken).zip(&asks) {

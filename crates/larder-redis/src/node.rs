@@ -419,6 +419,12 @@ impl Watch for Shared {
             _ => source.void(),
         }
     }
+
+    fn not_noted(&self) {
+        if let Some(source) = &self.source {
+            source.void();
+        }
+    }
 }
 
 /// Connects, watches, and looks for the server again, until the node is closed.
@@ -497,7 +503,8 @@ async fn serve(shared: &Arc<Shared>, greeted: Greeted) -> String {
         let (shared, connection) = (Arc::clone(shared), Arc::clone(&connection));
         tokio::spawn(async move {
             let say = |error: &[u8]| shared.say(error);
-            tracking::watch(connection, shared.source.as_ref(), &shared.probed, say).await;
+            let told = (shared.source.as_ref(), shared.options.notes_entries);
+            tracking::watch(connection, told, &shared.probed, say).await;
         })
     });
     let why = connection::drive(&connection, streams, reader, &**shared).await;

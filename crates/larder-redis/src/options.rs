@@ -29,6 +29,10 @@ pub struct Options {
     /// Whether what [`AfterFailover::Strict`] has no use for is removed. Who only looks leaves that to the services: then it
     /// is not read until one of them has done it. Default: `true`.
     pub sweeps: bool,
+    /// Whether servers note which entries are read, and tell when those change: what is kept of them in this process needs that.
+    /// Without it entries are read without proofs, at half the servers' time; versions and leases are noted in any case. Default:
+    /// `true`.
+    pub notes_entries: bool,
 }
 
 /// What becomes of entries of another life of their server: from before a restart, or from before a failover. Some of them
@@ -60,6 +64,7 @@ impl Default for Options {
             tls: Tls::default(),
             after_failover: AfterFailover::default(),
             sweeps: true,
+            notes_entries: true,
         }
     }
 }

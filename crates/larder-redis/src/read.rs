@@ -53,7 +53,7 @@ impl RedisStore {
     pub(crate) async fn read(&self, key: &Key, longest: Ttl) -> Result<Option<Stored>, StoreError> {
         self.prepare(key).await?;
         let words = key.as_str().as_bytes();
-        let (taken, sent) = (self.servers.take(words), Instant::now());
+        let (taken, sent) = (self.take_entry(key), Instant::now());
         // In this order: what is written in between then seems older, never younger.
         let (pttl, get): ([&[u8]; 2], [&[u8]; 2]) = ([b"PTTL", words], [b"GET", words]);
         let commands = [
@@ -130,7 +130,7 @@ impl RedisStore {
         })
     }
 
-    /// Shortens an entry's life, without waiting for it.
+    /// Shortens an entry's life, without waiting for it: also that of one which another process wrote since, as the next read would.
     fn cut(&self, key: &Key, longest: Ttl) {
         let millis = longest.as_millis().to_string();
         let pexpire: [&[u8]; 4] = [
@@ -190,9 +190,7 @@ impl RedisStore {
             };
             Command::new(read, expect)
         }));
-        let taken = keys
-            .iter()
-            .map(|key| self.servers.take(key.as_str().as_bytes()));
+        let taken = keys.iter().map(|key| self.take_entry(key));
         let (mut taken, sent) = (taken.collect::<Vec<_>>().into_iter(), Instant::now());
         let mut pttls = self.servers.ask_over(&commands).await;
         let replies = pttls.split_off(keys.len());

@@ -9,7 +9,8 @@ use larder_core::{
     Service, Store, StoreError, StoreFuture, StoreStats, Stored, Told, Ttl, VersionName, Written,
 };
 
-use crate::changes::Changes;
+use crate::changes::{Changes, Taken};
+use crate::command::Command;
 use crate::lives::Lives;
 use crate::node::seed;
 use crate::options::{AfterFailover, Options};
@@ -38,6 +39,7 @@ pub struct RedisStore {
     pub(crate) deadline: Duration,
     /// Whether it removes what it does not believe.
     pub(crate) sweeps: bool,
+    notes_entries: bool,
     _sweeping: Sweeping,
 }
 
@@ -49,11 +51,13 @@ impl RedisStore {
         let lives = Lives::new(keeps_all(&options));
         let changes = Changes::new(matches!(url.behind, Behind::Cluster(_)), seed(), lives);
         let (deadline, sweeps) = (options.deadline, options.sweeps);
+        let notes_entries = options.notes_entries;
         let (max_value_bytes, max_string) = (options.max_value_bytes, options.max_string());
         let servers = Arc::new(Servers::start(url, options, &changes));
         Self {
             _sweeping: Sweeping::start(&servers, &changes, sweeps),
             sweeps,
+            notes_entries,
             deadline,
             max_value_bytes,
             values_per_reply: Reader::strings_per_reply(max_string),
@@ -64,6 +68,17 @@ impl RedisStore {
             release: Script::new(scripts::RELEASE),
             began: Instant::now(),
         }
+    }
+
+    /// To be called before an entry is read for its own sake: `None` where servers do not note that.
+    pub(crate) fn take_entry(&self, key: &Key) -> Option<Taken> {
+        let is_noted = self.notes_entries;
+        is_noted.then(|| self.servers.take(key.as_str().as_bytes()))?
+    }
+
+    /// A read that its server notes in any case, once a proof was taken.
+    pub(crate) fn noted<'a>(&self, command: Command<'a>, taken: Option<Taken>) -> Command<'a> {
+        command.noted(!self.notes_entries && taken.is_some())
     }
 
     /// Milliseconds of this store's own clock.

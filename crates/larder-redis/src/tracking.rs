@@ -14,7 +14,7 @@ use larder_core::mutants::{Guard, is_off};
 
 use crate::changes::Source;
 use crate::clock;
-use crate::command::{Command, Expect};
+use crate::command::{CACHING, Command, Expect};
 use crate::connection::{Connection, Reply};
 use crate::life::Life;
 use crate::probe::text;
@@ -26,6 +26,7 @@ const EVERY: Duration = Duration::from_millis(500);
 const TRUST: Duration = Duration::from_secs(2).saturating_sub(clock::TICK);
 
 const TRACKING: &[&[u8]] = &[b"CLIENT", b"TRACKING", b"ON"];
+const TRACKING_SOME: &[&[u8]] = &[b"CLIENT", b"TRACKING", b"ON", b"OPTIN"];
 const ROLE: &[&[u8]] = &[b"ROLE"];
 const REPLICATION: &[&[u8]] = &[b"INFO", b"replication"];
 const TRACKINGINFO: &[&[u8]] = &[b"CLIENT", b"TRACKINGINFO"];
@@ -79,10 +80,11 @@ impl Probed {
     }
 }
 
-/// Watches a connection until it ends. `say` is told, once, why reads come without proofs.
+/// Watches a connection until it ends: where it tells of changes, of all that is read or of some. `say` is told, once, why reads
+/// come without proofs.
 pub(crate) async fn watch(
     connection: Arc<Connection>,
-    source: Option<&Source>,
+    (source, is_of_all): (Option<&Source>, bool),
     probed: &Probed,
     say: impl Fn(&[u8]),
 ) {
@@ -97,8 +99,14 @@ pub(crate) async fn watch(
             commands.push(Command::new(REPLICATION, Expect::Text));
         }
         if is_tracked {
-            if !is_begun {
-                commands.push(Command::new(TRACKING, Expect::Ok));
+            match is_of_all {
+                _ if is_begun => {}
+                true => commands.push(Command::new(TRACKING, Expect::Ok)),
+                false => commands.push(Command::new(TRACKING_SOME, Expect::Ok)),
+            }
+            if !is_of_all {
+                // For nothing, but to see that it may be said.
+                commands.push(Command::new(CACHING, Expect::Ok));
             }
             commands.push(Command::new(TRACKINGINFO, Expect::Array));
         }
@@ -108,7 +116,7 @@ pub(crate) async fn watch(
         }
         // Too much may be under way: then at the next time.
         if let Ok(replies) = connection.send(&commands) {
-            let Some(words) = words(replies, life, probe.is_some()).await else {
+            let Some(words) = words(replies, (life, is_of_all), probe.is_some()).await else {
                 return;
             };
             let mut is_good = true;
@@ -164,7 +172,7 @@ fn is_unserved(error: &[u8]) -> bool {
 /// What the replies mean; `None` if the connection ended before they came.
 async fn words(
     replies: Vec<Option<Reply>>,
-    life: Option<&Life>,
+    (life, is_of_all): (Option<&Life>, bool),
     has_probe: bool,
 ) -> Option<Vec<Word>> {
     let mut values = Vec::with_capacity(replies.len());
@@ -180,7 +188,7 @@ async fn words(
     for value in values {
         others.push(match value {
             Value::Error(error) => Word::Unknown(error),
-            Value::Array(info) => read_info(&info),
+            Value::Array(info) => read_info(&info, is_of_all),
             _ => Word::Good,
         });
         // Where it may not be told to track, it says that it does not.
@@ -217,7 +225,7 @@ fn read_replication(life: &Life, replication: &Value) -> Word {
 }
 
 /// What `CLIENT TRACKINGINFO` says: flags, and to which connection it tells (none: this one).
-fn read_info(info: &[Value]) -> Word {
+fn read_info(info: &[Value], is_of_all: bool) -> Word {
     let part = |name: &str| {
         let mut pairs = info.chunks_exact(2);
         pairs.find_map(|pair| match pair {
@@ -232,8 +240,9 @@ fn read_info(info: &[Value]) -> Word {
         _ => false,
     };
     let is_here = matches!(part("redirect"), Some(Value::Integer(to)) if *to <= 0);
-    let is_other = ["bcast", "optin", "optout", "noloop", "broken_redirect"];
-    match has_flag("on") && is_here && !is_other.into_iter().any(has_flag) {
+    let is_other = ["bcast", "optout", "noloop", "broken_redirect"];
+    let is_right = has_flag("on") && has_flag("optin") != is_of_all;
+    match is_right && is_here && !is_other.into_iter().any(has_flag) {
         true => Word::Good,
         false => Word::Over("it does not tell what changes any more"),
     }
@@ -259,14 +268,16 @@ mod tests {
                 text("prefixes"),
                 Value::Array(Vec::new()),
             ];
-            matches!(read_info(&info), Word::Good)
+            [true, false].map(|is_of_all| matches!(read_info(&info, is_of_all), Word::Good))
         };
-        assert!(info(&["on"], 0));
-        assert!(!info(&["off"], -1));
-        assert!(!info(&["on"], 7), "another connection is told");
-        assert!(!info(&["on", "broken_redirect"], 0));
-        assert!(!info(&["on", "bcast"], 0));
-        assert!(!info(&["on", "noloop"], 0));
-        assert!(!matches!(read_info(&[]), Word::Good));
+        let neither = [false, false];
+        assert_eq!(info(&["on"], 0), [true, false]);
+        assert_eq!(info(&["on", "optin", "caching-yes"], 0), [false, true]);
+        assert_eq!(info(&["off"], -1), neither);
+        assert_eq!(info(&["on"], 7), neither, "another connection is told");
+        assert_eq!(info(&["on", "broken_redirect"], 0), neither);
+        assert_eq!(info(&["on", "bcast"], 0), neither);
+        assert_eq!(info(&["on", "noloop"], 0), neither);
+        assert!(!matches!(read_info(&[], true), Word::Good));
     }
 }

@@ -63,16 +63,16 @@ impl RedisStore {
             .iter()
             .map(|key| [[&b"GET"[..], key.as_bytes()], [b"PTTL", key.as_bytes()]])
             .collect();
+        let taken = keys.iter().map(|key| self.servers.take(key.as_bytes()));
+        let taken: Vec<Option<Taken>> = taken.collect();
         let mut commands = Vec::with_capacity(keys.len() * QUESTIONS);
-        for (set, [get, pttl]) in std::iter::zip(&makes, &reads) {
+        for ((set, [get, pttl]), taken) in makes.iter().zip(&reads).zip(&taken) {
             commands.extend([
                 Command::new(set, Expect::Text),
-                Command::new(get, Expect::Text),
+                self.noted(Command::new(get, Expect::Text), *taken),
                 Command::new(pttl, Expect::Integer),
             ]);
         }
-        let taken = keys.iter().map(|key| self.servers.take(key.as_bytes()));
-        let taken: Vec<Option<Taken>> = taken.collect();
         let answers = self.servers.ask_over(&commands).await;
         let mut told = Vec::with_capacity(keys.len());
         for ((key, taken), answers) in keys.iter().zip(taken).zip(answers.chunks(QUESTIONS)) {
@@ -99,11 +99,11 @@ impl RedisStore {
         let value = new_value();
         let set: [&[u8]; 5] = [b"SET", key.as_bytes(), value.as_bytes(), b"PX", LIFE];
         let get: [&[u8]; 2] = [b"GET", key.as_bytes()];
+        let taken = self.servers.take(key.as_bytes());
         let commands = [
             Command::new(&set, Expect::Text),
-            Command::new(&get, Expect::Text),
+            self.noted(Command::new(&get, Expect::Text), taken),
         ];
-        let taken = self.servers.take(key.as_bytes());
         let answers = self.servers.ask_over(&commands).await;
         let [set, get] = &answers[..] else {
             return Err(StoreError::NotBegun);

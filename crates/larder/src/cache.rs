@@ -291,6 +291,7 @@ fn connect(settings: &Settings, sweeps: bool) -> Result<Option<RedisStore>, Sett
         tls,
         after_failover: settings.after_failover,
         sweeps,
+        notes_entries: settings.l1_bytes > 0,
         ..larder_redis::Options::default()
     };
     Ok(Some(RedisStore::connect(url, options)))

@@ -17,6 +17,7 @@ mod log;
 mod machine;
 mod moving_slots;
 mod no_runtime;
+mod noted;
 mod one_step;
 mod other_lives;
 mod patterns;

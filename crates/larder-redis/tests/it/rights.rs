@@ -9,7 +9,7 @@ use larder_testing::redis::RedisServer;
 use crate::{connect_with, entry};
 
 /// The least rights that a service needs.
-pub(crate) const LEAST: &str = "resetkeys ~cache:* ~larder:* resetchannels -@all +get +mget +getrange +set +setex +psetex +del +unlink +ttl +pttl +exists +pexpire +scan +dbsize +info +eval +evalsha +script|load +multi +exec +client|tracking +client|trackinginfo +client|setname +client|id +hello +auth +ping +role +select";
+pub(crate) const LEAST: &str = "resetkeys ~cache:* ~larder:* resetchannels -@all +get +mget +getrange +set +setex +psetex +del +unlink +ttl +pttl +exists +pexpire +scan +dbsize +info +eval +evalsha +script|load +multi +exec +client|tracking +client|trackinginfo +client|caching +client|setname +client|id +hello +auth +ping +role +select";
 /// The keys of it, of one service.
 const KEYS: &str = "~cache:* ~larder:*";
 const KEYS_OF_SERVICE: &str =
