@@ -200,13 +200,13 @@ impl Departure {
                 if hold.has_ended() {
                     self.inner.counters.add(Count::Refused);
                 }
-                self.unfilled(hold).await
+                hold.release(&self.inner, Released::Uncached).await
             }
         };
         // One who joined may have asked after another process gave a version a new value, which ends no lease.
-        let shared = match shared == Shared::ByAll && !self.is_current(depends_on).await {
-            true => Shared::ByEarly,
-            false => shared,
+        let shared = match shared == Shared::ByEarly || self.is_current(depends_on).await {
+            true => shared,
+            false => Shared::ByEarly,
         };
         if is_off(mutants::Guard::FlightClosesBeforeFill) {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -234,7 +234,7 @@ impl Departure {
         tracing::debug!(key = %self.key, %written, ?ttl, "loaded");
         match written {
             Written::Stored => Shared::ByAll,
-            Written::Skipped(_) => self.unfilled(hold).await,
+            Written::Skipped(_) => hold.release(&self.inner, Released::Uncached).await,
             Written::Refused | Written::Superseded | Written::Unknown => Shared::ByEarly,
         }
     }
@@ -271,14 +271,6 @@ impl Departure {
                 let service = self.inner.service_of(&self.key);
                 self.inner.holds_up(&service, &stamps).await.is_some()
             }
-        }
-    }
-
-    /// Gives the lease back of what is not stored. If it still held, nothing was invalidated.
-    async fn unfilled(&self, hold: Hold) -> Shared {
-        match hold.release(&self.inner, Released::Uncached).await {
-            true => Shared::ByAll,
-            false => Shared::ByEarly,
         }
     }
 

@@ -65,12 +65,17 @@ pub(crate) enum Landing {
     Abandoned,
 }
 
+/// How long what others do may go unnoticed: as long as a silent link is relied on. The load itself may take longer, and so may this
+/// process have been stopped meanwhile.
+const UNASKED: Duration = Duration::from_secs(2);
+
 /// Who may have a load's value besides the one who began it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shared {
-    /// All who joined it: nothing invalidated it until nobody could join it any more, or the store, which would know, can't
-    /// be asked.
+    /// All who joined it: nothing invalidated it until nobody could join it any more.
     ByAll,
+    /// Those who joined it not long after its loader was called: the store, which would know what invalidated it, can't be asked.
+    ByRecent,
     /// Those who asked before its loader was called: no invalidation that they must heed came before that.
     ByEarly,
 }
@@ -116,9 +121,13 @@ impl Flight {
 
     /// Whether one who joined at an instant may have its value.
     pub(crate) fn is_for(&self, shared: Shared, joined_at: Instant) -> bool {
-        is_off(Guard::JoinersShareWhatIsFilled)
-            || shared == Shared::ByAll
-            || lock(&self.began).is_some_and(|began| joined_at <= began)
+        let late = match shared {
+            _ if is_off(Guard::JoinersShareWhatIsFilled) => return true,
+            Shared::ByAll => return true,
+            Shared::ByRecent => UNASKED,
+            Shared::ByEarly => Duration::ZERO,
+        };
+        lock(&self.began).is_some_and(|began| joined_at <= began + late)
     }
 
     pub(crate) fn right(&self) -> &FillRight {

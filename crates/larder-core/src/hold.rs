@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::cache::Inner;
 use crate::counters::Count;
 use crate::departure::Departure;
-use crate::flight::FillRight;
+use crate::flight::{FillRight, Shared};
 use crate::form::Form;
 use crate::lease::{Acquired, Lease, Released};
 use crate::random;
@@ -105,18 +105,22 @@ impl Hold {
         }
     }
 
-    /// Gives the lease back, and says whether nothing is known to have been invalidated until then.
-    pub(crate) async fn release(&self, inner: &Inner, released: Released) -> bool {
+    /// Gives the lease back, and says with whom the value may be shared: if it still held, nothing was invalidated until then.
+    pub(crate) async fn release(&self, inner: &Inner, released: Released) -> Shared {
         match &self.held {
-            Held::Unreachable => true,
-            Held::Nothing => false,
+            Held::Unreachable => Shared::ByRecent,
+            Held::Nothing => Shared::ByEarly,
             Held::Lease(lease, _) => {
                 let leases = std::slice::from_ref(lease);
                 match inner.store.release(leases, released).await {
-                    Ok(held) => held.first() == Some(&true),
+                    Ok(held) if held.first() == Some(&true) => Shared::ByAll,
+                    Ok(_) => Shared::ByEarly,
                     Err(error) => {
                         inner.note_error(&error);
-                        is_unreachable(&error)
+                        match is_unreachable(&error) {
+                            true => Shared::ByRecent,
+                            false => Shared::ByEarly,
+                        }
                     }
                 }
             }

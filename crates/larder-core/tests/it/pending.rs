@@ -127,6 +127,40 @@ async fn who_joins_a_load_of_what_is_pending_here_after_anothers_delete_gets_a_n
     assert_eq!((pilot.await.unwrap(), late.await.unwrap()), (1, 2));
 }
 
+/// Another process may have the store, and invalidate what this one loads.
+#[tokio::test]
+async fn with_the_store_away_a_load_is_shared_with_those_who_come_within_two_seconds() {
+    let slow = Slow::new();
+    let cache = cache(&slow, &PolicyPatch::default());
+    slow.is_away.store(true, Ordering::SeqCst);
+    let (calls, may_end) = (Calls::default(), Arc::new(Semaphore::new(0)));
+    let load = |value: u32| {
+        let (cache, calls, may_end) = (cache.clone(), calls.clone(), Arc::clone(&may_end));
+        tokio::spawn(async move {
+            let loader = move || async move {
+                calls.add();
+                may_end.acquire().await.unwrap().forget();
+                Ok::<_, Failed>(value)
+            };
+            cache.get_or_load(&key("/a"), loader).await.unwrap().value
+        })
+    };
+    let pilot = load(1);
+    until("it loads", || calls.count() == 1).await;
+    let began = Instant::now();
+    let early = load(2);
+    until("it joined", || cache.counts().joined == 1).await;
+    until("it takes long", || {
+        began.elapsed() > Duration::from_millis(2_050)
+    })
+    .await;
+    let late = load(3);
+    until("it joined", || cache.counts().joined == 2).await;
+    may_end.add_permits(2);
+    assert_eq!((pilot.await.unwrap(), early.await.unwrap()), (1, 1));
+    assert_eq!(late.await.unwrap(), 3);
+}
+
 #[tokio::test]
 async fn with_the_store_away_every_load_is_shared_and_none_is_lost() {
     let slow = Slow::new();
