@@ -10,6 +10,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use http::header::HeaderName;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use larder_http::{OverTls, Problem};
@@ -22,6 +23,10 @@ use crate::proxies::{Client, Proxies};
 
 /// Only to these may another site's link lead: to the first page, and from there to the log-in.
 const PAGES: [&str; 2] = ["/", dashboard::LOG_IN];
+
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What services say of themselves: it changes nothing that somebody set.
 const REPORTS: [&str; 2] = ["/api/signals", "/api/instances"];
@@ -62,14 +67,14 @@ impl Hosts {
 
     /// `unsaid` is the port that goes without saying.
     fn include(&self, authority: &Authority, unsaid: u16) -> bool {
-        let name = authority.host().to_ascii_lowercase();
+        let is = |name: &str| authority.host().eq_ignore_ascii_case(name);
         let port = authority.port_u16().unwrap_or(unsaid);
-        let is_local = matches!(name.as_str(), "127.0.0.1" | "localhost" | "[::1]");
+        let is_local = ["127.0.0.1", "localhost", "[::1]"].into_iter().any(is);
         (is_local && port == self.port)
             || self
                 .others
                 .iter()
-                .any(|(other, its)| *other == name && its.is_none_or(|its| its == port))
+                .any(|(other, its)| is(other) && its.is_none_or(|its| its == port))
     }
 }
 
@@ -217,8 +222,7 @@ fn check_origin(request: &Request, host: &Authority) -> Result<(), Problem> {
             .detail("a page of another site may not use this control plane")
     };
     let headers = request.headers();
-    let site = only(headers, &"sec-fetch-site".parse().map_err(|_| foreign())?);
-    let site = site.map_err(|()| foreign())?;
+    let site = only(headers, &FETCH_SITE).map_err(|()| foreign())?;
     if let Some(origin) = only(headers, &header::ORIGIN).map_err(|()| foreign())? {
         // A page that says nothing of itself sends its forms as if from nowhere: that it is ours, the browser says.
         let is_own_form = origin == "null" && is_form(request) && site == Some("same-origin");
@@ -326,9 +330,9 @@ fn authority(text: &str) -> Option<Authority> {
 
 fn protect(headers: &mut HeaderMap, is_sealed: bool) {
     let fixed = [
-        ("x-content-type-options", "nosniff"),
-        ("cross-origin-opener-policy", "same-origin"),
-        ("cross-origin-resource-policy", "same-origin"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (OPENER_POLICY, "same-origin"),
+        (RESOURCE_POLICY, "same-origin"),
     ];
     for (name, value) in fixed {
         headers.insert(name, HeaderValue::from_static(value));

@@ -225,13 +225,14 @@ fn push_segment(segment: &str, is_last: bool, out: &mut String) -> Result<(), En
 /// ```
 #[derive(Debug, Clone)]
 pub struct Templates<T> {
-    /// By method.
-    roots: HashMap<Box<str>, Node<T>>,
+    /// By method: there are few, and to compare them takes less than to hash one.
+    roots: Vec<(Box<str>, Node<T>)>,
 }
 
 #[derive(Debug, Clone)]
 struct Node<T> {
-    literals: HashMap<Box<str>, Node<T>>,
+    /// Looked up for each request, and filled by whoever sets policies: a hash that is fast, and seeded.
+    literals: HashMap<Box<str>, Node<T>, foldhash::fast::RandomState>,
     parameter: Option<Box<Node<T>>>,
     rest: Option<T>,
     here: Option<T>,
@@ -239,16 +240,14 @@ struct Node<T> {
 
 impl<T> Default for Templates<T> {
     fn default() -> Self {
-        Self {
-            roots: HashMap::new(),
-        }
+        Self { roots: Vec::new() }
     }
 }
 
 impl<T> Default for Node<T> {
     fn default() -> Self {
         Self {
-            literals: HashMap::new(),
+            literals: HashMap::default(),
             parameter: None,
             rest: None,
             here: None,
@@ -259,10 +258,7 @@ impl<T> Default for Node<T> {
 impl<T> Templates<T> {
     /// Sets the value of an endpoint and hands back the one it had. Names of parameters don't count.
     pub fn insert(&mut self, endpoint: &Endpoint, value: T) -> Option<T> {
-        let mut node = self
-            .roots
-            .entry(endpoint.method.as_str().into())
-            .or_default();
+        let mut node = self.root(endpoint.method.as_str());
         for segment in endpoint.template[1..].split('/') {
             if segment.starts_with("{*") {
                 return node.rest.replace(value);
@@ -276,10 +272,20 @@ impl<T> Templates<T> {
         node.here.replace(value)
     }
 
+    /// The node of a method, made if there is none.
+    fn root(&mut self, method: &str) -> &mut Node<T> {
+        let known = self.roots.iter().position(|(name, _)| **name == *method);
+        let at = known.unwrap_or_else(|| {
+            self.roots.push((method.into(), Node::default()));
+            self.roots.len() - 1
+        });
+        &mut self.roots[at].1
+    }
+
     /// The value of the most specific template for a normalised path. Visits each template at most once.
     #[must_use]
     pub fn find(&self, method: &str, path: &str) -> Option<&T> {
-        let root = self.roots.get(method)?;
+        let (_, root) = self.roots.iter().find(|(name, _)| **name == *method)?;
         root.find(path.strip_prefix('/')?)
     }
 

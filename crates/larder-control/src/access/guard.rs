@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use larder_http::Problem;
 
 use super::caller::{Caller, Need, Role, Who, not_there};
-use super::rates;
+use super::rates::{self, Buckets};
 use super::session::Ticket;
 use super::table::{self, About, Entry, Found};
 use super::token::{self, Shown};
@@ -24,6 +24,8 @@ use crate::target::{address, id_of};
 
 /// How a page says that it is one of the session's.
 const TOKEN: &str = "x-csrf-token";
+/// Who asks too often waits so long for his refusal: who comes again at once would else have a processor to himself.
+const UNHURRIED: Duration = Duration::from_millis(50);
 /// When to come again where the keys are not read yet, in seconds.
 const LOADING: u64 = 2;
 
@@ -61,6 +63,9 @@ pub(crate) async fn check(
         }
         Some(refused) => {
             plane.metrics.denied.inc();
+            if refused.is_too_often() {
+                tokio::time::sleep(UNHURRIED).await;
+            }
             refused.into_response()
         }
     };
@@ -212,13 +217,31 @@ fn may(access: &Access, caller: &Caller, entry: Entry, request: &Request) -> Res
         About::Whole if !caller.sees_all() => return Err(Refused::Whole),
         _ => {}
     }
-    let buckets = match &caller.who {
-        Who::Key(key) => &key.live.buckets,
-        Who::User(user) => &user.buckets,
-        Who::Nobody | Who::Local => &access.local,
-    };
-    let taken = buckets.take(entry.need, rates::now());
+    let taken = access.buckets(caller).take(entry.need, rates::now());
     taken.map_err(Refused::TooOften)
+}
+
+/// Takes so many signals of what a caller may send; a refusal, if there are fewer.
+pub(crate) async fn take_signals(
+    access: &Access,
+    caller: &Caller,
+    many: usize,
+) -> Option<Response> {
+    let taken = access.buckets(caller).take_signals(many, rates::now());
+    let wait = taken.err()?;
+    tokio::time::sleep(UNHURRIED).await;
+    Some(Refused::TooOften(wait).into_response())
+}
+
+impl Access {
+    /// What a caller takes of.
+    fn buckets<'a>(&'a self, caller: &'a Caller) -> &'a Buckets {
+        match &caller.who {
+            Who::Key(key) => &key.live.buckets,
+            Who::User(user) => &user.buckets,
+            Who::Nobody | Who::Local => &self.local,
+        }
+    }
 }
 
 const MAKE: &str = "larder key create makes one on the control plane's machine";
@@ -306,6 +329,13 @@ impl Refused {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(after));
         }
         response
+    }
+
+    fn is_too_often(&self) -> bool {
+        matches!(
+            self,
+            Self::TooOften(_) | Self::Unknown(Unknown::TooOften(_))
+        )
     }
 
     fn after(&self) -> Option<u64> {

@@ -28,6 +28,8 @@ impl Rate {
 
 /// What services ask for, all instances with one key together: their policies, streams, signals.
 const OF_SERVICES: Rate = Rate::new(50_000, Duration::from_micros(50));
+/// Signals and windows that services report, all instances with one key together: what a batch costs grows with them.
+const OF_SIGNALS: Rate = Rate::new(100_000, Duration::from_micros(50));
 /// What people and tools look at.
 const OF_READS: Rate = Rate::new(2_000, Duration::from_millis(5));
 /// What changes something: each is written to the disk before it is answered.
@@ -52,9 +54,14 @@ pub(crate) fn now() -> Duration {
 impl Bucket {
     /// Takes one; if there is none, when there will be.
     pub(crate) fn take(&self, rate: &Rate, now: Duration) -> Result<(), Duration> {
+        self.take_many(1, rate, now)
+    }
+
+    /// Takes so many; if there are fewer, when there will be.
+    fn take_many(&self, many: u64, rate: &Rate, now: Duration) -> Result<(), Duration> {
         let now = nanos(now);
-        let each = nanos(rate.each);
-        let most = each.saturating_mul(u64::from(rate.at_once));
+        let each = nanos(rate.each).saturating_mul(many);
+        let most = nanos(rate.each).saturating_mul(u64::from(rate.at_once));
         let taken = self
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
@@ -88,11 +95,20 @@ impl Bucket {
 #[derive(Debug, Default)]
 pub(crate) struct Buckets {
     of_services: Bucket,
+    signals: Bucket,
     reads: Bucket,
     changes: Bucket,
 }
 
 impl Buckets {
+    /// Takes so many signals; if there are fewer, when there will be.
+    pub(crate) fn take_signals(&self, many: usize, now: Duration) -> Result<(), Duration> {
+        // A batch that is larger than all there may be at once is taken when nothing else was.
+        let many = u64::try_from(many).unwrap_or(u64::MAX);
+        let many = many.min(u64::from(OF_SIGNALS.at_once));
+        self.signals.take_many(many, &OF_SIGNALS, now)
+    }
+
     /// Takes one of what a route asks for; if there is none, when there will be.
     pub(crate) fn take(&self, need: Need, now: Duration) -> Result<(), Duration> {
         match need {
@@ -180,6 +196,18 @@ mod tests {
             assert_eq!(bucket.take(&RATE, begin + 60 * SECOND), Ok(()));
         }
         assert!(bucket.take(&RATE, begin + 60 * SECOND).is_err());
+    }
+
+    #[test]
+    fn signals_count_by_how_many_there_are() {
+        let buckets = Buckets::default();
+        let begin = 100 * SECOND;
+        assert_eq!(buckets.take_signals(1_000_000, begin), Ok(()));
+        assert!(buckets.take_signals(1, begin).is_err());
+        assert_eq!(buckets.take_signals(20_000, begin + SECOND), Ok(()));
+        let wait = buckets.take_signals(20_000, begin + SECOND);
+        assert!(wait.is_err_and(|wait| wait <= SECOND), "{wait:?}");
+        assert_eq!(buckets.take(Need::Report, begin), Ok(()));
     }
 
     #[test]

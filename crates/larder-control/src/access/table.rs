@@ -165,10 +165,11 @@ pub(crate) fn find(method: &Method, path: &str) -> Found {
     let mut others = Vec::new();
     for (need, about, routes) in TABLE {
         for route in *routes {
-            let (takes, template) = route.split_once(' ').unwrap_or_default();
-            if template != path {
+            // By its end: most are told apart by their length.
+            let takes = route.strip_suffix(path);
+            let Some(takes) = takes.and_then(|takes| takes.strip_suffix(' ')) else {
                 continue;
-            }
+            };
             if takes == method {
                 return Found::Entry(Entry {
                     need: *need,

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::{Json, State};
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use larder_http::Problem;
 use larder_model::api::{EndpointConfig, Received, Signal, SignalBatch};
 use larder_model::{Endpoint, Method, Service};
 
-use crate::access::{Caller, Who, not_there};
+use crate::access::{self, Caller, Who, not_there};
 use crate::json::Body;
 use crate::measured::{Counted, Known, SignalError};
 use crate::plane::Plane;
@@ -21,12 +22,12 @@ pub(super) async fn one(
     State(plane): State<Arc<Plane>>,
     caller: Caller,
     Body(signal): Body<Signal>,
-) -> Result<Json<Received>, Problem> {
+) -> Response {
     let batch = SignalBatch {
         signals: vec![signal],
         windows: Vec::new(),
     };
-    take(&plane, &caller, batch)
+    take_in_its_rate(&plane, &caller, batch).await
 }
 
 /// Many requests, or windows of them; all count or none does.
@@ -37,8 +38,16 @@ pub(super) async fn batch(
     State(plane): State<Arc<Plane>>,
     caller: Caller,
     Body(batch): Body<SignalBatch>,
-) -> Result<Json<Received>, Problem> {
-    take(&plane, &caller, batch)
+) -> Response {
+    take_in_its_rate(&plane, &caller, batch).await
+}
+
+async fn take_in_its_rate(plane: &Plane, caller: &Caller, batch: SignalBatch) -> Response {
+    let many = batch.signals.len() + batch.windows.len();
+    match access::take_signals(&plane.access, caller, many).await {
+        Some(refusal) => refusal,
+        None => take(plane, caller, batch).into_response(),
+    }
 }
 
 fn take(plane: &Plane, caller: &Caller, batch: SignalBatch) -> Result<Json<Received>, Problem> {
