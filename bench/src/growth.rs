@@ -245,15 +245,26 @@ fn by_processes(report: &mut Report, act: Act, name: &str) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Hits of several processes against those of one, in turn.
+/// Hits of several processes against those of one, in turn; of each on the folder itself, or with an L1 of its own.
 fn hits_scale(report: &mut Report) -> anyhow::Result<()> {
-    for processes in [2, 8] {
-        let name = format!("growth embedded, hits of {processes} processes");
+    let scales = Some(Mark::AtLeast(SCALES));
+    for (processes, form, mark) in [
+        (2, "", scales),
+        (8, "folder", scales),
+        // Eight L1s share the caches of the processor.
+        (8, "", None),
+    ] {
+        let which = match form {
+            "" => "",
+            _ => " on the folder",
+        };
+        let name = format!("growth embedded, hits of {processes} processes{which}");
         if !report.wants(&name) {
             continue;
         }
         let folder = tempfile::tempdir()?;
         let mut scene = shared_scene(report, Act::Hit, &folder);
+        scene.form = form.to_owned();
         let mut one = vec![Side::larder(StoreKind::Embedded, &scene)?];
         scene.fill = false;
         let mut all = (0..processes)
@@ -263,7 +274,7 @@ fn hits_scale(report: &mut Report) -> anyhow::Result<()> {
             &name,
             "one process",
             "thousand/s",
-            Mark::AtLeast(SCALES),
+            mark,
             || all_at_once(&mut all, scene.operations),
             || all_at_once(&mut one, scene.operations),
         )?;

@@ -50,6 +50,10 @@ fn prepare(scene: &Scene) -> Result<Prepared<Round>, Error> {
     let stats = runtime.block_on(store.stats())?;
     let cache = Cache::builder(Service::new("bench")?)
         .store(Arc::clone(&store) as Arc<dyn Store>)
+        .l1_bytes(match &*scene.form {
+            "folder" => 0,
+            _ => larder_core::L1_BYTES,
+        })
         .build();
     let act = scene.act;
     let values = values_to_set(scene, &all);
