@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -35,11 +34,11 @@ struct Stripe(Mutex<Window>);
 
 impl Counters {
     pub(crate) fn count(&self, noted: Noted) {
-        noted.count(&mut lock(&self.stripes[stripe()].0));
+        self.change(|window| noted.count(window));
     }
 
-    fn add(&self, window: &Window) {
-        lock(&self.stripes[stripe()].0).merge(window);
+    fn change(&self, change: impl FnOnce(&mut Window)) {
+        change(&mut lock(&self.stripes[stripe()].0));
     }
 
     /// What was counted since the last time.
@@ -55,7 +54,6 @@ impl Counters {
 /// What was measured of endpoints without a policy.
 #[derive(Default)]
 pub(crate) struct Recorder {
-    hasher: RandomState,
     shards: [Mutex<HashMap<Route, Window>>; SHARDS],
     /// The endpoints in all shards.
     endpoints: AtomicUsize,
@@ -68,30 +66,32 @@ type Route = Box<str>;
 impl Recorder {
     /// Counts what happened to a request for this key, or for its sake.
     pub(crate) fn count(&self, key: &Key, noted: Noted) {
-        let mut window = Window::default();
-        noted.count(&mut window);
         let template = collapse(key.path());
         let route = match key.method() {
             "GET" => template,
             method => format!("{method} {template}").into(),
         };
-        self.add(route, &window);
+        self.change(route, |window| noted.count(window));
     }
 
     /// Adds what was measured of a route.
     pub(crate) fn add<'a>(&self, route: impl Into<Cow<'a, str>>, window: &Window) {
-        let route = route.into();
-        let shard = self.hasher.hash_one(&*route) as usize % SHARDS;
+        self.change(route.into(), |sum| sum.merge(window));
+    }
+
+    fn change(&self, route: Cow<'_, str>, change: impl FnOnce(&mut Window)) {
+        // It need not be hard to foresee which lock that is: it is held for a few additions.
+        let shard = route.len() % SHARDS;
         let mut windows = lock(&self.shards[shard]);
-        if let Some(sum) = windows.get_mut(&*route) {
-            return sum.merge(window);
+        if let Some(window) = windows.get_mut(&*route) {
+            return change(window);
         }
         if self.endpoints.fetch_add(1, Ordering::Relaxed) >= MAX_ENDPOINTS {
             self.endpoints.fetch_sub(1, Ordering::Relaxed);
             drop(windows);
-            return self.other.add(window);
+            return self.other.change(change);
         }
-        windows.insert(route.into(), *window);
+        change(windows.entry(route.into()).or_default());
     }
 
     /// What was counted since the last time. What does not read as an endpoint (`/:-`, which anybody may ask for) is

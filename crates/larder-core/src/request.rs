@@ -2,9 +2,9 @@
 //! lookup.
 
 use std::cell::Cell;
-use std::future::Future;
 
 use larder_model::Key;
+use tokio::task::futures::TaskLocalFuture;
 
 use crate::governor::Event;
 
@@ -14,32 +14,29 @@ tokio::task_local! {
 
 /// A request that is being answered.
 pub struct RequestScope {
-    key: Key,
+    key: Option<Key>,
     noted: Cell<Option<Event>>,
 }
 
 impl RequestScope {
-    /// Runs what answers a request. Lookups of `key` in it are not reported to the governor; what the last one did
-    /// comes back with the answer: `None` if there was none.
-    pub async fn run<T>(key: Key, answer: impl Future<Output = T>) -> (T, Option<Event>) {
-        let scope = Self {
-            key,
-            noted: Cell::new(None),
-        };
-        CURRENT
-            .scope(scope, async {
-                let answer = answer.await;
-                let noted = CURRENT.with(|scope| scope.noted.get());
-                (answer, noted)
-            })
-            .await
+    /// What answers a request, with a scope around it, to be taken out of it once it has (`take_value`). Lookups of `key` in it
+    /// are not reported to the governor.
+    pub fn around<F: Future>(key: Option<Key>, answer: F) -> TaskLocalFuture<Self, F> {
+        let noted = Cell::new(None);
+        CURRENT.scope(Self { key, noted }, answer)
+    }
+
+    /// What the last lookup of the request's own key did; `None` if there was none.
+    #[must_use]
+    pub fn noted(&self) -> Option<Event> {
+        self.noted.get()
     }
 
     /// Notes what a lookup did, if it is one of the current request's own key.
     pub(crate) fn note(key: &Key, event: Event) -> bool {
         CURRENT
             .try_with(|scope| {
-                let is_own = scope.key == *key;
+                let is_own = scope.key.as_ref() == Some(key);
                 if is_own {
                     scope.noted.set(Some(event));
                 }

@@ -14,9 +14,11 @@ const MAX_SEGMENTS: usize = 8;
 /// ```
 #[must_use]
 pub fn collapse(path: &str) -> Cow<'_, str> {
-    let mut segments = path.split('/').skip(1);
-    let is_deep = segments.clone().count() > MAX_SEGMENTS;
-    if !is_deep && !segments.any(is_identifier) {
+    let segments = path.bytes().filter(|byte| *byte == b'/').count();
+    let is_deep = segments > MAX_SEGMENTS;
+    // Every identifier has a digit: most paths need no look at each segment.
+    let may_have_identifiers = path.bytes().any(|byte| byte.is_ascii_digit());
+    if !is_deep && !(may_have_identifiers && path.split('/').skip(1).any(is_identifier)) {
         return Cow::Borrowed(path);
     }
     let mut out = String::with_capacity(path.len());

@@ -12,7 +12,9 @@ mod enclosed;
 mod problem;
 pub mod serve;
 
-pub use caching::{Caching, CachingLayer, CachingService, NoCachingLayer, VaryError};
+pub use caching::{
+    Caching, CachingFuture, CachingLayer, CachingService, NoCachingLayer, VaryError,
+};
 pub use enclosed::Enclosed;
 pub use problem::Problem;
 pub use serve::{Endless, Limits, serve};

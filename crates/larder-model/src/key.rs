@@ -1,5 +1,6 @@
 //! Where an entry lies: `cache:{service}:{path}[?{query}][#{variant}]`.
 
+use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, LazyLock};
@@ -17,6 +18,11 @@ pub const MAX_KEY_BYTES: usize = 1_024;
 pub const MAX_ENDPOINT_BYTES: usize = 8_192;
 
 const PREFIX: &str = "cache:";
+
+thread_local! {
+    /// Where keys are put together: one is made for each request, and keeps no more of it than it needs.
+    static TEXT: Cell<String> = const { Cell::new(String::new()) };
+}
 
 /// Why a text is no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -133,7 +139,8 @@ impl Key {
             Some((path, query)) => (path, Some(query)),
             None => (endpoint, None),
         };
-        let mut text = String::with_capacity(PREFIX.len() + 64 + endpoint.len());
+        let mut text = TEXT.take();
+        text.clear();
         text.push_str(PREFIX);
         text.push_str(service.as_str());
         let service_end = text.len();
@@ -145,11 +152,9 @@ impl Key {
         }
         let query_end = text.len();
         variant.write(&mut text);
-        Ok(Self::assemble(
-            text,
-            [service_end, path_end, query_end],
-            variant,
-        ))
+        let key = Self::assemble(&text, [service_end, path_end, query_end], variant);
+        TEXT.set(text);
+        Ok(key)
     }
 
     /// Reads the text of a whole key.
@@ -189,7 +194,7 @@ impl Key {
         Ok(Self::from_ends(text.into(), ends))
     }
 
-    fn assemble(text: String, ends: [usize; 3], variant: &Variant) -> Self {
+    fn assemble(text: &str, ends: [usize; 3], variant: &Variant) -> Self {
         let [service_end, path_end, query_end] = ends;
         if text.len() <= MAX_KEY_BYTES {
             let readable_end = text.len();
@@ -198,7 +203,7 @@ impl Key {
                 [service_end, path_end, query_end, readable_end],
             );
         }
-        let cut = cut::cut(&text, path_end, query_end, variant);
+        let cut = cut::cut(text, path_end, query_end, variant);
         Self::from_ends(
             cut.text.into(),
             [service_end, cut.path_end, cut.query_end, cut.readable_end],
@@ -255,6 +260,10 @@ impl Key {
     /// Whether all of the path is in the key. What is left of a cut one may look like another route's.
     #[must_use]
     pub fn is_path_whole(&self) -> bool {
+        // Asked of each key at each lookup: seldom is one cut.
+        if usize::from(self.readable_end) == self.text.len() {
+            return true;
+        }
         let parts = self.parts();
         !parts.cut || parts.query.is_some() || !cut::may_be_in_endpoint(parts.variant)
     }
@@ -262,6 +271,10 @@ impl Key {
     /// The method that the key is of: `GET` unless its variant names another. Also right of a cut key.
     #[must_use]
     pub fn method(&self) -> &str {
+        // As above: few have a variant.
+        if self.query_end == self.readable_end {
+            return "GET";
+        }
         self.parts()
             .variant
             .into_iter()
@@ -277,10 +290,10 @@ fn push_path(path: &str, text: &mut String) -> Result<(), KeyError> {
         text.push('/');
     }
     percent::normalise(path, text).map_err(KeyError::MalformedPercent)?;
-    if text[begin..]
-        .split('/')
-        .any(|segment| matches!(segment, "." | ".."))
-    {
+    let path = &text[begin..];
+    let begins_with_dot = path.as_bytes().windows(2).any(|two| two == b"/.");
+    let is_dot = |segment| matches!(segment, "." | "..");
+    if begins_with_dot && path.split('/').any(is_dot) {
         return Err(KeyError::DotSegment);
     }
     Ok(())

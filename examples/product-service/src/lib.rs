@@ -73,7 +73,7 @@ struct Service {
 
 async fn list(State(service): State<Service>, caching: Caching) -> Result<Response, Problem> {
     let load = || async move { service.shop.products().await };
-    answer("products", caching.get_or_load_json(load).await)
+    answer(&PRODUCTS, caching.get_or_load_json(load).await)
 }
 
 async fn one(
@@ -82,7 +82,7 @@ async fn one(
     caching: Caching,
 ) -> Result<Response, Problem> {
     let load = || async move { service.shop.product(&id).await };
-    answer("product", caching.get_or_load_json(load).await)
+    answer(&PRODUCT, caching.get_or_load_json(load).await)
 }
 
 async fn update(
@@ -123,18 +123,28 @@ struct Done {
     message: &'static str,
 }
 
+/// What an answer begins with: from the database, and from the cache.
+type Beginnings = [&'static str; 2];
+const PRODUCTS: Beginnings = [
+    r#"{"cached":false,"products":"#,
+    r#"{"cached":true,"products":"#,
+];
+const PRODUCT: Beginnings = [
+    r#"{"cached":false,"product":"#,
+    r#"{"cached":true,"product":"#,
+];
+
 /// The stored bytes inside the answer; nobody parses or copies them.
 fn answer(
-    name: &str,
+    beginnings: &Beginnings,
     answer: Result<Answer<Json>, LoadError<ShopError>>,
 ) -> Result<Response, Problem> {
     let Answer { value, outcome } = answer.map_err(|error| match error {
         LoadError::Loader(error) => problem(&error),
         error => unavailable(&error),
     })?;
-    tracing::info!(%outcome, "answered with the {name}");
-    let cached = outcome.is_cached();
-    let before = format!("{{\"cached\":{cached},\"{name}\":");
+    tracing::info!(%outcome, "answered");
+    let before = beginnings[usize::from(outcome.is_cached())];
     Ok(Enclosed::new(before, value, "}").into_response())
 }
 

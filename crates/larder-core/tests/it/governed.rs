@@ -144,11 +144,13 @@ async fn a_value_over_the_limit_is_handed_out_but_not_stored() {
 #[tokio::test]
 async fn what_belongs_to_a_request_is_left_to_it() {
     let (cache, governor, _) = steered();
-    let (_, noted) = RequestScope::run(key("/page"), async {
+    let lookups = async {
         load(&cache, "/page").await;
         load(&cache, "/part").await;
-    })
-    .await;
+    };
+    let mut lookups = std::pin::pin!(RequestScope::around(Some(key("/page")), lookups));
+    lookups.as_mut().await;
+    let noted = lookups.take_value().and_then(|scope| scope.noted());
     assert!(matches!(
         noted,
         Some(Event {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{MatchedPath, OriginalUri, Request};
 use http::{HeaderMap, Method, header};
 use http_body::Body as _;
-use larder_core::{Key, Policy, QueryRule, Reason, Variant};
+use larder_core::{Gate, Key, Policy, QueryRule, Reason, Variant};
 
 use super::query::kept;
 use super::route::{Route, holds_identity};
@@ -55,10 +55,15 @@ pub(super) fn judge(route: &Route, request: &Request) -> Verdict {
         Some(kept) => Some(kept.as_str()).filter(|kept| !kept.is_empty()),
         None => query,
     };
+    let is_on = |key: &Key| match &about {
+        // The policy was asked for by this very key.
+        Some(about) if about == key => Gate::from(&*policy).cache_enabled,
+        _ => route.cache.governor().gate(key).cache_enabled,
+    };
     let key = key(route, &policy, plain, request, query);
     let reason = match &key {
         Err(reason) => *reason,
-        Ok(key) if route.cache.governor().gate(key).cache_enabled => Reason::PolicyOn,
+        Ok(key) if is_on(key) => Reason::PolicyOn,
         Ok(_) => Reason::PolicyOff,
     };
     Verdict {

@@ -6,4 +6,4 @@ mod query;
 mod route;
 
 pub use extract::{Caching, NoCachingLayer};
-pub use route::{CachingLayer, CachingService, VaryError};
+pub use route::{CachingFuture, CachingLayer, CachingService, VaryError};

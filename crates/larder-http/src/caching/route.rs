@@ -2,14 +2,16 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::extract::{OriginalUri, Request};
 use axum::response::Response;
 use http::{StatusCode, Uri};
 use http_body::Body as _;
-use larder_core::{Cache, Event, KeySecret, Outcome, RequestScope, Variant};
+use larder_core::{Cache, Event, Key, KeySecret, Outcome, RequestScope, Variant};
+use pin_project_lite::pin_project;
+use tokio::task::futures::TaskLocalFuture;
 use tower::{Layer, Service};
 
 use super::extract::Caching;
@@ -155,11 +157,10 @@ pub struct CachingService<S> {
 impl<S> Service<Request> for CachingService<S>
 where
     S: Service<Request, Response = Response>,
-    S::Future: Send + 'static,
 {
     type Response = Response;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+    type Future = CachingFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -167,12 +168,11 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let begin = Instant::now();
-        let cache = self.route.cache.clone();
         let verdict = judge(&self.route, &request);
         if let Some(kept) = &verdict.kept_query {
             withhold(&mut request, kept);
         }
-        let (key, about) = (verdict.key.clone(), verdict.about);
+        let key = verdict.key.clone();
         let headers = request.headers();
         let has_identity = headers.contains_key(http::header::AUTHORIZATION)
             || headers.contains_key(http::header::COOKIE)
@@ -187,27 +187,48 @@ where
             key: verdict.key,
             // What runs on behind an answer carries nobody's identity.
             cache: match has_identity {
-                true => cache.in_foreground(),
-                false => cache.clone(),
+                true => self.route.cache.in_foreground(),
+                false => self.route.cache.clone(),
             },
         });
-        let answered = self.inner.call(request);
-        Box::pin(async move {
-            let (response, noted) = match key {
-                Some(key) => RequestScope::run(key, answered).await,
-                None => (answered.await, None),
-            };
-            let response = response?;
-            // No handler takes that method, so there is no endpoint to report.
-            if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-                return Ok(response);
-            }
-            if let Some(about) = about {
-                let event = event(noted, &response, begin.elapsed());
-                cache.governor().record(&about, event);
-            }
-            Ok(response)
-        })
+        CachingFuture {
+            answer: RequestScope::around(key, self.inner.call(request)),
+            route: Arc::clone(&self.route),
+            about: verdict.about,
+            begin,
+        }
+    }
+}
+
+pin_project! {
+    /// What a [`CachingService`] answers. In no box: a hit would pay for that.
+    pub struct CachingFuture<F> {
+        #[pin]
+        answer: TaskLocalFuture<RequestScope, F>,
+        route: Arc<Route>,
+        about: Option<Key>,
+        begin: Instant,
+    }
+}
+
+impl<F, E> Future for CachingFuture<F>
+where
+    F: Future<Output = Result<Response, E>>,
+{
+    type Output = Result<Response, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let response = ready!(this.answer.as_mut().poll(cx))?;
+        let noted = this.answer.take_value().and_then(|scope| scope.noted());
+        // Where no handler takes the method, there is no endpoint to report.
+        if let Some(about) = this.about
+            && response.status() != StatusCode::METHOD_NOT_ALLOWED
+        {
+            let event = event(noted, &response, this.begin.elapsed());
+            this.route.cache.governor().record(about, event);
+        }
+        Poll::Ready(Ok(response))
     }
 }
 

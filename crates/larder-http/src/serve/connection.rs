@@ -188,9 +188,8 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
-        // hyper's own time-out counts from the end of the last answer, so it can only stand for the idle one.
-        .header_read_timeout(limits.idle_timeout)
+        // The connection's own pace has all time-outs: hyper's would take a timer for each request.
+        .header_read_timeout(None)
         .max_buf_size(head_bytes.max(LEAST_HEAD_BYTES));
     if limits.headers > PARSER_HEADERS {
         builder.http1().max_headers(limits.headers);
