@@ -251,7 +251,7 @@ async fn an_entry_that_was_changed_removed_put_in_or_moved_is_found() {
         "UPDATE audit SET after_text = replace(after_text, '2', '9') WHERE sequence = 3",
         "UPDATE audit SET reason = '' WHERE sequence = 3",
         "UPDATE audit SET mac = '' WHERE sequence = 3",
-        "UPDATE audit SET mac = replace(mac, '0', '1') WHERE sequence = 3",
+        "UPDATE audit SET mac = CASE substr(mac, 1, 1) WHEN '0' THEN '1' ELSE '0' END || substr(mac, 2) WHERE sequence = 3",
         // From one field into its neighbour.
         "UPDATE audit SET service = 's', target = 'vc/a' WHERE sequence = 3",
     ];
