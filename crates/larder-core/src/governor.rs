@@ -77,6 +77,8 @@ pub struct Gate {
     pub stale_if_error: Duration,
     /// The longest that "there is none" may live; `None` if it is not stored.
     pub negative_ttl: Option<Ttl>,
+    /// Longer values are not served, in bytes.
+    pub max_value_bytes: u64,
     /// Whether the governor wants to know of lookups and answers.
     pub is_watched: bool,
     /// The share of hits to be checked against the origin in the background, of 2³².
@@ -106,6 +108,7 @@ impl From<&Policy> for Gate {
             stale_while_revalidate: policy.stale_while_revalidate(),
             stale_if_error: policy.stale_if_error(),
             negative_ttl: Ttl::new(policy.negative_ttl()),
+            max_value_bytes: policy.max_value_bytes(),
             is_watched: false,
             check_share: 0,
         }

@@ -292,8 +292,7 @@ impl Inner {
         read: Read,
     ) -> Result<Look<M::Value>, Count> {
         let Read { stored, asked, .. } = read;
-        let max_value_bytes = self.governor.policy(key).max_value_bytes();
-        let frame = self.frames.decode(key, &stored.bytes, max_value_bytes);
+        let frame = self.frames.decode(key, &stored.bytes, gate.max_value_bytes);
         let mut frame = frame.map_err(|error| {
             tracing::debug!(%key, error = error.as_str(), "an entry can't be read");
             match error {

@@ -1,8 +1,10 @@
 //! The versions that entries depend on, kept for as long as they are known to be what the store has: a lookup of an entry with
 //! tags costs no round trip more.
 
+use std::borrow::Cow;
+
 use larder_model::{Key, Policy, Service};
-use quick_cache::sync::Cache as QuickCache;
+use quick_cache::{Equivalent, sync::Cache as QuickCache};
 
 use crate::cache::Inner;
 use crate::mutants::{Guard, is_off};
@@ -16,6 +18,16 @@ const MOST: usize = 10_000;
 /// Versions that were told.
 pub(crate) struct Versions(QuickCache<(Service, VersionName), Told>);
 
+/// What a version is kept under, borrowed: hashed as that is.
+#[derive(Hash)]
+struct Of<'a>(&'a Service, &'a VersionName);
+
+impl Equivalent<(Service, VersionName)> for Of<'_> {
+    fn equivalent(&self, (service, name): &(Service, VersionName)) -> bool {
+        self.0 == service && self.1 == name
+    }
+}
+
 impl Versions {
     pub(crate) fn new() -> Self {
         Self(QuickCache::new(MOST))
@@ -24,11 +36,18 @@ impl Versions {
 
 impl Inner {
     /// The service that a key is of.
-    pub(crate) fn service_of(&self, key: &Key) -> Service {
+    pub(crate) fn service_of(&self, key: &Key) -> Cow<'_, Service> {
         match key.service() == self.service.as_str() {
-            true => self.service.clone(),
-            false => Service::from(key),
+            true => Cow::Borrowed(&self.service),
+            false => Cow::Owned(Service::from(key)),
         }
+    }
+
+    /// A version that is known to be what the store has.
+    fn known(&self, service: &Service, name: &VersionName) -> Option<Told> {
+        let known = self.versions.0.get(&Of(service, name))?;
+        let is_proven = |proof: &Proof| is_off(Guard::VersionNeedsProof) || self.store.holds(proof);
+        known.proof.as_ref().is_some_and(is_proven).then_some(known)
     }
 
     /// What an entry of this key depends on, by the policy in force.
@@ -52,12 +71,7 @@ impl Inner {
         let mut told = Vec::with_capacity(names.len());
         let mut missing = Vec::new();
         for name in names {
-            let known = self.versions.0.get(&(service.clone(), name.clone()));
-            let known = known.filter(|known| {
-                known.proof.is_some_and(|proof| {
-                    is_off(Guard::VersionNeedsProof) || self.store.holds(&proof)
-                })
-            });
+            let known = self.known(service, name);
             if known.is_none() {
                 missing.push(name.clone());
             }
@@ -85,12 +99,24 @@ impl Inner {
     /// Whether what an entry depends on is as it was when its load began, with the proofs that it is; `None` for an entry that
     /// is dead, or of which that can't be told.
     pub(crate) async fn holds_up(&self, service: &Service, stamps: &[Stamp]) -> Option<Proven> {
-        let names: Vec<VersionName> = stamps.iter().map(|stamp| stamp.name.clone()).collect();
+        let names = stamps.iter().map(|stamp| &stamp.name);
         let hides = |name| self.outbox.hides_version(service, name);
-        if !self.outbox.is_empty() && names.iter().any(hides) {
+        if !self.outbox.is_empty() && names.clone().any(hides) {
             return None;
         }
-        let told = match self.versions(service, &names).await {
+        // Most often all are.
+        let known: Option<Vec<Told>> = names
+            .clone()
+            .map(|name| self.known(service, name))
+            .collect();
+        let told = match known {
+            Some(told) => Ok(told),
+            None => {
+                let names: Vec<VersionName> = names.cloned().collect();
+                self.versions(service, &names).await
+            }
+        };
+        let told = match told {
             Ok(told) => told,
             Err(error) => {
                 self.note_error(&error);
@@ -101,7 +127,11 @@ impl Inner {
         if !is_off(Guard::StampsAreCompared) && !stamps.iter().zip(&told).all(is_same) {
             return None;
         }
-        let proofs: Option<Vec<Proof>> = told.iter().map(|told| told.proof).collect();
+        // The L1 has use for them.
+        let proofs: Option<Vec<Proof>> = self
+            .l1
+            .as_ref()
+            .and_then(|_| told.iter().map(|told| told.proof).collect());
         Some(Proven(proofs.map(Vec::into_boxed_slice)))
     }
 }
