@@ -1,10 +1,10 @@
 //! What readers notice while others attack: the p99 of an answer under attack, against the quiet one.
 //!
-//! The attackers come from a process of their own with the lowest priority, since in life they have other processors
-//! than the server; those that flood keep to a rate.
+//! The attackers come from a process of their own that gets what is left of the processors, since in life they have others than
+//! the server; those that flood keep to a rate.
 
 use std::io::ErrorKind;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
@@ -12,6 +12,7 @@ use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
+use crate::beside::yielding;
 use crate::load::{Load, p99_micros};
 use crate::report::{Mark, Report};
 use crate::server::Server;
@@ -79,9 +80,7 @@ struct Attackers(Child);
 
 impl Attackers {
     fn start(port: u16) -> anyhow::Result<Self> {
-        let child = Command::new("nice")
-            .args(["-n", "19"])
-            .arg(std::env::current_exe()?)
+        let child = yielding()?
             .args(["attack", &format!("127.0.0.1:{port}")])
             .stdout(Stdio::null())
             .spawn()?;

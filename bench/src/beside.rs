@@ -5,6 +5,14 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::Context as _;
 
+/// This program, where it gets a processor only while nobody else wants it: what attacks has others, in life. With the lowest
+/// priority it would keep one that was given to it for some milliseconds more, whoever wakes (EEVDF's slice).
+pub(crate) fn yielding() -> std::io::Result<Command> {
+    let mut command = Command::new("chrt");
+    command.args(["--idle", "0"]).arg(std::env::current_exe()?);
+    Ok(command)
+}
+
 /// A process, until it is dropped.
 pub(crate) struct Beside(Child);
 

@@ -2,8 +2,8 @@
 //! quiet one, and what the control plane's memory grows to.
 //!
 //! The control plane asks for API keys, and the hostile client has one that may report: slow connections, bodies without an
-//! end, invented endpoints, wrong keys and floods of headers, each as fast as it goes. It is a process of its own with the
-//! lowest priority, since in life it has other processors than the server.
+//! end, invented endpoints, wrong keys and floods of headers, each as fast as it goes. It is a process of its own that
+//! gets what is left of the processors, since in life it has others than the server.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::beside::Beside;
+use crate::beside::{Beside, yielding};
 use crate::load::{Load, p99_micros};
 use crate::report::{Mark, Report};
 use crate::server::{Server, built};
@@ -97,8 +97,7 @@ pub(crate) fn make_key(folder: &Path, name: &str) -> anyhow::Result<String> {
 
 /// Waits until all of its slow connections are there, and the rest goes on.
 fn start(port: u16, key: &str, slow: usize) -> anyhow::Result<Beside> {
-    let mut command = Command::new("nice");
-    command.args(["-n", "19"]).arg(std::env::current_exe()?);
+    let mut command = yielding()?;
     command.args(["hostile", &port.to_string(), key, &slow.to_string()]);
     let hostile = Beside::start(&mut command, "attacks")?;
     std::thread::sleep(SETTLE);
