@@ -195,7 +195,8 @@ impl Access {
         Ok(true)
     }
 
-    /// Who shows this, if he shows anything.
+    /// Who shows this, if he shows anything. Whatever asks the database is boxed: a future of many KiB would be moved with each
+    /// request, which most often needs none of it.
     pub(crate) async fn identify(
         &self,
         shown: Option<Result<Credential, ()>>,
@@ -212,7 +213,7 @@ impl Access {
             Some(Err(())) => Err(Unknown::NoKey),
             Some(Ok(Credential::Key(shown))) => self.find(&shown).await.map(Caller::of_key),
             Some(Ok(Credential::Session(ticket))) => {
-                return self.find_session_of(ticket, network_of(address)).await;
+                return Box::pin(self.find_session_of(ticket, network_of(address))).await;
             }
         };
         found.map_err(|unknown| {
@@ -257,7 +258,7 @@ impl Access {
             return Err(Unknown::OtherKey);
         }
         // It may have been made a moment ago, by another process.
-        match self.refresh_in_its_pace().await {
+        match Box::pin(self.refresh_in_its_pace()).await {
             None => return Err(Unknown::OtherKey),
             Some(Err(error)) => tracing::warn!(%error, "the database can't be asked for keys"),
             Some(Ok(_)) => {
