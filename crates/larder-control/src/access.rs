@@ -34,7 +34,7 @@ use bad::Bad;
 pub(crate) use caller::{Caller, Need, SignedIn, Who, not_there};
 pub(crate) use change::AccessChange;
 pub(crate) use following::run;
-pub(crate) use guard::{check, take_signals};
+pub(crate) use guard::{charge_signals, check};
 pub(crate) use key::{Key, StoredKey, StreamOfKey};
 pub use keyring::{Keyring, KeyringError};
 pub(crate) use log_in::LogInError;

@@ -122,10 +122,11 @@ pub(crate) async fn check_probe(
     next: Next,
 ) -> Response {
     let judged = host(&request).and_then(|host| {
-        let name = host.host().to_ascii_lowercase();
+        let name = host.host();
         let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
         let mut others = gate.hosts.others.iter();
-        match is_address || name == "localhost" || others.any(|(other, _)| *other == name) {
+        match is_address || is("localhost") || others.any(|(other, _)| is(other)) {
             true => Ok(()),
             false => Err(Problem::new(StatusCode::MISDIRECTED_REQUEST)
                 .detail("ask by an address, or by a name in LARDER_ALLOWED_HOSTS")),
@@ -259,7 +260,7 @@ fn is_own_form(request: &Request) -> bool {
     let headers = request.headers();
     let says_so = headers.contains_key(header::ORIGIN)
         || headers
-            .get("sec-fetch-site")
+            .get(FETCH_SITE)
             .is_some_and(|site| site == "same-origin");
     is_form(request) && says_so
 }

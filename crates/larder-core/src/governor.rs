@@ -77,7 +77,7 @@ pub struct Gate {
     pub stale_if_error: Duration,
     /// The longest that "there is none" may live; `None` if it is not stored.
     pub negative_ttl: Option<Ttl>,
-    /// Longer values are not served, in bytes.
+    /// Longer values are not read out of frames, in bytes.
     pub max_value_bytes: u64,
     /// Whether the governor wants to know of lookups and answers.
     pub is_watched: bool,

@@ -20,7 +20,7 @@ pub struct RequestScope {
 
 impl RequestScope {
     /// What answers a request, with a scope around it, to be taken out of it once it has (`take_value`). Lookups of `key` in it
-    /// are not reported to the governor.
+    /// are not reported to the governor. Without a key it hides a scope around it: lookups in it report themselves.
     pub fn around<F: Future>(key: Option<Key>, answer: F) -> TaskLocalFuture<Self, F> {
         let noted = Cell::new(None);
         CURRENT.scope(Self { key, noted }, answer)

@@ -225,7 +225,7 @@ fn push_segment(segment: &str, is_last: bool, out: &mut String) -> Result<(), En
 /// ```
 #[derive(Debug, Clone)]
 pub struct Templates<T> {
-    /// By method: there are few, and to compare them takes less than to hash one.
+    /// By method: most often there are few, and to compare them takes less than to hash one.
     roots: Vec<(Box<str>, Node<T>)>,
 }
 

@@ -19,6 +19,9 @@ pub const MAX_ENDPOINT_BYTES: usize = 8_192;
 
 const PREFIX: &str = "cache:";
 
+/// What grew beyond this is given back.
+const KEPT_BYTES: usize = 4 << 10;
+
 thread_local! {
     /// Where keys are put together: one is made for each request, and keeps no more of it than it needs.
     static TEXT: Cell<String> = const { Cell::new(String::new()) };
@@ -153,7 +156,9 @@ impl Key {
         let query_end = text.len();
         variant.write(&mut text);
         let key = Self::assemble(&text, [service_end, path_end, query_end], variant);
-        TEXT.set(text);
+        if text.capacity() <= KEPT_BYTES {
+            TEXT.set(text);
+        }
         Ok(key)
     }
 
@@ -291,9 +296,9 @@ fn push_path(path: &str, text: &mut String) -> Result<(), KeyError> {
     }
     percent::normalise(path, text).map_err(KeyError::MalformedPercent)?;
     let path = &text[begin..];
-    let begins_with_dot = path.as_bytes().windows(2).any(|two| two == b"/.");
+    let has_dot_first = path.as_bytes().windows(2).any(|two| two == b"/.");
     let is_dot = |segment| matches!(segment, "." | "..");
-    if begins_with_dot && path.split('/').any(is_dot) {
+    if has_dot_first && path.split('/').any(is_dot) {
         return Err(KeyError::DotSegment);
     }
     Ok(())

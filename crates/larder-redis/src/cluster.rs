@@ -334,7 +334,8 @@ impl Batch {
                 continue;
             }
             all.push(Command::new(ASKING, Expect::Ok));
-            // Only what comes next to it is served. No proof is taken from where a command was sent on to.
+            // Only what comes next to it is served. Its proof, if it has one, is of the node that sent it on, over whose link it does not
+            // come.
             all.push(command.noted(false));
             // Where its guard stops the command, ASKING must not count for what comes next.
             all.push(Command::new(PING, Expect::Text));

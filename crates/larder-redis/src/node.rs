@@ -367,7 +367,7 @@ impl Shared {
             tracing::warn!(
                 server = %self.url,
                 error,
-                "{} does not tell what changes: each lookup asks it; allow CLIENT TRACKING, CLIENT TRACKINGINFO and ROLE",
+                "{} does not tell what changes: each lookup asks it; allow CLIENT TRACKING, CLIENT TRACKINGINFO, CLIENT CACHING and ROLE",
                 self.purpose
             );
         }

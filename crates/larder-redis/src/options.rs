@@ -16,8 +16,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// So many operations without an answer in a row, and no more are sent until a probe was answered. Default: 3.
     pub failures: u32,
-    /// More commands than this do not wait for an answer at once: further operations are refused. A `set` is four. Default:
-    /// 8,192.
+    /// More commands than this do not wait for an answer at once: further operations are refused. A `set` is four, a
+    /// lease up to seven. Default: 8,192.
     pub max_in_flight: usize,
     /// Longer values are taken as absent, in bytes. Default: 1 MiB.
     pub max_value_bytes: usize,

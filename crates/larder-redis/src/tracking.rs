@@ -31,6 +31,17 @@ const ROLE: &[&[u8]] = &[b"ROLE"];
 const REPLICATION: &[&[u8]] = &[b"INFO", b"replication"];
 const TRACKINGINFO: &[&[u8]] = &[b"CLIENT", b"TRACKINGINFO"];
 
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// To track, and what belongs to that.
+    Tracking,
+    Role,
+    Replication,
+    Info,
+    Probe,
+}
+
 /// What an answer means.
 enum Word {
     /// It is as it should be.
@@ -93,30 +104,33 @@ pub(crate) async fn watch(
     loop {
         let sent = clock::now();
         let probe = probed.key();
-        let mut commands = vec![Command::new(ROLE, Expect::Array)];
         let life = Some(connection.life()).filter(|life| life.is_told());
+        let pttl: [&[u8]; 2] = [b"PTTL", probe.as_deref().unwrap_or_default()];
+        let mut asked = Vec::with_capacity(6);
+        let mut ask = |what, words, expect| asked.push((what, Command::new(words, expect)));
+        match is_of_all {
+            _ if is_begun || !is_tracked => {}
+            true => ask(Asked::Tracking, TRACKING, Expect::Ok),
+            false => ask(Asked::Tracking, TRACKING_SOME, Expect::Ok),
+        }
+        if is_tracked && !is_of_all {
+            // Whether that may be said. What it is said of comes next, and is no read.
+            ask(Asked::Tracking, CACHING, Expect::Ok);
+        }
+        ask(Asked::Role, ROLE, Expect::Array);
         if life.is_some() {
-            commands.push(Command::new(REPLICATION, Expect::Text));
+            ask(Asked::Replication, REPLICATION, Expect::Text);
         }
         if is_tracked {
-            match is_of_all {
-                _ if is_begun => {}
-                true => commands.push(Command::new(TRACKING, Expect::Ok)),
-                false => commands.push(Command::new(TRACKING_SOME, Expect::Ok)),
-            }
-            if !is_of_all {
-                // For nothing, but to see that it may be said.
-                commands.push(Command::new(CACHING, Expect::Ok));
-            }
-            commands.push(Command::new(TRACKINGINFO, Expect::Array));
+            ask(Asked::Info, TRACKINGINFO, Expect::Array);
         }
-        let pttl: [&[u8]; 2] = [b"PTTL", probe.as_deref().unwrap_or_default()];
         if probe.is_some() {
-            commands.push(Command::new(&pttl, Expect::Integer));
+            ask(Asked::Probe, &pttl, Expect::Integer);
         }
+        let (asked, commands): (Vec<Asked>, Vec<Command<'_>>) = asked.into_iter().unzip();
         // Too much may be under way: then at the next time.
         if let Ok(replies) = connection.send(&commands) {
-            let Some(words) = words(replies, (life, is_of_all), probe.is_some()).await else {
+            let Some(words) = words(&asked, replies, life, is_of_all).await else {
                 return;
             };
             let mut is_good = true;
@@ -171,37 +185,32 @@ fn is_unserved(error: &[u8]) -> bool {
 
 /// What the replies mean; `None` if the connection ended before they came.
 async fn words(
+    asked: &[Asked],
     replies: Vec<Option<Reply>>,
-    (life, is_of_all): (Option<&Life>, bool),
-    has_probe: bool,
+    life: Option<&Life>,
+    is_of_all: bool,
 ) -> Option<Vec<Word>> {
-    let mut values = Vec::with_capacity(replies.len());
-    for reply in replies.into_iter().flatten() {
-        values.push(reply.await.ok()?);
-    }
-    let probed = has_probe.then(|| values.pop()).flatten();
-    let mut values = values.into_iter();
-    let role = values.next().map(|role| read_role(&role));
-    let replication = life.and_then(|life| Some((life, values.next()?)));
-    let replication = replication.map(|(life, told)| read_replication(life, &told));
-    let mut others = Vec::new();
-    for value in values {
-        others.push(match value {
-            Value::Error(error) => Word::Unknown(error),
-            Value::Array(info) => read_info(&info, is_of_all),
+    let mut words = Vec::with_capacity(asked.len());
+    let mut may_track = true;
+    for (asked, reply) in std::iter::zip(asked, replies.into_iter().flatten()) {
+        let value = reply.await.ok()?;
+        words.push(match (asked, value) {
+            (Asked::Role, role) => read_role(&role),
+            (Asked::Replication, told) => match life {
+                Some(life) => read_replication(life, &told),
+                None => Word::Good,
+            },
+            // Where it may not be told to track, it says that it does not.
+            (Asked::Info, _) if !may_track => Word::Good,
+            (Asked::Info, Value::Array(info)) => read_info(&info, is_of_all),
+            (asked, Value::Error(error)) => {
+                may_track &= *asked != Asked::Tracking;
+                Word::Unknown(error)
+            }
             _ => Word::Good,
         });
-        // Where it may not be told to track, it says that it does not.
-        if matches!(others.last(), Some(Word::Unknown(_))) {
-            break;
-        }
     }
-    let probed = probed.map(|probed| match probed {
-        Value::Error(error) => Word::Unknown(error),
-        _ => Word::Good,
-    });
-    let first = role.into_iter().chain(replication);
-    Some(first.chain(others).chain(probed).collect())
+    Some(words)
 }
 
 fn read_role(role: &Value) -> Word {

@@ -273,6 +273,8 @@ fn open(settings: &Settings, sweeps: bool) -> Result<Arc<dyn Store>, SettingsErr
 ///
 /// # Errors
 /// A [`SettingsError`] that names the variable: `REDIS_URL` is not one, or a file of `REDIS_TLS_…` can't be used.
+///
+/// With `LARDER_L1_BYTES=0` its reads have no proofs: an L1 of another cache over it would keep nothing.
 pub fn open_redis(settings: &Settings) -> Result<Option<RedisStore>, SettingsError> {
     connect(settings, true)
 }

@@ -125,6 +125,8 @@ enum Refused {
     /// A page of the session did not send it.
     NoToken,
     TooOften(Duration),
+    /// Signals, in one request or several.
+    TooMany(Duration),
 }
 
 /// What is known of a request before it is known who asks.
@@ -222,15 +224,16 @@ fn may(access: &Access, caller: &Caller, entry: Entry, request: &Request) -> Res
 }
 
 /// Takes so many signals of what a caller may send; a refusal, if there are fewer.
-pub(crate) async fn take_signals(
-    access: &Access,
+pub(crate) async fn charge_signals(
+    plane: &Plane,
     caller: &Caller,
     many: usize,
 ) -> Option<Response> {
-    let taken = access.buckets(caller).take_signals(many, rates::now());
-    let wait = taken.err()?;
+    let buckets = plane.access.buckets(caller);
+    let wait = buckets.take_signals(many, rates::now()).err()?;
+    plane.metrics.denied.inc();
     tokio::time::sleep(UNHURRIED).await;
-    Some(Refused::TooOften(wait).into_response())
+    Some(Refused::TooMany(wait).into_response())
 }
 
 impl Access {
@@ -318,6 +321,11 @@ impl Refused {
                 StatusCode::TOO_MANY_REQUESTS,
                 "these are more requests than one may send: come again after Retry-After".to_owned(),
             ),
+            Self::TooMany(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "these are more signals than one may send, and none of them counts: send them after Retry-After, or as windows"
+                    .to_owned(),
+            ),
         };
         let mut response = Problem::new(status).detail(why).into_response();
         let headers = response.headers_mut();
@@ -341,7 +349,7 @@ impl Refused {
     fn after(&self) -> Option<u64> {
         match self {
             Self::Unknown(unknown) => unknown.after(),
-            Self::TooOften(after) => Some(seconds(*after)),
+            Self::TooOften(after) | Self::TooMany(after) => Some(seconds(*after)),
             _ => None,
         }
     }

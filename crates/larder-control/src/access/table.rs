@@ -165,7 +165,7 @@ pub(crate) fn find(method: &Method, path: &str) -> Found {
     let mut others = Vec::new();
     for (need, about, routes) in TABLE {
         for route in *routes {
-            // By its end: most are told apart by their length.
+            // By its end, before which nothing but the method may be left.
             let takes = route.strip_suffix(path);
             let Some(takes) = takes.and_then(|takes| takes.strip_suffix(' ')) else {
                 continue;

@@ -44,7 +44,7 @@ pub(super) async fn batch(
 
 async fn take_in_its_rate(plane: &Plane, caller: &Caller, batch: SignalBatch) -> Response {
     let many = batch.signals.len() + batch.windows.len();
-    match access::take_signals(&plane.access, caller, many).await {
+    match access::charge_signals(plane, caller, many).await {
         Some(refusal) => refusal,
         None => take(plane, caller, batch).into_response(),
     }

@@ -52,6 +52,34 @@ async fn signals_and_windows_show_up_per_endpoint() {
 }
 
 #[tokio::test]
+async fn more_signals_than_one_may_send_are_refused_and_do_not_count() {
+    let control = Running::start().await;
+    let one = r#"{"service_name":"svc","endpoint":"/p/7","latency_ms":8,"status":"success"}"#;
+    let each = 5_000;
+    let batch = format!(r#"{{"signals":[{}]}}"#, vec![one; each].join(","));
+    let mut taken = 0;
+    let refused = loop {
+        let answer = control.post("/api/signals/batch", &batch).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        taken += each;
+        assert!(taken < 10_000_000, "there is no bound");
+    };
+    refused.is_problem(429);
+    assert!(refused.header("retry-after").is_some());
+    let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("signals"), "{detail}");
+    let list = control.get("/api/endpoints?service=svc").await.json();
+    let counted = list["endpoints"][0]["window"]["misses"].as_u64();
+    let counted = counted.filter(|count| *count > 0);
+    let bypassed = list["endpoints"][0]["window"]["bypasses"].as_u64();
+    assert_eq!(counted.or(bypassed), Some(taken as u64), "{list}");
+    // What else a service asks for goes on.
+    assert_eq!(control.get("/api/config/svc").await.status, 200);
+}
+
+#[tokio::test]
 async fn forged_figures_are_refused_and_change_nothing() {
     let control = Running::start().await;
     for (body, status) in [

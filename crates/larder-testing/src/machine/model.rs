@@ -100,7 +100,9 @@ impl Model {
 
     pub(super) fn set(&mut self, handle: usize, key: usize, value: u32, seconds: u64) {
         let life = Duration::from_secs(seconds);
-        let cuts = self.slots[key].cuts;
+        let mut cuts = self.slots[key].cuts;
+        // What a handle asks for is done in its order.
+        cuts[handle] = None;
         self.slots[key] = Slot {
             bytes: Some(value.to_string().into()),
             life: (cuts[1 - handle].map_or(life, |cut| cut.min(life)), life),
