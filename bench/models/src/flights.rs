@@ -147,7 +147,7 @@ impl Process {
             } => {
                 let text = std::str::from_utf8(&found.bytes).unwrap();
                 let value = text.parse().unwrap();
-                self.land(flight, value, Shared::ByEarly);
+                self.land(flight, value, Shared::Early);
                 self.release(&lease, Released::Failed);
                 return value;
             }
@@ -161,8 +161,8 @@ impl Process {
         }
         let is_filled = lease.is_some_and(|lease| self.fill(&lease, flight.right(), value));
         let shared = match is_filled {
-            true => Shared::ByAll,
-            false => Shared::ByEarly,
+            true => Shared::All,
+            false => Shared::Early,
         };
         self.land(flight, value, shared);
         value

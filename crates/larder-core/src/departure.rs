@@ -157,7 +157,7 @@ impl Departure {
         self.land(Landing::Value {
             value: Arc::new(found.value),
             json: found.json,
-            shared: Shared::ByEarly,
+            shared: Shared::Early,
         });
     }
 
@@ -204,9 +204,9 @@ impl Departure {
             }
         };
         // One who joined may have asked after another process gave a version a new value, which ends no lease.
-        let shared = match shared == Shared::ByEarly || self.is_current(depends_on).await {
+        let shared = match shared == Shared::Early || self.is_current(depends_on).await {
             true => shared,
-            false => Shared::ByEarly,
+            false => Shared::Early,
         };
         if is_off(mutants::Guard::FlightClosesBeforeFill) {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -233,9 +233,9 @@ impl Departure {
         }
         tracing::debug!(key = %self.key, %written, ?ttl, "loaded");
         match written {
-            Written::Stored => Shared::ByAll,
+            Written::Stored => Shared::All,
             Written::Skipped(_) => hold.release(&self.inner, Released::Uncached).await,
-            Written::Refused | Written::Superseded | Written::Unknown => Shared::ByEarly,
+            Written::Refused | Written::Superseded | Written::Unknown => Shared::Early,
         }
     }
 

@@ -73,11 +73,11 @@ const UNASKED: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shared {
     /// All who joined it: nothing invalidated it until nobody could join it any more.
-    ByAll,
+    All,
     /// Those who joined it not long after its loader was called: the store, which would know what invalidated it, can't be asked.
-    ByRecent,
+    Recent,
     /// Those who asked before its loader was called: no invalidation that they must heed came before that.
-    ByEarly,
+    Early,
 }
 
 /// A load under way.
@@ -123,9 +123,9 @@ impl Flight {
     pub(crate) fn is_for(&self, shared: Shared, joined_at: Instant) -> bool {
         let late = match shared {
             _ if is_off(Guard::JoinersShareWhatIsFilled) => return true,
-            Shared::ByAll => return true,
-            Shared::ByRecent => UNASKED,
-            Shared::ByEarly => Duration::ZERO,
+            Shared::All => return true,
+            Shared::Recent => UNASKED,
+            Shared::Early => Duration::ZERO,
         };
         lock(&self.began).is_some_and(|began| joined_at <= began + late)
     }
@@ -257,10 +257,10 @@ mod tests {
         let (flight, began) = (Flight::new(), Instant::now());
         let ages = [0, 1, 1_999, 2_001].map(Duration::from_millis);
         let shares = |shared| ages.map(|age| flight.is_for(shared, began + age));
-        assert_eq!(shares(Shared::ByRecent), [false; 4], "it has not begun");
+        assert_eq!(shares(Shared::Recent), [false; 4], "it has not begun");
         flight.begin(began);
-        assert_eq!(shares(Shared::ByAll), [true; 4]);
-        assert_eq!(shares(Shared::ByRecent), [true, true, true, false]);
-        assert_eq!(shares(Shared::ByEarly), [true, false, false, false]);
+        assert_eq!(shares(Shared::All), [true; 4]);
+        assert_eq!(shares(Shared::Recent), [true, true, true, false]);
+        assert_eq!(shares(Shared::Early), [true, false, false, false]);
     }
 }

@@ -108,18 +108,18 @@ impl Hold {
     /// Gives the lease back, and says with whom the value may be shared: if it still held, nothing was invalidated until then.
     pub(crate) async fn release(&self, inner: &Inner, released: Released) -> Shared {
         match &self.held {
-            Held::Unreachable => Shared::ByRecent,
-            Held::Nothing => Shared::ByEarly,
+            Held::Unreachable => Shared::Recent,
+            Held::Nothing => Shared::Early,
             Held::Lease(lease, _) => {
                 let leases = std::slice::from_ref(lease);
                 match inner.store.release(leases, released).await {
-                    Ok(held) if held.first() == Some(&true) => Shared::ByAll,
-                    Ok(_) => Shared::ByEarly,
+                    Ok(held) if held.first() == Some(&true) => Shared::All,
+                    Ok(_) => Shared::Early,
                     Err(error) => {
                         inner.note_error(&error);
                         match is_unreachable(&error) {
-                            true => Shared::ByRecent,
-                            false => Shared::ByEarly,
+                            true => Shared::Recent,
+                            false => Shared::Early,
                         }
                     }
                 }

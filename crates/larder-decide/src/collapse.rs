@@ -17,8 +17,9 @@ pub fn collapse(path: &str) -> Cow<'_, str> {
     let segments = path.bytes().filter(|byte| *byte == b'/').count();
     let is_deep = segments > MAX_SEGMENTS;
     // Every identifier has a digit: most paths need no look at each segment.
-    let may_have_identifiers = path.bytes().any(|byte| byte.is_ascii_digit());
-    if !is_deep && !(may_have_identifiers && path.split('/').skip(1).any(is_identifier)) {
+    let has_digits = path.bytes().any(|byte| byte.is_ascii_digit());
+    let has_identifiers = has_digits && path.split('/').skip(1).any(is_identifier);
+    if !is_deep && !has_identifiers {
         return Cow::Borrowed(path);
     }
     let mut out = String::with_capacity(path.len());
