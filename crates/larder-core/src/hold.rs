@@ -356,3 +356,25 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flight::{Boarding, Flights};
+
+    #[test]
+    fn who_joined_late_has_no_part_in_what_nobody_vouches_for() {
+        let (flights, key) = (Flights::new(), Key::new("svc", "/a").unwrap());
+        let Boarding::Pilot(flight) = flights.board(&key) else {
+            panic!("nobody else loads");
+        };
+        let began = Instant::now();
+        let ages = [0, 1, 1_999, 2_001].map(Duration::from_millis);
+        let shares = |shared| ages.map(|age| flight.is_for(shared, began + age));
+        assert_eq!(shares(Shared::Recent), [false; 4], "it has not begun");
+        flight.begin(began);
+        assert_eq!(shares(Shared::All), [true; 4]);
+        assert_eq!(shares(Shared::Recent), [true, true, true, false]);
+        assert_eq!(shares(Shared::Early), [true, false, false, false]);
+    }
+}
