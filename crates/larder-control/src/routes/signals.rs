@@ -17,7 +17,8 @@ use crate::plane::Plane;
 /// One request, as it was seen.
 #[utoipa::path(post, path = "/api/signals", tag = "signals", request_body = Signal,
     responses((status = OK, body = Received), (status = BAD_REQUEST, description = "not JSON"),
-              (status = UNPROCESSABLE_ENTITY, description = "figures that can't be")))]
+              (status = UNPROCESSABLE_ENTITY, description = "figures that can't be"),
+              (status = TOO_MANY_REQUESTS, description = "more signals than a key may send, and none of them counts: come again after Retry-After")))]
 pub(super) async fn one(
     State(plane): State<Arc<Plane>>,
     caller: Caller,
@@ -33,7 +34,8 @@ pub(super) async fn one(
 /// Many requests, or windows of them; all count or none does.
 #[utoipa::path(post, path = "/api/signals/batch", tag = "signals", request_body = SignalBatch,
     responses((status = OK, body = Received), (status = BAD_REQUEST, description = "not JSON"),
-              (status = UNPROCESSABLE_ENTITY, description = "figures that can't be")))]
+              (status = UNPROCESSABLE_ENTITY, description = "figures that can't be"),
+              (status = TOO_MANY_REQUESTS, description = "more signals than a key may send, and none of them counts: come again after Retry-After")))]
 pub(super) async fn batch(
     State(plane): State<Arc<Plane>>,
     caller: Caller,

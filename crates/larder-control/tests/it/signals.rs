@@ -1,5 +1,7 @@
 //! What services measured is taken in, checked and bounded.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::Running;
@@ -59,8 +61,11 @@ async fn more_signals_than_one_may_send_are_refused_and_do_not_count() {
     let batch = format!(r#"{{"signals":[{}]}}"#, vec![one; each].join(","));
     let mut taken = 0;
     let refused = loop {
+        let asked = Instant::now();
         let answer = control.post("/api/signals/batch", &batch).await;
         if answer.status != 200 {
+            let took = asked.elapsed();
+            assert!(took >= Duration::from_millis(50), "in no hurry: {took:?}");
             break answer;
         }
         taken += each;

@@ -10,6 +10,7 @@ use larder_core::{
 use larder_testing::slow::Slow;
 
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use crate::{Calls, Failed, key, policy, until};
 
@@ -26,6 +27,24 @@ async fn load(cache: &Cache, endpoint: &str, value: u32) -> (u32, Outcome) {
     let loader = move || async move { Ok::<_, Failed>(value) };
     let answer = cache.get_or_load(&key(endpoint), loader).await.unwrap();
     (answer.value, answer.outcome)
+}
+
+/// A lookup whose load ends when it may.
+fn load_when(
+    cache: &Cache,
+    calls: &Calls,
+    may_end: &Arc<Semaphore>,
+    value: u32,
+) -> JoinHandle<u32> {
+    let (cache, calls, may_end) = (cache.clone(), calls.clone(), Arc::clone(may_end));
+    tokio::spawn(async move {
+        let loader = move || async move {
+            calls.add();
+            may_end.acquire().await.unwrap().forget();
+            Ok::<_, Failed>(value)
+        };
+        cache.get_or_load(&key("/a"), loader).await.unwrap().value
+    })
 }
 
 /// Waits until all that is pending was told.
@@ -106,17 +125,7 @@ async fn who_joins_a_load_of_what_is_pending_here_after_anothers_delete_gets_a_n
     slow.is_away.store(true, Ordering::SeqCst);
     assert!(!cache.delete(&key("/a")).await.is_done());
     let (calls, may_end) = (Calls::default(), Arc::new(Semaphore::new(0)));
-    let load = |value: u32| {
-        let (cache, calls, may_end) = (cache.clone(), calls.clone(), Arc::clone(&may_end));
-        tokio::spawn(async move {
-            let loader = move || async move {
-                calls.add();
-                may_end.acquire().await.unwrap().forget();
-                Ok::<_, Failed>(value)
-            };
-            cache.get_or_load(&key("/a"), loader).await.unwrap().value
-        })
-    };
+    let load = |value| load_when(&cache, &calls, &may_end, value);
     let pilot = load(1);
     until("it loads", || calls.count() == 1).await;
     // Another process has the store, and nobody here is told.
@@ -134,17 +143,7 @@ async fn with_the_store_away_who_comes_two_seconds_after_a_load_began_gets_a_new
     let cache = cache(&slow, &PolicyPatch::default());
     slow.is_away.store(true, Ordering::SeqCst);
     let (calls, may_end) = (Calls::default(), Arc::new(Semaphore::new(0)));
-    let load = |value: u32| {
-        let (cache, calls, may_end) = (cache.clone(), calls.clone(), Arc::clone(&may_end));
-        tokio::spawn(async move {
-            let loader = move || async move {
-                calls.add();
-                may_end.acquire().await.unwrap().forget();
-                Ok::<_, Failed>(value)
-            };
-            cache.get_or_load(&key("/a"), loader).await.unwrap().value
-        })
-    };
+    let load = |value| load_when(&cache, &calls, &may_end, value);
     let pilot = load(1);
     until("it loads", || calls.count() == 1).await;
     // What is looked at is time.
