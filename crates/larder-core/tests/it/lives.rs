@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use larder_core::{Cache, InProcess, Key, Mode, Outcome, PolicyPatch, Store, Ttl};
+use larder_core::{Cache, InProcess, Key, Mode, Outcome, PolicyPatch, Store, Tag, Ttl};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -182,6 +182,26 @@ async fn a_size_that_became_too_large_during_a_load_is_not_stored() {
         assert_eq!(left(&store, key).await, None, "{key}");
     }
     assert_eq!(cache.counts().too_large, 2);
+}
+
+#[tokio::test]
+async fn a_framed_value_that_is_larger_than_is_allowed_now_is_not_read() {
+    let (cache, governor, _) = steered();
+    let tagged = |max_value_bytes| PolicyPatch {
+        tags: Some(vec![Tag::new("t").unwrap()]),
+        max_value_bytes: Some(max_value_bytes),
+        ..PolicyPatch::default()
+    };
+    let look = || async {
+        let load = || async { Ok::<_, Failed>("x".repeat(200)) };
+        let answer = cache.get_or_load(&key("/large"), load).await.unwrap();
+        answer.outcome
+    };
+    governor.set(&tagged(1_000));
+    assert_eq!((look().await, look().await), (Outcome::Miss, Outcome::Hit));
+    governor.set(&tagged(100));
+    assert_eq!(look().await, Outcome::Miss);
+    assert_eq!(cache.counts().undecodable, 1);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod queries;
 mod reports;
 mod sizes;
 mod slow_clients;
+mod switched_off;
 #[cfg(feature = "tls")]
 mod tls;
 
