@@ -114,10 +114,13 @@ impl Remote {
     ) -> Result<Self, StartError> {
         let base = parse(url)?;
         let authorization = key.map(|key| authorization(&base, key)).transpose()?;
-        // Else a machine without certificate authorities could not even speak plain HTTP.
-        let trusted = match base.scheme() {
-            "https" => authorities.map(control_authorities).transpose()?,
-            _ => Some(Vec::new()),
+        // Fails where the program has a provider already, which then is the one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let trusted = match (base.scheme(), authorities) {
+            ("https", Some(file)) => Trusted::These(control_authorities(file)?),
+            ("https", None) => Trusted::Machine(machine_authorities()?),
+            // Else a machine without certificate authorities could not even speak plain HTTP.
+            _ => Trusted::These(Vec::new()),
         };
         let http_client = |set: fn(ClientBuilder) -> ClientBuilder| {
             http_client(trusted.clone(), authorization.clone(), set)
@@ -317,14 +320,36 @@ pub fn control_authorities(path: &Path) -> Result<Vec<Certificate>, AuthoritiesE
     Ok(authorities)
 }
 
+/// Whom a control plane is believed by.
+#[derive(Clone)]
+enum Trusted {
+    /// These authorities.
+    These(Vec<Certificate>),
+    /// Those of the machine, read once for all clients: that takes longer than all else at the start of a service.
+    Machine(rustls::ClientConfig),
+}
+
+fn machine_authorities() -> Result<rustls::ClientConfig, StartError> {
+    let loaded = rustls_native_certs::load_native_certs();
+    let mut roots = rustls::RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(loaded.certs);
+    if added == 0 {
+        let why = match loaded.errors.first() {
+            Some(error) => error.to_string(),
+            None => "this machine has no certificate authorities".to_owned(),
+        };
+        return Err(StartError::Http(why));
+    }
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots);
+    Ok(config.with_no_client_auth())
+}
+
 fn http_client(
-    trusted: Option<Vec<Certificate>>,
+    trusted: Trusted,
     authorization: Option<HeaderValue>,
     set: impl FnOnce(ClientBuilder) -> ClientBuilder,
 ) -> Result<reqwest::Client, StartError> {
-    // Fails where the program has a provider already, which then is the one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = reqwest::Client::builder()
+    let builder = reqwest::Client::builder()
         .user_agent(concat!("larder/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
@@ -336,9 +361,10 @@ fn http_client(
                 .into_iter()
                 .collect(),
         );
-    if let Some(trusted) = trusted {
-        builder = builder.tls_certs_only(trusted);
-    }
+    let builder = match trusted {
+        Trusted::These(authorities) => builder.tls_certs_only(authorities),
+        Trusted::Machine(config) => builder.tls_backend_preconfigured(config),
+    };
     set(builder)
         .build()
         .map_err(|error| StartError::Http(error.to_string()))

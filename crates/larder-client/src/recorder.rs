@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use larder_core::{Endpoint, Event, Key, Window};
@@ -20,10 +20,10 @@ const SHARDS: usize = 16;
 /// At most this many endpoints without a policy are told apart between two reports; further ones are `other`.
 const MAX_ENDPOINTS: usize = 2_000;
 
-/// One endpoint's window, in stripes.
+/// One endpoint's window, in stripes: made at the first request, since most of 2,000 endpoints may never see one.
 #[derive(Default)]
 pub(crate) struct Counters {
-    stripes: [Stripe; STRIPES],
+    stripes: OnceLock<Box<[Stripe; STRIPES]>>,
     pub(crate) watched: Watched,
 }
 
@@ -38,13 +38,19 @@ impl Counters {
     }
 
     fn change(&self, change: impl FnOnce(&mut Window)) {
-        change(&mut lock(&self.stripes[stripe()].0));
+        let stripes = self.stripes.get_or_init(Box::default);
+        change(&mut lock(&stripes[stripe()].0));
     }
 
     /// What was counted since the last time.
     pub(crate) fn take(&self) -> Window {
         let mut sum = Window::default();
-        for stripe in &self.stripes {
+        for stripe in self
+            .stripes
+            .get()
+            .into_iter()
+            .flat_map(|stripes| &**stripes)
+        {
             sum.merge(&std::mem::take(&mut *lock(&stripe.0)));
         }
         sum

@@ -225,8 +225,10 @@ fn push_segment(segment: &str, is_last: bool, out: &mut String) -> Result<(), En
 /// ```
 #[derive(Debug, Clone)]
 pub struct Templates<T> {
-    /// By method: most often there are few, and to compare them takes less than to hash one.
-    roots: Vec<(Box<str>, Node<T>)>,
+    /// Of the method that nearly all requests have.
+    get: Node<T>,
+    /// Of the others, which are few.
+    others: Vec<(Box<str>, Node<T>)>,
 }
 
 #[derive(Debug, Clone)]
@@ -240,7 +242,10 @@ struct Node<T> {
 
 impl<T> Default for Templates<T> {
     fn default() -> Self {
-        Self { roots: Vec::new() }
+        Self {
+            get: Node::default(),
+            others: Vec::new(),
+        }
     }
 }
 
@@ -274,32 +279,46 @@ impl<T> Templates<T> {
 
     /// The node of a method, made if there is none.
     fn root(&mut self, method: &str) -> &mut Node<T> {
-        let known = self.roots.iter().position(|(name, _)| **name == *method);
+        if method == "GET" {
+            return &mut self.get;
+        }
+        let known = self.others.iter().position(|(name, _)| **name == *method);
         let at = known.unwrap_or_else(|| {
-            self.roots.push((method.into(), Node::default()));
-            self.roots.len() - 1
+            self.others.push((method.into(), Node::default()));
+            self.others.len() - 1
         });
-        &mut self.roots[at].1
+        &mut self.others[at].1
     }
 
     /// The value of the most specific template for a normalised path. Visits each template at most once.
     #[must_use]
     pub fn find(&self, method: &str, path: &str) -> Option<&T> {
-        let (_, root) = self.roots.iter().find(|(name, _)| **name == *method)?;
+        let root = match method {
+            "GET" => &self.get,
+            other => &self.others.iter().find(|(name, _)| **name == *other)?.1,
+        };
         root.find(path.strip_prefix('/')?)
     }
 
     /// Whether there is no endpoint.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.roots.is_empty()
+        self.get.is_empty() && self.others.is_empty()
     }
 }
 
 impl<T> Node<T> {
+    fn is_empty(&self) -> bool {
+        self.literals.is_empty()
+            && self.parameter.is_none()
+            && self.rest.is_none()
+            && self.here.is_none()
+    }
+
     fn find(&self, path: &str) -> Option<&T> {
-        let (segment, rest) = match path.split_once('/') {
-            Some((segment, rest)) => (segment, Some(rest)),
+        // Byte by byte: segments are short.
+        let (segment, rest) = match path.bytes().position(|byte| byte == b'/') {
+            Some(end) => (&path[..end], Some(&path[end + 1..])),
             None => (path, None),
         };
         let literal = self.literals.get(segment);

@@ -243,6 +243,7 @@ impl Key {
     }
 
     /// The path, with its `/`; of a cut key what is left of it.
+    #[inline]
     #[must_use]
     pub fn path(&self) -> &str {
         &self.text[usize::from(self.service_end) + 1..usize::from(self.path_end)]
@@ -263,6 +264,7 @@ impl Key {
     }
 
     /// Whether all of the path is in the key. What is left of a cut one may look like another route's.
+    #[inline]
     #[must_use]
     pub fn is_path_whole(&self) -> bool {
         // Asked of each key at each lookup: seldom is one cut.
@@ -274,6 +276,7 @@ impl Key {
     }
 
     /// The method that the key is of: `GET` unless its variant names another. Also right of a cut key.
+    #[inline]
     #[must_use]
     pub fn method(&self) -> &str {
         // As above: few have a variant.
