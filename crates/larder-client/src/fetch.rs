@@ -118,7 +118,7 @@ impl Remote {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let trusted = match (base.scheme(), authorities) {
             ("https", Some(file)) => Trusted::These(control_authorities(file)?),
-            ("https", None) => Trusted::Machine(machine_authorities()?),
+            ("https", None) => Trusted::Machine(machine_authorities()?.into()),
             // Else a machine without certificate authorities could not even speak plain HTTP.
             _ => Trusted::These(Vec::new()),
         };
@@ -326,7 +326,7 @@ enum Trusted {
     /// These authorities.
     These(Vec<Certificate>),
     /// Those of the machine, read once for all clients: that takes longer than all else at the start of a service.
-    Machine(rustls::ClientConfig),
+    Machine(Box<rustls::ClientConfig>),
 }
 
 fn machine_authorities() -> Result<rustls::ClientConfig, StartError> {
@@ -363,7 +363,7 @@ fn http_client(
         );
     let builder = match trusted {
         Trusted::These(authorities) => builder.tls_certs_only(authorities),
-        Trusted::Machine(config) => builder.tls_backend_preconfigured(config),
+        Trusted::Machine(config) => builder.tls_backend_preconfigured(*config),
     };
     set(builder)
         .build()
