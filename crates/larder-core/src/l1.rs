@@ -13,7 +13,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache as QuickCache;
 
 use crate::mutants::{Guard, is_off};
-use crate::proof::Proof;
+use crate::proof::{Proof, Proofs};
 use crate::raw::Raw;
 use crate::store::Store;
 
@@ -29,13 +29,11 @@ const EXPECTED_BYTES: u64 = 2_048;
 /// After this time a value is read from the store again, which so learns that it is still used.
 const RESIDENCE: Duration = Duration::from_secs(10);
 
-/// A value that was read.
-pub(crate) struct Resident {
+/// A value that was read: all that a hit looks at lies together.
+pub(crate) struct Resident<V: ?Sized = dyn Any + Send + Sync> {
     pub(crate) raw: Raw,
     /// How much the decoded value takes, as a multiple of its JSON, about.
     decoded: u64,
-    /// The decoded value, of the type that was asked for when it was kept.
-    pub(crate) value: Box<dyn Any + Send + Sync>,
     /// Until when it is fresh, by the coarse clock.
     pub(crate) fresh_until: Duration,
     /// Until when it is used without being read again.
@@ -45,21 +43,23 @@ pub(crate) struct Resident {
     /// Of the entry.
     proof: Proof,
     /// Of the versions that it depends on.
-    versions: Box<[Proof]>,
+    versions: Proofs,
+    /// The decoded value, of the type that was asked for when it was kept.
+    pub(crate) value: V,
 }
 
-impl Resident {
+impl<V> Resident<V> {
     pub(crate) fn new(
         raw: Raw,
-        (value, decoded): (impl Any + Send + Sync, u64),
+        (value, decoded): (V, u64),
         (read_at, left): (Duration, Duration),
         load_cost: Duration,
-        (proof, versions): (Proof, Box<[Proof]>),
+        (proof, versions): (Proof, Proofs),
     ) -> Self {
         let fresh_until = read_at.saturating_add(left);
         Self {
             raw,
-            value: Box::new(value),
+            value,
             decoded,
             fresh_until,
             leaves_at: fresh_until.min(read_at + RESIDENCE),
@@ -68,7 +68,9 @@ impl Resident {
             versions,
         }
     }
+}
 
+impl Resident {
     /// How long it is fresh yet, if it can be used now.
     #[inline]
     pub(crate) fn left(&self, now: Duration, store: &dyn Store) -> Option<Duration> {
@@ -128,7 +130,7 @@ impl L1 {
             || self.entries.contains_key(key)
     }
 
-    pub(crate) fn keep(&self, key: &Key, kept: Resident) {
+    pub(crate) fn keep<V: Any + Send + Sync>(&self, key: &Key, kept: Resident<V>) {
         self.entries.insert(key.clone(), Arc::new(kept));
     }
 

@@ -1,5 +1,7 @@
 //! Proofs: by what a value that was read can be known to be still so, without asking the store again.
 
+use smallvec::SmallVec;
+
 /// Taken before a read was sent, handed out with its answer, and shown to [`crate::Store::holds`] at each use. It holds as
 /// long as the store knows that what was read has not changed since: that no invalidation came, that the link over which one
 /// would come is alive, and that the server is the one that was asked.
@@ -16,3 +18,6 @@ pub struct Proof {
     /// The life of the source.
     pub epoch: u64,
 }
+
+/// Those of the versions that an entry depends on: of its service, its endpoint by path and by template, and a tag most often.
+pub(crate) type Proofs = SmallVec<[Proof; 4]>;

@@ -13,6 +13,7 @@ use crate::frame::{FrameError, Freshness};
 use crate::governor::Gate;
 use crate::l1::Resident;
 use crate::mutants::{Guard, is_off};
+use crate::proof::Proofs;
 use crate::random;
 use crate::raw::Raw;
 use crate::spans;
@@ -254,7 +255,7 @@ impl Inner {
                 is_foreign: stored.foreign,
             };
             let value = (value.clone(), M::DECODED);
-            let proofs = (proof, Box::default());
+            let proofs = (proof, Proofs::new());
             l1.keep(
                 key,
                 Resident::new(raw, value, (asked.at, left), load_cost, proofs),

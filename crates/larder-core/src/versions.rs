@@ -8,7 +8,7 @@ use quick_cache::{Equivalent, sync::Cache as QuickCache};
 
 use crate::cache::Inner;
 use crate::mutants::{Guard, is_off};
-use crate::proof::Proof;
+use crate::proof::{Proof, Proofs};
 use crate::store::StoreError;
 use crate::version::{Stamp, Told, VersionName};
 
@@ -128,13 +128,13 @@ impl Inner {
             return None;
         }
         // The L1 has use for them.
-        let proofs: Option<Vec<Proof>> = self
+        let proofs: Option<Proofs> = self
             .l1
             .as_ref()
             .and_then(|_| told.iter().map(|told| told.proof).collect());
-        Some(Proven(proofs.map(Vec::into_boxed_slice)))
+        Some(Proven(proofs))
     }
 }
 
 /// An entry's versions are what they were; with their proofs, if all have one.
-pub(crate) struct Proven(pub(crate) Option<Box<[Proof]>>);
+pub(crate) struct Proven(pub(crate) Option<Proofs>);
