@@ -1,5 +1,6 @@
 //! In which form callers want values.
 
+use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -19,6 +20,13 @@ pub(crate) trait Readable: 'static {
     type Value: Clone + Send + Sync + 'static;
     /// How much a value takes beside its JSON, as a multiple of that, about.
     const DECODED: u64;
+    /// Whether who has read a value has looked whether its bytes are JSON.
+    const IS_CHECKED: bool = false;
+
+    /// The value for those who read it again in this form; `None` where the bytes are as good.
+    fn decoded(value: &Self::Value) -> Option<Arc<dyn Any + Send + Sync>> {
+        Some(Arc::new(value.clone()))
+    }
 
     /// The value of an entry.
     fn read(inner: &Inner, raw: Raw) -> Option<Self::Value>;
@@ -49,6 +57,10 @@ pub(crate) struct Undecoded;
 impl Readable for Undecoded {
     type Value = Raw;
     const DECODED: u64 = 0;
+
+    fn decoded(_value: &Raw) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
+    }
 
     fn read(_inner: &Inner, raw: Raw) -> Option<Raw> {
         Some(raw)
@@ -133,6 +145,11 @@ impl<V: Serialize + Send + 'static> Form for Text<V> {
 impl<V: 'static> Readable for Text<V> {
     type Value = Json;
     const DECODED: u64 = 0;
+    const IS_CHECKED: bool = true;
+
+    fn decoded(_value: &Json) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
+    }
 
     fn read(inner: &Inner, raw: Raw) -> Option<Json> {
         inner.read_json(raw)

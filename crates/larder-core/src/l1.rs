@@ -12,6 +12,7 @@ use larder_model::Key;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache as QuickCache;
 
+use crate::form::Readable;
 use crate::mutants::{Guard, is_off};
 use crate::proof::{Proof, Proofs};
 use crate::raw::Raw;
@@ -29,11 +30,15 @@ const EXPECTED_BYTES: u64 = 2_048;
 /// After this time a value is read from the store again, which so learns that it is still used.
 const RESIDENCE: Duration = Duration::from_secs(10);
 
-/// A value that was read: all that a hit looks at lies together.
-pub(crate) struct Resident<V: ?Sized = dyn Any + Send + Sync> {
+/// A value that was read. It lies in the table itself, and a hit copies it: so there is one shared count to touch, that of
+/// the bytes, and all else that is looked at lies together.
+#[derive(Clone)]
+pub(crate) struct Resident {
     pub(crate) raw: Raw,
-    /// How much the decoded value takes, as a multiple of its JSON, about.
-    decoded: u64,
+    /// The decoded value, of the type that was asked for when it was kept; `None` where the bytes are as good.
+    pub(crate) decoded: Option<Arc<dyn Any + Send + Sync>>,
+    /// How much that takes, as a multiple of its JSON, about.
+    decoded_size: u64,
     /// Until when it is fresh, by the coarse clock.
     pub(crate) fresh_until: Duration,
     /// Until when it is used without being read again.
@@ -44,23 +49,24 @@ pub(crate) struct Resident<V: ?Sized = dyn Any + Send + Sync> {
     proof: Proof,
     /// Of the versions that it depends on.
     versions: Proofs,
-    /// The decoded value, of the type that was asked for when it was kept.
-    pub(crate) value: V,
 }
 
-impl<V> Resident<V> {
-    pub(crate) fn new(
+impl Resident {
+    pub(crate) fn new<M: Readable>(
+        value: &M::Value,
         raw: Raw,
-        (value, decoded): (V, u64),
         (read_at, left): (Duration, Duration),
         load_cost: Duration,
         (proof, versions): (Proof, Proofs),
     ) -> Self {
         let fresh_until = read_at.saturating_add(left);
         Self {
-            raw,
-            value,
-            decoded,
+            raw: Raw {
+                is_foreign: raw.is_foreign && !M::IS_CHECKED,
+                ..raw
+            },
+            decoded: M::decoded(value),
+            decoded_size: M::DECODED,
             fresh_until,
             leaves_at: fresh_until.min(read_at + RESIDENCE),
             load_cost,
@@ -68,9 +74,7 @@ impl<V> Resident<V> {
             versions,
         }
     }
-}
 
-impl Resident {
     /// How long it is fresh yet, if it can be used now.
     #[inline]
     pub(crate) fn left(&self, now: Duration, store: &dyn Store) -> Option<Duration> {
@@ -80,6 +84,7 @@ impl Resident {
     }
 
     /// Whether it depends on versions, and so ends with them.
+    #[inline]
     pub(crate) fn is_stamped(&self) -> bool {
         !self.versions.is_empty()
     }
@@ -87,7 +92,7 @@ impl Resident {
 
 /// Values of this process, bounded in bytes.
 pub(crate) struct L1 {
-    entries: QuickCache<Key, Arc<Resident>, ByBytes>,
+    entries: QuickCache<Key, Resident, ByBytes>,
     is_full: AtomicBool,
     /// Values that asked to be kept.
     asked: AtomicU32,
@@ -96,10 +101,10 @@ pub(crate) struct L1 {
 #[derive(Clone)]
 struct ByBytes;
 
-impl Weighter<Key, Arc<Resident>> for ByBytes {
-    fn weight(&self, key: &Key, kept: &Arc<Resident>) -> u64 {
+impl Weighter<Key, Resident> for ByBytes {
+    fn weight(&self, key: &Key, kept: &Resident) -> u64 {
         let value = kept.raw.bytes.len() as u64;
-        key.as_str().len() as u64 + value + kept.decoded * value + OVERHEAD
+        key.as_str().len() as u64 + value + kept.decoded_size * value + OVERHEAD
     }
 }
 
@@ -114,7 +119,7 @@ impl L1 {
     }
 
     #[inline]
-    pub(crate) fn get(&self, key: &Key) -> Option<Arc<Resident>> {
+    pub(crate) fn get(&self, key: &Key) -> Option<Resident> {
         self.entries.get(key)
     }
 
@@ -130,8 +135,8 @@ impl L1 {
             || self.entries.contains_key(key)
     }
 
-    pub(crate) fn keep<V: Any + Send + Sync>(&self, key: &Key, kept: Resident<V>) {
-        self.entries.insert(key.clone(), Arc::new(kept));
+    pub(crate) fn keep(&self, key: &Key, kept: Resident) {
+        self.entries.insert(key.clone(), kept);
     }
 
     pub(crate) fn forget(&self, key: &Key) {

@@ -1,6 +1,7 @@
 //! Proofs: by what a value that was read can be known to be still so, without asking the store again.
 
-use smallvec::SmallVec;
+use std::ops::Deref;
+use std::sync::Arc;
 
 /// Taken before a read was sent, handed out with its answer, and shown to [`crate::Store::holds`] at each use. It holds as
 /// long as the store knows that what was read has not changed since: that no invalidation came, that the link over which one
@@ -19,5 +20,69 @@ pub struct Proof {
     pub epoch: u64,
 }
 
-/// Those of the versions that an entry depends on: of its service, its endpoint by path and by template, and a tag most often.
-pub(crate) type Proofs = SmallVec<[Proof; 4]>;
+/// Those of the versions that an entry depends on: of its service, its endpoint by path and by template, and a tag most often,
+/// which lie where the entry does.
+#[derive(Debug, Clone)]
+pub(crate) enum Proofs {
+    Few { proofs: [Proof; FEW], count: u8 },
+    Many(Arc<[Proof]>),
+}
+
+const FEW: usize = 4;
+/// What a place has that none is in.
+const NOTHING: Proof = Proof {
+    place: 0,
+    source: 0,
+    count: 0,
+    epoch: 0,
+};
+
+impl Proofs {
+    pub(crate) fn none() -> Self {
+        Self::Few {
+            proofs: [NOTHING; FEW],
+            count: 0,
+        }
+    }
+}
+
+impl From<Vec<Proof>> for Proofs {
+    fn from(all: Vec<Proof>) -> Self {
+        let mut proofs = [NOTHING; FEW];
+        match proofs.get_mut(..all.len()) {
+            Some(few) => {
+                few.copy_from_slice(&all);
+                let count = all.len() as u8;
+                Self::Few { proofs, count }
+            }
+            None => Self::Many(all.into()),
+        }
+    }
+}
+
+impl Deref for Proofs {
+    type Target = [Proof];
+
+    #[inline]
+    fn deref(&self) -> &[Proof] {
+        match self {
+            Self::Few { proofs, count } => &proofs[..usize::from(*count)],
+            Self::Many(all) => all,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_and_many_are_all_there() {
+        for count in 0..10 {
+            let proof = |place| Proof { place, ..NOTHING };
+            let all: Vec<Proof> = (0..count).map(proof).collect();
+            assert_eq!(*Proofs::from(all.clone()), all);
+        }
+        assert!(Proofs::none().is_empty());
+    }
+}

@@ -115,9 +115,11 @@ impl Inner {
         if left > M::longest(gate)?.get() {
             return None;
         }
-        let value = match kept.value.downcast_ref::<M::Value>() {
+        let bytes = kept.raw.bytes.len() as u64;
+        let decoded = kept.decoded.as_deref();
+        let value = match decoded.and_then(|value| value.downcast_ref::<M::Value>()) {
             Some(value) => value.clone(),
-            None => M::read(self, kept.raw.clone())?,
+            None => M::read(self, kept.raw)?,
         };
         if left > M::ttl(&value, gate)?.get() {
             return None;
@@ -125,7 +127,7 @@ impl Inner {
         spans::is_near();
         Some(Near {
             value,
-            bytes: kept.raw.bytes.len() as u64,
+            bytes,
             left,
             is_due_early: is_due_early(kept.load_cost, Some(left)),
         })
@@ -254,12 +256,9 @@ impl Inner {
                 bytes: json.clone(),
                 is_foreign: stored.foreign,
             };
-            let value = (value.clone(), M::DECODED);
-            let proofs = (proof, Proofs::new());
-            l1.keep(
-                key,
-                Resident::new(raw, value, (asked.at, left), load_cost, proofs),
-            );
+            let proofs = (proof, Proofs::none());
+            let kept = Resident::new::<M>(&value, raw, (asked.at, left), load_cost, proofs);
+            l1.keep(key, kept);
         }
         let found = Found {
             value,
@@ -346,12 +345,9 @@ impl Inner {
                 if let (Some(proof), Some(versions), Some(l1)) = (stored.proof, proven.0, &self.l1)
                     && l1.wants(key)
                 {
-                    let value = (found.value.clone(), M::DECODED);
-                    let at = (asked.at, left);
-                    l1.keep(
-                        key,
-                        Resident::new(raw, value, at, frame.load_cost, (proof, versions)),
-                    );
+                    let (at, proofs) = ((asked.at, left), (proof, versions));
+                    let kept = Resident::new::<M>(&found.value, raw, at, frame.load_cost, proofs);
+                    l1.keep(key, kept);
                 }
                 Ok(Look::Fresh(found))
             }

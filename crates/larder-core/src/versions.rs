@@ -128,11 +128,11 @@ impl Inner {
             return None;
         }
         // The L1 has use for them.
-        let proofs: Option<Proofs> = self
+        let proofs: Option<Vec<Proof>> = self
             .l1
             .as_ref()
             .and_then(|_| told.iter().map(|told| told.proof).collect());
-        Some(Proven(proofs))
+        Some(Proven(proofs.map(Proofs::from)))
     }
 }
 
