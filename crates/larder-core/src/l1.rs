@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use larder_model::Key;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache as QuickCache;
@@ -27,6 +28,8 @@ const NEWCOMERS: u32 = 8;
 const LOOK_EVERY: u32 = 256;
 /// What an entry is expected to weigh: the number of places reserved at first follows from it.
 const EXPECTED_BYTES: u64 = 2_048;
+/// From so many bytes on a value is kept in the memory that it was read into.
+const LONG: usize = 64 << 10;
 /// After this time a value is read from the store again, which so learns that it is still used.
 const RESIDENCE: Duration = Duration::from_secs(10);
 
@@ -63,7 +66,7 @@ impl Resident {
         Self {
             raw: Raw {
                 is_foreign: raw.is_foreign && !M::IS_CHECKED,
-                ..raw
+                bytes: own(raw.bytes),
             },
             decoded: M::decoded(value),
             decoded_size: M::DECODED,
@@ -87,6 +90,15 @@ impl Resident {
     #[inline]
     pub(crate) fn is_stamped(&self) -> bool {
         !self.versions.is_empty()
+    }
+}
+
+/// Bytes that share their memory with none: those that were read may be a part of a buffer of many KiB, which would be kept as
+/// long as they are, and counts for nothing. Longer ones have most of theirs for themselves.
+fn own(bytes: Bytes) -> Bytes {
+    match bytes.len() < LONG {
+        true => Bytes::copy_from_slice(&bytes),
+        false => bytes,
     }
 }
 
@@ -141,5 +153,39 @@ impl L1 {
 
     pub(crate) fn forget(&self, key: &Key) {
         self.entries.remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::form::Undecoded;
+
+    #[test]
+    fn what_is_kept_keeps_no_buffer_that_it_was_read_into() {
+        let l1 = L1::new(1 << 20);
+        let key = Key::new("svc", "/a").unwrap();
+        let buffer = Bytes::from(vec![b'1'; 64 << 10]);
+        let raw = Raw {
+            bytes: buffer.slice(1..3),
+            is_foreign: true,
+        };
+        let proof = Proof {
+            place: 0,
+            source: 0,
+            count: 0,
+            epoch: 0,
+        };
+        let times = (Duration::ZERO, Duration::from_secs(1));
+        let kept = Resident::new::<Undecoded>(
+            &raw.clone(),
+            raw,
+            times,
+            Duration::ZERO,
+            (proof, Proofs::none()),
+        );
+        l1.keep(&key, kept);
+        assert!(buffer.try_into_mut().is_ok());
+        assert_eq!(l1.get(&key).unwrap().raw.bytes, "11");
     }
 }

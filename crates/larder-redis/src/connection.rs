@@ -33,7 +33,7 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 /// So many heartbeats in a row without a word, while replies are due, and it is not: after 1 to 1.5 s.
 const SILENT_BEATS: u32 = 3;
 /// How large a buffer is that replies are read into; their values share it. With 16 KiB, answers of 10 KiB took 4 % longer.
-pub(crate) const READ_BYTES: usize = 64 << 10;
+const READ_BYTES: usize = 64 << 10;
 /// With less room than this left, the next buffer is taken.
 const LEAST_ROOM: usize = 4 << 10;
 /// Into so many parts the replies that are there or due are divided when they are handed out: with 64 and with 256 callers

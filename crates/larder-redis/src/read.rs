@@ -7,7 +7,7 @@ use larder_core::{Key, StoreError, Stored, Ttl};
 
 use crate::changes::Taken;
 use crate::command::{Command, Expect};
-use crate::connection::{Link, READ_BYTES};
+use crate::connection::Link;
 use crate::probe::shown_bytes;
 use crate::resp::Value;
 use crate::servers::{Answer, Outcome};
@@ -112,16 +112,6 @@ impl RedisStore {
         if is_too_long {
             self.cut(key, longest);
         }
-        // Whoever keeps it must know when it ends.
-        let proof = match left {
-            Left::Unknown => None,
-            Left::For(_) | Left::Endless => taken.and_then(|taken| taken.proof(link.id)),
-        };
-        // What may be kept has memory of its own: else it would keep the buffer that it was read into, with all else in that.
-        let bytes = match proof {
-            Some(_) if bytes.len() < READ_BYTES => Bytes::copy_from_slice(&bytes),
-            _ => bytes,
-        };
         Some(Stored {
             framed: larder_core::is_framed(&bytes),
             bytes,
@@ -132,7 +122,11 @@ impl RedisStore {
             },
             foreign: true,
             incarnation: link.incarnation,
-            proof,
+            // Whoever keeps it must know when it ends.
+            proof: match left {
+                Left::Unknown => None,
+                Left::For(_) | Left::Endless => taken.and_then(|taken| taken.proof(link.id)),
+            },
         })
     }
 

@@ -44,26 +44,6 @@ async fn until_ended(store: &RedisStore, proof: &Proof, what: &str) -> Duration 
     begin.elapsed()
 }
 
-/// Else an L1 would keep far more than it counts: each of its values a buffer of 64 KiB.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_may_be_kept_keeps_no_buffer_that_it_was_read_into() {
-    let server = RedisServer::start();
-    let store = connect_patiently(&server.url());
-    let keys: Vec<Key> = (0..100).map(|n| key(&format!("/{n}"))).collect();
-    for key in &keys {
-        set(&store, key, "1").await;
-    }
-    proven(&store, &keys[0]).await;
-    let mut read = store.get_many(&keys, Ttl::MAX).await.unwrap();
-    read.push(store.get(&keys[0], Ttl::MAX).await.unwrap());
-    for stored in read {
-        let stored = stored.unwrap();
-        assert!(stored.proof.is_some());
-        let own = stored.bytes.try_into_mut();
-        assert_eq!(own.map(|bytes| bytes.capacity()), Ok(1));
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_clients_change_ends_the_proof() {
     any_client(RedisServer::start()).await;
