@@ -125,10 +125,29 @@ pub fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> impl Future<Output = io::Result<()>> + Send {
     let shutdown = shutdown.boxed();
-    accept(listener, router, limits, Handshake::default(), shutdown).boxed()
+    accepting(listener, router, limits, Handshake::default(), shutdown).boxed()
 }
 
-/// Boxed where it is called, as is `shutdown`: a caller's crate then compiles none of it.
+/// Accepts in a task of its own: what drives a program's main future is a thread beside those of the runtime, which they would
+/// have to wake for each connection, and share the processors with. Boxed where it is called, as is `shutdown`: a caller's crate
+/// then compiles none of it.
+async fn accepting(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    handshake: Handshake,
+    shutdown: BoxFuture<'static, ()>,
+) -> io::Result<()> {
+    // Ends with this future.
+    let mut task = JoinSet::new();
+    task.spawn(accept(listener, router, limits, handshake, shutdown));
+    match task.join_next().await {
+        Some(Ok(ended)) => ended,
+        Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Some(Err(_)) | None => Ok(()),
+    }
+}
+
 async fn accept(
     listener: TcpListener,
     router: Router,

@@ -12,7 +12,7 @@ pub use tokio_rustls::rustls;
 
 use super::connection::{Driven, Handshake};
 use super::stream::PacedStream;
-use super::{Limits, accept};
+use super::{Limits, accepting};
 
 /// Marks a request that came over TLS: among its extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub fn serve_tls(
     let handshake = Handshake {
         tls: Some(TlsAcceptor::from(config)),
     };
-    accept(listener, router, limits, handshake, shutdown.boxed()).boxed()
+    accepting(listener, router, limits, handshake, shutdown.boxed()).boxed()
 }
 
 impl Driven {
