@@ -13,14 +13,16 @@ pub(crate) fn yielding() -> std::io::Result<Command> {
     Ok(command)
 }
 
-/// While it lives, this program and what it starts have a processor as soon as they want one (`SCHED_RR`, where this user may
-/// say so). Beside others on the same processors a time is else, at its worst, how long the kernel leaves those one that have it.
+/// While it lives, this program and what it starts come first on the processors (`SCHED_RR`).
 pub(crate) struct First(());
 
 impl First {
-    pub(crate) fn begin() -> Self {
-        schedule(&["--rr", "--pid", "1"]);
-        Self(())
+    /// # Errors
+    /// Where this user may not say so.
+    pub(crate) fn begin() -> anyhow::Result<Self> {
+        let is_first = schedule(&["--rr", "--pid", "1"]);
+        anyhow::ensure!(is_first, "chrt --rr failed: run this as root");
+        Ok(Self(()))
     }
 }
 
@@ -30,14 +32,10 @@ impl Drop for First {
     }
 }
 
-fn schedule(how: &[&str]) {
+fn schedule(how: &[&str]) -> bool {
     let mut command = Command::new("chrt");
     command.args(how).arg(std::process::id().to_string());
-    if !command.status().is_ok_and(|status| status.success()) {
-        eprintln!(
-            "what is measured is not first in line for a processor: that takes the right to say so (root)"
-        );
-    }
+    command.status().is_ok_and(|status| status.success())
 }
 
 /// A process, until it is dropped.

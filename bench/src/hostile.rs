@@ -3,9 +3,8 @@
 //!
 //! The control plane asks for API keys, and the hostile client has one that may report: slow connections, bodies without an
 //! end, invented endpoints, wrong keys and floods of headers, each as fast as it goes. It is a process of its own that
-//! gets what is left of the processors, since in life it has others than the server; and for the mark the server and those who
-//! read come first, since even so the kernel leaves it one to the end of a system call. A second row has them as equals of all
-//! else.
+//! gets what is left of the processors, since in life it has others than the server. For the mark the server and those who read
+//! come first on them, too; a second row is without that.
 
 use std::path::Path;
 use std::process::Command;
@@ -56,14 +55,14 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
 fn reads(report: &mut Report, come_first: bool) -> anyhow::Result<()> {
     let what = match come_first {
         true => "config read under the whole attack",
-        false => "config read under the whole attack, with no processor first",
+        false => "config read under the whole attack, nobody first",
     };
     let name = format!("{what}, p99");
     let growth = format!("{what}, the control plane grows by");
     if !report.wants(&name) && !report.wants(&growth) {
         return Ok(());
     }
-    let _first = come_first.then(First::begin);
+    let _first = come_first.then(First::begin).transpose()?;
     let slow = report.operations(SLOW);
     allow_open_files(slow as u64 + 1_000)?;
     let folder = tempfile::tempdir()?;

@@ -332,16 +332,23 @@ enum Trusted {
 fn machine_authorities() -> Result<rustls::ClientConfig, StartError> {
     let loaded = rustls_native_certs::load_native_certs();
     let mut roots = rustls::RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(loaded.certs);
+    let (added, ignored) = roots.add_parsable_certificates(loaded.certs);
+    let error = loaded.errors.first().map(ToString::to_string);
     if added == 0 {
-        let why = match loaded.errors.first() {
-            Some(error) => error.to_string(),
-            None => "this machine has no certificate authorities".to_owned(),
-        };
-        return Err(StartError::Http(why));
+        let none = || "this machine has no certificate authorities that can be used".to_owned();
+        return Err(StartError::Http(error.unwrap_or_else(none)));
+    }
+    if ignored > 0 || error.is_some() {
+        tracing::warn!(
+            ignored,
+            error,
+            "not all certificate authorities of this machine can be used"
+        );
     }
     let config = rustls::ClientConfig::builder().with_root_certificates(roots);
-    Ok(config.with_no_client_auth())
+    let mut config = config.with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 fn http_client(

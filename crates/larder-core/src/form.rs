@@ -20,12 +20,12 @@ pub(crate) trait Readable: 'static {
     type Value: Clone + Send + Sync + 'static;
     /// How much a value takes beside its JSON, as a multiple of that, about.
     const DECODED: u64;
-    /// Whether who has read a value has looked whether its bytes are JSON.
+    /// Whether the whole syntax of the bytes was checked, as [`Json`] promises, once a value was read.
     const IS_CHECKED: bool = false;
 
     /// The value for those who read it again in this form; `None` where the bytes are as good.
     fn decoded(value: &Self::Value) -> Option<Arc<dyn Any + Send + Sync>> {
-        Some(Arc::new(value.clone()))
+        (Self::DECODED > 0).then(|| Arc::new(value.clone()) as _)
     }
 
     /// The value of an entry.
@@ -57,10 +57,6 @@ pub(crate) struct Undecoded;
 impl Readable for Undecoded {
     type Value = Raw;
     const DECODED: u64 = 0;
-
-    fn decoded(_value: &Raw) -> Option<Arc<dyn Any + Send + Sync>> {
-        None
-    }
 
     fn read(_inner: &Inner, raw: Raw) -> Option<Raw> {
         Some(raw)
@@ -146,10 +142,6 @@ impl<V: 'static> Readable for Text<V> {
     type Value = Json;
     const DECODED: u64 = 0;
     const IS_CHECKED: bool = true;
-
-    fn decoded(_value: &Json) -> Option<Arc<dyn Any + Send + Sync>> {
-        None
-    }
 
     fn read(inner: &Inner, raw: Raw) -> Option<Json> {
         inner.read_json(raw)

@@ -19,29 +19,27 @@ use crate::proof::{Proof, Proofs};
 use crate::raw::Raw;
 use crate::store::Store;
 
-/// What an entry costs beside its key and value, in bytes, about.
-const OVERHEAD: u64 = 320;
+/// What an entry costs beside its key and value, in bytes, about: its place in the table, and the counts of its key and its bytes.
+const OVERHEAD: u64 = 400;
 /// Once the L1 is full, only one of so many values that are new to it is kept: where more is read than it holds, keeping and
 /// dropping would cost more than it saves; what is read often is kept soon all the same.
 const NEWCOMERS: u32 = 8;
 /// After so many values that were kept it is looked whether the L1 is full.
 const LOOK_EVERY: u32 = 256;
-/// What an entry is expected to weigh: the number of places reserved at first follows from it.
+/// What an entry is expected to weigh: how the table is divided follows from it.
 const EXPECTED_BYTES: u64 = 2_048;
-/// From so many bytes on a value is kept in the memory that it was read into.
-const LONG: usize = 64 << 10;
 /// After this time a value is read from the store again, which so learns that it is still used.
 const RESIDENCE: Duration = Duration::from_secs(10);
 
-/// A value that was read. It lies in the table itself, and a hit copies it: so there is one shared count to touch, that of
-/// the bytes, and all else that is looked at lies together.
+/// A value that was read. It lies in the table itself, and a hit copies it: so the counts to touch are those of the bytes, and
+/// of the decoded value where there is one; all else that is looked at lies together.
 #[derive(Clone)]
 pub(crate) struct Resident {
     pub(crate) raw: Raw,
     /// The decoded value, of the type that was asked for when it was kept; `None` where the bytes are as good.
     pub(crate) decoded: Option<Arc<dyn Any + Send + Sync>>,
     /// How much that takes, as a multiple of its JSON, about.
-    decoded_size: u64,
+    decoded_ratio: u64,
     /// Until when it is fresh, by the coarse clock.
     pub(crate) fresh_until: Duration,
     /// Until when it is used without being read again.
@@ -66,10 +64,12 @@ impl Resident {
         Self {
             raw: Raw {
                 is_foreign: raw.is_foreign && !M::IS_CHECKED,
-                bytes: own(raw.bytes),
+                // Memory of its own: those that were read may be a part of a buffer of any size, which would be kept as long as they
+                // are, and counts for nothing.
+                bytes: Bytes::copy_from_slice(&raw.bytes),
             },
             decoded: M::decoded(value),
-            decoded_size: M::DECODED,
+            decoded_ratio: M::DECODED,
             fresh_until,
             leaves_at: fresh_until.min(read_at + RESIDENCE),
             load_cost,
@@ -93,15 +93,6 @@ impl Resident {
     }
 }
 
-/// Bytes that share their memory with none: those that were read may be a part of a buffer of many KiB, which would be kept as
-/// long as they are, and counts for nothing. Longer ones have most of theirs for themselves.
-fn own(bytes: Bytes) -> Bytes {
-    match bytes.len() < LONG {
-        true => Bytes::copy_from_slice(&bytes),
-        false => bytes,
-    }
-}
-
 /// Values of this process, bounded in bytes.
 pub(crate) struct L1 {
     entries: QuickCache<Key, Resident, ByBytes>,
@@ -116,7 +107,7 @@ struct ByBytes;
 impl Weighter<Key, Resident> for ByBytes {
     fn weight(&self, key: &Key, kept: &Resident) -> u64 {
         let value = kept.raw.bytes.len() as u64;
-        key.as_str().len() as u64 + value + kept.decoded_size * value + OVERHEAD
+        key.as_str().len() as u64 + value + kept.decoded_ratio * value + OVERHEAD
     }
 }
 
@@ -163,13 +154,8 @@ mod tests {
 
     #[test]
     fn what_is_kept_keeps_no_buffer_that_it_was_read_into() {
-        let l1 = L1::new(1 << 20);
+        let l1 = L1::new(64 << 20);
         let key = Key::new("svc", "/a").unwrap();
-        let buffer = Bytes::from(vec![b'1'; 64 << 10]);
-        let raw = Raw {
-            bytes: buffer.slice(1..3),
-            is_foreign: true,
-        };
         let proof = Proof {
             place: 0,
             source: 0,
@@ -177,15 +163,22 @@ mod tests {
             epoch: 0,
         };
         let times = (Duration::ZERO, Duration::from_secs(1));
-        let kept = Resident::new::<Undecoded>(
-            &raw.clone(),
-            raw,
-            times,
-            Duration::ZERO,
-            (proof, Proofs::none()),
-        );
-        l1.keep(&key, kept);
-        assert!(buffer.try_into_mut().is_ok());
-        assert_eq!(l1.get(&key).unwrap().raw.bytes, "11");
+        for length in [2, 100_000] {
+            let buffer = Bytes::from(vec![b'1'; 1 << 20]);
+            let raw = Raw {
+                bytes: buffer.slice(1..=length),
+                is_foreign: true,
+            };
+            let kept = Resident::new::<Undecoded>(
+                &raw.clone(),
+                raw,
+                times,
+                Duration::ZERO,
+                (proof, Proofs::none()),
+            );
+            l1.keep(&key, kept);
+            assert!(buffer.try_into_mut().is_ok());
+            assert_eq!(l1.get(&key).unwrap().raw.bytes.len(), length);
+        }
     }
 }

@@ -227,7 +227,7 @@ fn push_segment(segment: &str, is_last: bool, out: &mut String) -> Result<(), En
 pub struct Templates<T> {
     /// Of the method that nearly all requests have.
     get: Node<T>,
-    /// Of the others, which are few.
+    /// Of the others, which are few: to compare them takes less than to hash one.
     others: Vec<(Box<str>, Node<T>)>,
 }
 
@@ -403,5 +403,26 @@ mod tests {
         ] {
             assert_eq!(templates.find("GET", path), Some(&expected), "{path}");
         }
+    }
+
+    #[test]
+    fn each_method_has_its_own() {
+        for alone in ["/", "/{id}", "/{*rest}", "/a/b", "HEAD /", "POST /{id}"] {
+            let mut templates = Templates::default();
+            assert!(templates.is_empty());
+            assert_eq!(templates.insert(&endpoint(alone), 1), None);
+            assert!(!templates.is_empty(), "{alone}");
+            assert_eq!(templates.insert(&endpoint(alone), 2), Some(1));
+        }
+        let mut templates = Templates::default();
+        for method in ["HEAD", "POST"] {
+            templates.insert(&endpoint(&format!("{method} /a")), method);
+        }
+        assert_eq!(templates.find("GET", "/a"), None);
+        templates.insert(&endpoint("/a"), "GET");
+        for method in ["GET", "HEAD", "POST"] {
+            assert_eq!(templates.find(method, "/a"), Some(&method));
+        }
+        assert_eq!(templates.find("PUT", "/a"), None);
     }
 }

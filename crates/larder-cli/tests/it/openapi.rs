@@ -42,7 +42,12 @@ fn check(up: &Up, key: &str, which: &[&str]) {
         .arg(settings)
         .arg("run")
         .arg(format!("http://127.0.0.1:{}/openapi.json", up.control_port))
-        .args(["--checks", "all", "--phases", "examples,coverage,fuzzing"])
+        .args([
+            "--checks",
+            "all",
+            "--phases",
+            "examples,coverage,fuzzing,stateful",
+        ])
         .args(["--max-examples", "15", "--generation-deterministic"])
         .args(["--request-timeout", "20", "--no-color"])
         .args(which)

@@ -4,8 +4,9 @@ use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
 
 /// What names look like, wherever they are asked for: by the name of a parameter or of a field.
-const NAMES: [(&str, &str); 4] = [
+const NAMES: [(&str, &str); 5] = [
     ("service", SERVICE),
+    ("services", "^([A-Za-z0-9._-]{1,64}|[*])$"),
     ("service_name", SERVICE),
     ("instance", SERVICE),
     ("method", "^[A-Za-z-]{1,16}$"),
@@ -58,6 +59,9 @@ fn complete_operation(operation: &mut Value) {
 }
 
 fn say_pattern(name: &str, schema: &mut Value) {
+    if schema["type"] == "array" {
+        return say_pattern(name, &mut schema["items"]);
+    }
     let known = NAMES.iter().find(|(known, _)| *known == name);
     if let Some((_, pattern)) = known
         && let Some(schema) = schema.as_object_mut()

@@ -103,7 +103,8 @@ impl Default for Limits {
 /// Serves a router over HTTP/1 and HTTP/2 (with prior knowledge) until `shutdown` comes; then takes no new
 /// connection, lets the requests that are being answered end within [`Limits::shutdown_timeout`], and drops the rest.
 ///
-/// Handlers get the client's address by axum's `ConnectInfo<SocketAddr>`. Upgrades (WebSockets) are not offered.
+/// Handlers get the client's address by axum's `ConnectInfo<SocketAddr>`. Upgrades (WebSockets) are not offered. Where the
+/// future is dropped, the listener and all connections end as soon as the runtime comes to it.
 ///
 /// ```no_run
 /// use axum::{Router, routing::get};
@@ -117,7 +118,8 @@ impl Default for Limits {
 /// ```
 ///
 /// # Errors
-/// None so far: what goes wrong with one connection ends that connection, and the listener's errors are waited out.
+/// One if the runtime ends first. What goes wrong with one connection ends that connection, and the listener's errors are
+/// waited out.
 pub fn serve(
     listener: TcpListener,
     router: Router,
@@ -138,13 +140,13 @@ async fn accepting(
     handshake: Handshake,
     shutdown: BoxFuture<'static, ()>,
 ) -> io::Result<()> {
-    // Ends with this future.
+    // Is told to end with this future.
     let mut task = JoinSet::new();
     task.spawn(accept(listener, router, limits, handshake, shutdown));
     match task.join_next().await {
         Some(Ok(ended)) => ended,
         Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Some(Err(_)) | None => Ok(()),
+        Some(Err(_)) | None => Err(io::Error::other("the runtime has ended")),
     }
 }
 

@@ -85,6 +85,19 @@ async fn what_does_not_end_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_dropped_gives_its_address_back() {
+    let server = Server::start(Gate::default().router(), Limits::default()).await;
+    let mut stream = connect(server.address).await;
+    server.ended.abort();
+    let begin = Instant::now();
+    while tokio::net::TcpListener::bind(server.address).await.is_err() {
+        assert!(begin.elapsed() < PATIENCE, "the address is still taken");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(read_to_end(&mut stream).await, "");
+}
+
+#[tokio::test]
 async fn a_handler_that_panics_is_answered_for() {
     async fn panics() {
         panic!("of the test's own");

@@ -62,12 +62,14 @@ pub struct UserList {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NewUser {
     /// What he is called by: 1 to 64 of `A-Z a-z 0-9 . _ - @`.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[A-Za-z0-9._@-]{1,64}$"))]
     pub name: String,
     /// What he may do.
     pub role: UserRole,
     /// The services that he is for; `*`: all.
     pub services: Vec<String>,
     /// 12 characters to 1,024 bytes.
+    #[cfg_attr(feature = "openapi", schema(min_length = 12, max_length = 1_024))]
     pub password: String,
     /// Why, for the audit trail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
