@@ -10,6 +10,9 @@ use crate::running::{Up, larder, run};
 /// What has no end, and what revokes the key in use: it takes ids from the answers that it gets.
 const APART: &str = "^/api/(stream|events|api-keys/)";
 
+/// Each operation for itself.
+const EACH: &str = "examples,coverage,fuzzing";
+
 #[test]
 fn the_api_is_as_its_document_says() {
     let folder = tempfile::tempdir().unwrap();
@@ -22,7 +25,9 @@ fn the_api_is_as_its_document_says() {
         command.env("LARDER_CONTROL_KEY", key);
     });
     up.get("/products");
-    check(&up, key, &["--exclude-path-regex", APART]);
+    let all_but_those = ["--exclude-path-regex", APART];
+    check(&up, key, EACH, &all_but_those);
+    check(&up, key, "stateful", &all_but_those);
     let url = format!("http://127.0.0.1:{}", up.control_port);
     let mut look = larder(folder.path());
     look.args(["instances", "--json"])
@@ -30,10 +35,10 @@ fn the_api_is_as_its_document_says() {
         .env("LARDER_CONTROL_KEY", key);
     let looked = look.output().unwrap();
     assert!(looked.status.success(), "the key was good to the end");
-    check(&up, key, &["--include-path-regex", "^/api/api-keys/"]);
+    check(&up, key, EACH, &["--include-path-regex", "^/api/api-keys/"]);
 }
 
-fn check(up: &Up, key: &str, which: &[&str]) {
+fn check(up: &Up, key: &str, phases: &str, which: &[&str]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let settings = root.join("tests/openapi/schemathesis.toml");
     let folder = tempfile::tempdir().unwrap();
@@ -42,12 +47,7 @@ fn check(up: &Up, key: &str, which: &[&str]) {
         .arg(settings)
         .arg("run")
         .arg(format!("http://127.0.0.1:{}/openapi.json", up.control_port))
-        .args([
-            "--checks",
-            "all",
-            "--phases",
-            "examples,coverage,fuzzing,stateful",
-        ])
+        .args(["--checks", "all", "--phases", phases])
         .args(["--max-examples", "15", "--generation-deterministic"])
         .args(["--request-timeout", "20", "--no-color"])
         .args(which)
