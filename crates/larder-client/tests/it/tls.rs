@@ -92,3 +92,38 @@ async fn a_client_follows_over_tls_and_a_renewed_certificate_is_shown() {
     assert!(plain.is_err(), "{plain:?}");
     one.close().await;
 }
+
+/// Where the control plane is that another process of this test asks, which is told whom its machine trusts.
+const ASKED: &str = "LARDER_TEST_CONTROL_URL";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_the_machine_trusts_is_trusted() {
+    if let Ok(url) = std::env::var(ASKED) {
+        let client = client(&url, None).unwrap();
+        until(SOON, "it follows", async || ttl(&client, "/a") == 60).await;
+        return client.close().await;
+    }
+    let authority = Authority::new();
+    let signed = authority.sign("control", "IP:127.0.0.1");
+    set_permissions(&signed.key, Permissions::from_mode(0o600)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut control = Control::start_with(&folder.path().join("control.db"), 0, |settings| {
+        settings.tls = Some(TlsFiles {
+            certificate: signed.certificate.clone(),
+            key: signed.key.clone(),
+        });
+    })
+    .await;
+    let trusted = larder_client::control_authorities(&authority.certificate()).unwrap();
+    let http = reqwest::Client::builder().no_proxy();
+    control.over_tls(http.tls_certs_only(trusted).build().unwrap());
+    control.put("/a", json!({"ttl_seconds": 60})).await;
+    let mut asking = tokio::process::Command::new(std::env::current_exe().unwrap());
+    asking
+        .args(["--exact", "tls::whom_the_machine_trusts_is_trusted"])
+        .env(ASKED, control.url(""))
+        .env("SSL_CERT_FILE", authority.certificate())
+        .env_remove("SSL_CERT_DIR");
+    let asked = asking.output().await.unwrap();
+    assert!(asked.status.success(), "{asked:?}");
+}
