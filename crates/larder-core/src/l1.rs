@@ -96,6 +96,8 @@ impl Resident {
 /// Values of this process, bounded in bytes.
 pub(crate) struct L1 {
     entries: QuickCache<Key, Resident, ByBytes>,
+    /// What a shard of the table has room for, in bytes.
+    longest: u64,
     is_full: AtomicBool,
     /// Values that asked to be kept.
     asked: AtomicU32,
@@ -114,8 +116,10 @@ impl Weighter<Key, Resident> for ByBytes {
 impl L1 {
     pub(crate) fn new(max_bytes: u64) -> Self {
         let expected = usize::try_from(max_bytes / EXPECTED_BYTES).unwrap_or(usize::MAX);
+        let entries = QuickCache::with_weighter(expected, max_bytes, ByBytes);
         Self {
-            entries: QuickCache::with_weighter(expected, max_bytes, ByBytes),
+            longest: entries.shard_capacity(),
+            entries,
             is_full: AtomicBool::new(false),
             asked: AtomicU32::new(0),
         }
@@ -126,8 +130,12 @@ impl L1 {
         self.entries.get(key)
     }
 
-    /// Whether a value that was just read is to be kept.
-    pub(crate) fn wants(&self, key: &Key) -> bool {
+    /// Whether a value of so many bytes that was just read is to be kept.
+    pub(crate) fn wants(&self, key: &Key, bytes: usize) -> bool {
+        // None of the table's shards takes it.
+        if bytes as u64 > self.longest {
+            return false;
+        }
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
         if asked.is_multiple_of(LOOK_EVERY) {
             let is_full = self.entries.weight() > self.entries.capacity() / 8 * 7;
@@ -180,5 +188,11 @@ mod tests {
             assert!(buffer.try_into_mut().is_ok());
             assert_eq!(l1.get(&key).unwrap().raw.bytes.len(), length);
         }
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_not_wanted() {
+        let (l1, key) = (L1::new(1 << 20), Key::new("svc", "/a").unwrap());
+        assert!(l1.wants(&key, 1_000) && !l1.wants(&key, 1 << 20));
     }
 }

@@ -250,7 +250,7 @@ impl Inner {
         let left = left.map(|left| left.min(ttl.get()));
         let load_cost = self.load_costs.of(key, left);
         if let (Some(proof), Some(left), Some(l1), Some(json)) = (stored.proof, left, l1, &json)
-            && l1.wants(key)
+            && l1.wants(key, json.len())
         {
             let raw = Raw {
                 bytes: json.clone(),
@@ -343,7 +343,7 @@ impl Inner {
         match freshness {
             Freshness::Fresh => {
                 if let (Some(proof), Some(versions), Some(l1)) = (stored.proof, proven.0, &self.l1)
-                    && l1.wants(key)
+                    && l1.wants(key, raw.bytes.len())
                 {
                     let (at, proofs) = ((asked.at, left), (proof, versions));
                     let kept = Resident::new::<M>(&found.value, raw, at, frame.load_cost, proofs);
