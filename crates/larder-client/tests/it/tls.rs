@@ -7,7 +7,7 @@ use std::path::Path;
 use larder_client::{Client, ClientSettings, StartError};
 use larder_control::TlsFiles;
 use larder_core::{Policy, Service};
-use larder_testing::certificates::Authority;
+use larder_testing::certificates::{Authority, Signed};
 use serde_json::json;
 
 use crate::{Control, SOON, ttl, until};
@@ -24,22 +24,26 @@ fn client(url: &str, authorities: Option<&Path>) -> Result<std::sync::Arc<Client
     })
 }
 
+/// A control plane that shows this certificate.
+async fn control(folder: &Path, signed: &Signed) -> Control {
+    set_permissions(&signed.key, Permissions::from_mode(0o600)).unwrap();
+    Control::start_with(&folder.join("control.db"), 0, |settings| {
+        settings.tls = Some(TlsFiles {
+            certificate: signed.certificate.clone(),
+            key: signed.key.clone(),
+        });
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_follows_over_tls_and_a_renewed_certificate_is_shown() {
     let authority = Authority::new();
     let first = authority.sign("first", "IP:127.0.0.1,DNS:localhost");
     let second = authority.sign("second", "IP:127.0.0.1,DNS:localhost");
-    for key in [&first.key, &second.key] {
-        set_permissions(key, Permissions::from_mode(0o600)).unwrap();
-    }
+    set_permissions(&second.key, Permissions::from_mode(0o600)).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let mut control = Control::start_with(&folder.path().join("control.db"), 0, |settings| {
-        settings.tls = Some(TlsFiles {
-            certificate: first.certificate.clone(),
-            key: first.key.clone(),
-        });
-    })
-    .await;
+    let mut control = control(folder.path(), &first).await;
     let ca = authority.certificate();
     let trusted = larder_client::control_authorities(&ca).unwrap();
     let http = || {
@@ -105,15 +109,8 @@ async fn whom_the_machine_trusts_is_trusted() {
     }
     let authority = Authority::new();
     let signed = authority.sign("control", "IP:127.0.0.1");
-    set_permissions(&signed.key, Permissions::from_mode(0o600)).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let mut control = Control::start_with(&folder.path().join("control.db"), 0, |settings| {
-        settings.tls = Some(TlsFiles {
-            certificate: signed.certificate.clone(),
-            key: signed.key.clone(),
-        });
-    })
-    .await;
+    let mut control = control(folder.path(), &signed).await;
     let trusted = larder_client::control_authorities(&authority.certificate()).unwrap();
     let http = reqwest::Client::builder().no_proxy();
     control.over_tls(http.tls_certs_only(trusted).build().unwrap());

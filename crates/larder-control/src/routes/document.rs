@@ -4,9 +4,8 @@ use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
 
 /// What names look like, wherever they are asked for: by the name of a parameter or of a field.
-const NAMES: [(&str, &str); 5] = [
+const NAMES: [(&str, &str); 4] = [
     ("service", SERVICE),
-    ("services", "^([A-Za-z0-9._-]{1,64}|[*])$"),
     ("service_name", SERVICE),
     ("instance", SERVICE),
     ("method", "^[A-Za-z-]{1,16}$"),
@@ -59,8 +58,11 @@ fn complete_operation(operation: &mut Value) {
 }
 
 fn say_pattern(name: &str, schema: &mut Value) {
-    if schema["type"] == "array" {
-        return say_pattern(name, &mut schema["items"]);
+    if name == "services" && schema["items"]["type"] == "string" {
+        schema["anyOf"] = json!([
+            {"items": {"type": "string", "pattern": SERVICE}, "minItems": 1, "maxItems": 100},
+            {"const": ["*"]},
+        ]);
     }
     let known = NAMES.iter().find(|(known, _)| *known == name);
     if let Some((_, pattern)) = known

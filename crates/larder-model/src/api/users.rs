@@ -61,8 +61,11 @@ pub struct UserList {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NewUser {
-    /// What he is called by: 1 to 64 of `A-Z a-z 0-9 . _ - @`.
-    #[cfg_attr(feature = "openapi", schema(pattern = "^[A-Za-z0-9._@-]{1,64}$"))]
+    /// What he is called by: 1 to 64 of `A-Z a-z 0-9 . _ - @`, the first a letter or digit.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")
+    )]
     pub name: String,
     /// What he may do.
     pub role: UserRole,
