@@ -19,7 +19,7 @@ pub(crate) trait Readable: 'static {
     /// What the caller gets.
     type Value: Clone + Send + Sync + 'static;
     /// How much a value takes beside its JSON, as a multiple of that, about.
-    const DECODED: u64;
+    const DECODED: u8;
     /// Whether the whole syntax of the bytes was checked, as [`Json`] promises, once a value was read.
     const IS_CHECKED: bool = false;
 
@@ -56,7 +56,7 @@ pub(crate) struct Undecoded;
 
 impl Readable for Undecoded {
     type Value = Raw;
-    const DECODED: u64 = 0;
+    const DECODED: u8 = 0;
 
     fn read(_inner: &Inner, raw: Raw) -> Option<Raw> {
         Some(raw)
@@ -82,7 +82,7 @@ where
     T: DeserializeOwned + Clone + Send + Sync + 'static,
 {
     type Value = T;
-    const DECODED: u64 = 2;
+    const DECODED: u8 = 2;
 
     fn read(_inner: &Inner, raw: Raw) -> Option<T> {
         read_typed(raw)
@@ -108,7 +108,7 @@ where
     T: DeserializeOwned + Clone + Send + Sync + 'static,
 {
     type Value = Option<T>;
-    const DECODED: u64 = 2;
+    const DECODED: u8 = 2;
 
     fn read(_inner: &Inner, raw: Raw) -> Option<Option<T>> {
         read_typed(raw)
@@ -140,7 +140,7 @@ impl<V: Serialize + Send + 'static> Form for Text<V> {
 
 impl<V: 'static> Readable for Text<V> {
     type Value = Json;
-    const DECODED: u64 = 0;
+    const DECODED: u8 = 0;
     const IS_CHECKED: bool = true;
 
     fn read(inner: &Inner, raw: Raw) -> Option<Json> {

@@ -1,6 +1,5 @@
 //! Proofs: by what a value that was read can be known to be still so, without asking the store again.
 
-use std::ops::Deref;
 use std::sync::Arc;
 
 /// Taken before a read was sent, handed out with its answer, and shown to [`crate::Store::holds`] at each use. It holds as
@@ -20,54 +19,73 @@ pub struct Proof {
     pub epoch: u64,
 }
 
-/// Those of the versions that an entry depends on: of its service, its endpoint by path and by template, and a tag most often,
-/// which lie where the entry does.
+/// By what an entry is known to be still so: its own proof, and those of the versions that it depends on.
 #[derive(Debug, Clone)]
 pub(crate) enum Proofs {
-    Few { proofs: [Proof; FEW], count: u8 },
-    Many(Arc<[Proof]>),
+    /// Of one source in one life, as they are most often. They lie where the entry does, and nothing stands in them twice.
+    Alike {
+        count: u8,
+        source: u32,
+        places: [u32; FEW],
+        epoch: u64,
+        counts: [u64; FEW],
+    },
+    Other(Arc<[Proof]>),
 }
 
-const FEW: usize = 4;
-/// What a place has that none is in.
-const NOTHING: Proof = Proof {
-    place: 0,
-    source: 0,
-    count: 0,
-    epoch: 0,
-};
+/// An entry, its service, its endpoint by path and by template, and a tag.
+const FEW: usize = 5;
 
 impl Proofs {
-    pub(crate) fn none() -> Self {
-        Self::Few {
-            proofs: [NOTHING; FEW],
-            count: 0,
+    pub(crate) fn new(entry: Proof, versions: &[Proof]) -> Self {
+        let Proof { source, epoch, .. } = entry;
+        let all = || std::iter::once(&entry).chain(versions);
+        let is_alike = |proof: &Proof| (proof.source, proof.epoch) == (source, epoch);
+        if versions.len() >= FEW || !versions.iter().all(is_alike) {
+            return Self::Other(all().copied().collect());
+        }
+        let (mut places, mut counts) = ([0; FEW], [0; FEW]);
+        for (proof, (place, count)) in all().zip(places.iter_mut().zip(&mut counts)) {
+            (*place, *count) = (proof.place, proof.count);
+        }
+        Self::Alike {
+            count: versions.len() as u8 + 1,
+            source,
+            places,
+            epoch,
+            counts,
         }
     }
-}
 
-impl From<Vec<Proof>> for Proofs {
-    fn from(all: Vec<Proof>) -> Self {
-        let mut proofs = [NOTHING; FEW];
-        match proofs.get_mut(..all.len()) {
-            Some(few) => {
-                few.copy_from_slice(&all);
-                let count = all.len() as u8;
-                Self::Few { proofs, count }
-            }
-            None => Self::Many(all.into()),
-        }
-    }
-}
-
-impl Deref for Proofs {
-    type Target = [Proof];
-
+    /// Whether the entry depends on versions.
     #[inline]
-    fn deref(&self) -> &[Proof] {
+    pub(crate) fn has_versions(&self) -> bool {
         match self {
-            Self::Few { proofs, count } => &proofs[..usize::from(*count)],
-            Self::Many(all) => all,
+            Self::Alike { count, .. } => *count > 1,
+            Self::Other(all) => all.len() > 1,
+        }
+    }
+
+    /// Shows all of them, that of the entry first.
+    #[inline]
+    pub(crate) fn show<R>(&self, to: impl FnOnce(&[Proof]) -> R) -> R {
+        match self {
+            Self::Alike {
+                count,
+                source,
+                places,
+                epoch,
+                counts,
+            } => {
+                let all: [Proof; FEW] = std::array::from_fn(|index| Proof {
+                    place: places[index],
+                    source: *source,
+                    count: counts[index],
+                    epoch: *epoch,
+                });
+                to(&all[..usize::from(*count)])
+            }
+            Self::Other(all) => to(all),
         }
     }
 }
@@ -77,12 +95,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_and_many_are_all_there() {
-        for count in 0..10 {
-            let proof = |place| Proof { place, ..NOTHING };
-            let all: Vec<Proof> = (0..count).map(proof).collect();
-            assert_eq!(*Proofs::from(all.clone()), all);
+    fn all_are_shown_alike_or_not() {
+        let proof = |place: u32| Proof {
+            place,
+            source: 1,
+            count: u64::from(place) << 40,
+            epoch: 2,
+        };
+        for versions in 0..10 {
+            let mut all: Vec<Proof> = (7..8 + versions).map(proof).collect();
+            let is_shown = |all: &[Proof]| {
+                let proofs = Proofs::new(all[0], &all[1..]);
+                assert_eq!(proofs.has_versions(), versions > 0);
+                proofs.show(|shown| shown == all)
+            };
+            assert!(is_shown(&all));
+            for index in 0..all.len() {
+                let kept = all[index];
+                all[index].source = 3;
+                assert!(is_shown(&all));
+                all[index] = Proof { epoch: 3, ..kept };
+                assert!(is_shown(&all));
+                all[index] = kept;
+            }
         }
-        assert!(Proofs::none().is_empty());
     }
 }

@@ -115,7 +115,7 @@ impl Inner {
         if left > M::longest(gate)?.get() {
             return None;
         }
-        let bytes = kept.raw.bytes.len() as u64;
+        let (bytes, load_cost) = (kept.raw.bytes.len() as u64, kept.load_cost());
         let decoded = kept.decoded.as_deref();
         let value = match decoded.and_then(|value| value.downcast_ref::<M::Value>()) {
             Some(value) => value.clone(),
@@ -129,7 +129,7 @@ impl Inner {
             value,
             bytes,
             left,
-            is_due_early: is_due_early(kept.load_cost, Some(left)),
+            is_due_early: is_due_early(load_cost, Some(left)),
         })
     }
 
@@ -256,7 +256,7 @@ impl Inner {
                 bytes: json.clone(),
                 is_foreign: stored.foreign,
             };
-            let proofs = (proof, Proofs::none());
+            let proofs = Proofs::new(proof, &[]);
             let kept = Resident::new::<M>(&value, raw, (asked.at, left), load_cost, proofs);
             l1.keep(key, kept);
         }
@@ -345,7 +345,7 @@ impl Inner {
                 if let (Some(proof), Some(versions), Some(l1)) = (stored.proof, proven.0, &self.l1)
                     && l1.wants(key, raw.bytes.len())
                 {
-                    let (at, proofs) = ((asked.at, left), (proof, versions));
+                    let (at, proofs) = ((asked.at, left), Proofs::new(proof, &versions));
                     let kept = Resident::new::<M>(&found.value, raw, at, frame.load_cost, proofs);
                     l1.keep(key, kept);
                 }

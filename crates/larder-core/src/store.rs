@@ -71,9 +71,9 @@ pub trait Store: Send + Sync + 'static {
     /// Whether what was read with a proof is still so. Takes no lock and does no I/O.
     fn holds(&self, proof: &Proof) -> bool;
 
-    /// Whether a proof and all of these hold. For stores to whom they cost less together.
-    fn hold(&self, proof: &Proof, others: &[Proof]) -> bool {
-        self.holds(proof) && others.iter().all(|other| self.holds(other))
+    /// Whether all of these hold. For stores to whom they cost less together.
+    fn hold(&self, proofs: &[Proof]) -> bool {
+        proofs.iter().all(|proof| self.holds(proof))
     }
 
     /// Waits until a proof holds no more, or for so long: a wait that was woken in vain is over, too.

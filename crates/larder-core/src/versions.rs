@@ -8,7 +8,7 @@ use quick_cache::{Equivalent, sync::Cache as QuickCache};
 
 use crate::cache::Inner;
 use crate::mutants::{Guard, is_off};
-use crate::proof::{Proof, Proofs};
+use crate::proof::Proof;
 use crate::store::StoreError;
 use crate::version::{Stamp, Told, VersionName};
 
@@ -132,9 +132,9 @@ impl Inner {
             .l1
             .as_ref()
             .and_then(|_| told.iter().map(|told| told.proof).collect());
-        Some(Proven(proofs.map(Proofs::from)))
+        Some(Proven(proofs))
     }
 }
 
 /// An entry's versions are what they were; with their proofs, if all have one.
-pub(crate) struct Proven(pub(crate) Option<Proofs>);
+pub(crate) struct Proven(pub(crate) Option<Vec<Proof>>);

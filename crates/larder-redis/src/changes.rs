@@ -125,13 +125,13 @@ impl Changes {
 
     /// [`larder_core::Store::holds`].
     pub(crate) fn holds(&self, proof: &Proof) -> bool {
-        self.hold(proof, &[])
+        self.hold(std::slice::from_ref(proof))
     }
 
     /// [`larder_core::Store::hold`].
-    pub(crate) fn hold(&self, proof: &Proof, others: &[Proof]) -> bool {
+    pub(crate) fn hold(&self, proofs: &[Proof]) -> bool {
         let mut until = u64::MAX;
-        for proof in std::iter::once(proof).chain(others) {
+        for proof in proofs {
             match self.unchanged(proof) {
                 Some(told) => until = until.min(told.until()),
                 None => return false,
@@ -331,9 +331,9 @@ mod tests {
         let ended = proof();
         changes.count(b"cache:svc:/a");
         let last = proof();
-        assert!(changes.holds(&last) && changes.hold(&last, &[last, last]));
-        assert!(!changes.hold(&last, &[last, ended]));
-        assert!(!changes.hold(&ended, &[last]));
+        assert!(changes.holds(&last) && changes.hold(&[last, last, last]));
+        assert!(!changes.hold(&[last, last, ended]));
+        assert!(!changes.hold(&[ended, last]));
         changes.count(b"cache:svc:/b");
         assert!(changes.holds(&last));
         drop(source);

@@ -219,8 +219,8 @@ impl Store for RedisStore {
         self.changes.holds(proof)
     }
 
-    fn hold(&self, proof: &Proof, others: &[Proof]) -> bool {
-        self.changes.hold(proof, others)
+    fn hold(&self, proofs: &[Proof]) -> bool {
+        self.changes.hold(proofs)
     }
 
     fn changed(&self, proof: Proof, most: Duration) -> StoreFuture<'_, ()> {
