@@ -1,6 +1,7 @@
 //! What is guaranteed, shown with the processes of a service: a module for each promise.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bounded;
 mod forms;
 mod nothing_kept;
 mod one_load;
