@@ -1,6 +1,7 @@
 //! The client: a governor whose policies come from the control plane.
 
 use std::fmt;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +20,7 @@ use crate::fetch::{AuthoritiesError, ControlKeyError, Remote, UrlError};
 use crate::follow::Follow;
 use crate::intake::{Intake, Standing, unquoted};
 use crate::invalidations::Invalidations;
-use crate::known_good::KnownGood;
+use crate::known_good::{Kept, KnownGood};
 use crate::policies::{InForce, Policies};
 use crate::recorder::{Noted, Recorder};
 use crate::report::{Backlog, Reporter, Turns};
@@ -139,12 +140,6 @@ impl Client {
     /// A [`StartError`] that says what to do.
     pub fn start(settings: ClientSettings) -> Result<Arc<Self>, StartError> {
         let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
-        let remote = Arc::new(Remote::new(
-            &settings.url,
-            settings.key.as_ref(),
-            settings.authorities.as_deref(),
-            &settings.service,
-        )?);
         let reporter = Reporter::new(&settings.service, settings.store_id)
             .map_err(|_| StartError::NoRandomness)?;
         let position = settings
@@ -168,7 +163,20 @@ impl Client {
             status: Mutex::default(),
             standing: watch::Sender::default(),
         });
-        let etag = known_good.as_ref().and_then(|kept| shared.recall(kept));
+        let (remote, kept, etag) = std::thread::scope(|scope| {
+            // Meanwhile: to read the machine's authorities for https takes as long as to read a thousand policies.
+            let remote = scope.spawn(|| {
+                let (url, key) = (&settings.url, settings.key.as_ref());
+                Remote::new(url, key, settings.authorities.as_deref(), &shared.service)
+            });
+            let kept = known_good.as_ref().and_then(KnownGood::read);
+            let etag = kept.as_ref().and_then(|kept| shared.recall(kept));
+            let remote = remote.join().unwrap_or_else(|panic| resume_unwind(panic));
+            (remote, kept, etag)
+        });
+        let remote = Arc::new(remote?);
+        // To free thousands of small texts takes a while.
+        runtime.spawn(async move { drop(kept) });
         let (closing, is_closing) = watch::channel(false);
         let following = Follow {
             intake: Intake {
@@ -314,8 +322,7 @@ impl Shared {
     }
 
     /// Puts what was kept on the disk in force; its tag, if that worked.
-    fn recall(&self, known_good: &KnownGood) -> Option<String> {
-        let kept = known_good.read()?;
+    fn recall(&self, kept: &Kept) -> Option<String> {
         let policies = match Policies::new(&kept.config, self, &Policies::defaults(&self.defaults))
         {
             Ok(policies) => policies,
@@ -330,7 +337,7 @@ impl Shared {
             "the last policies hold until the control plane answers"
         );
         self.policies.store(Arc::new(policies));
-        let etag = kept.etag.filter(|tag| fetch::is_tag(tag));
+        let etag = kept.etag.clone().filter(|tag| fetch::is_tag(tag));
         self.standing.send_replace(Standing {
             version: Some(kept.config.version),
             tag: etag.as_deref().map(unquoted),

@@ -85,12 +85,13 @@ impl<T: Keepable> KnownGood<T> {
     fn try_read(&self) -> io::Result<T> {
         let folder = self.open_folder()?;
         let file = folder.read(&self.name())?;
-        let mut bytes = Vec::new();
-        file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > MAX_FILE {
+        let length = file.metadata()?.len().min(MAX_FILE);
+        let mut text = String::with_capacity(length as usize + 1);
+        file.take(MAX_FILE + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > MAX_FILE {
             return Err(io::Error::other("it is larger than 8 MiB"));
         }
-        Ok(serde_json::from_slice(&bytes)?)
+        Ok(serde_json::from_str(&text)?)
     }
 
     /// Puts this in place of what was kept.

@@ -267,16 +267,17 @@ impl Entry {
             ttl_settled_at: settled_at(ttl_before, stored_for(&policy), CoarseClock.now()),
             policy: Arc::new(policy),
             source: config.source,
-            reason: config
-                .reason
-                .chars()
-                .take(MAX_REASON)
-                .collect::<String>()
-                .into(),
+            reason: cut(&config.reason).into(),
             counters,
             endpoint,
         })
     }
+}
+
+/// No more of a reason than is kept.
+fn cut(reason: &str) -> &str {
+    let end = reason.char_indices().nth(MAX_REASON);
+    end.map_or(reason, |(end, _)| &reason[..end])
 }
 
 /// How long entries are stored for.
