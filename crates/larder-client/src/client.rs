@@ -163,20 +163,27 @@ impl Client {
             status: Mutex::default(),
             standing: watch::Sender::default(),
         });
-        let (remote, kept, etag) = std::thread::scope(|scope| {
+        let make_remote = || {
+            let (url, key) = (&settings.url, settings.key.as_ref());
+            Remote::new(url, key, settings.authorities.as_deref(), &shared.service)
+        };
+        let (remote, kept) = std::thread::scope(|scope| {
             // Meanwhile: to read the machine's authorities for https takes as long as to read a thousand policies.
-            let remote = scope.spawn(|| {
-                let (url, key) = (&settings.url, settings.key.as_ref());
-                Remote::new(url, key, settings.authorities.as_deref(), &shared.service)
-            });
-            let kept = known_good.as_ref().and_then(KnownGood::read);
-            let etag = kept.as_ref().and_then(|kept| shared.recall(kept));
-            let remote = remote.join().unwrap_or_else(|panic| resume_unwind(panic));
-            (remote, kept, etag)
+            let beside = std::thread::Builder::new().name("larder-start".to_owned());
+            let remote = beside.spawn_scoped(scope, make_remote);
+            let kept = known_good.as_ref().and_then(|kept| shared.kept(kept));
+            let remote = match remote {
+                Ok(remote) => remote.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                // The machine has no thread to spare.
+                Err(_) => make_remote(),
+            };
+            (remote, kept)
         });
         let remote = Arc::new(remote?);
-        // To free thousands of small texts takes a while.
-        runtime.spawn(async move { drop(kept) });
+        let (etag, recalled) = match kept {
+            Some((kept, policies)) => (shared.recall(&kept, policies), Some(kept)),
+            None => (None, None),
+        };
         let (closing, is_closing) = watch::channel(false);
         let following = Follow {
             intake: Intake {
@@ -209,6 +216,8 @@ impl Client {
             runtime.spawn(announcing.run(is_closing.clone())),
             runtime.spawn(reporting.run(is_closing)),
         ];
+        // Behind them: to free thousands of small texts takes a while.
+        runtime.spawn(async move { drop(recalled) });
         Ok(Arc::new(Self {
             shared,
             closing,
@@ -321,16 +330,20 @@ impl Shared {
         }
     }
 
-    /// Puts what was kept on the disk in force; its tag, if that worked.
-    fn recall(&self, kept: &Kept) -> Option<String> {
-        let policies = match Policies::new(&kept.config, self, &Policies::defaults(&self.defaults))
-        {
-            Ok(policies) => policies,
+    /// What was kept on the disk, and the policies that it says, if they can be used.
+    fn kept(&self, known_good: &KnownGood) -> Option<(Kept, Policies)> {
+        let kept = known_good.read()?;
+        match Policies::new(&kept.config, self, &Policies::defaults(&self.defaults)) {
+            Ok(policies) => Some((kept, policies)),
             Err(error) => {
                 tracing::warn!(%error, "the kept policies can't be used; the defaults hold until the control plane answers");
-                return None;
+                None
             }
-        };
+        }
+    }
+
+    /// Puts what was kept in force, and says under which tag the control plane knows it.
+    fn recall(&self, kept: &Kept, policies: Policies) -> Option<String> {
         tracing::info!(
             service = self.service.as_str(),
             version = kept.config.version,

@@ -85,12 +85,12 @@ impl<T: Keepable> KnownGood<T> {
     fn try_read(&self) -> io::Result<T> {
         let folder = self.open_folder()?;
         let file = folder.read(&self.name())?;
-        let length = file.metadata()?.len().min(MAX_FILE);
-        let mut text = String::with_capacity(length as usize + 1);
-        file.take(MAX_FILE + 1).read_to_string(&mut text)?;
-        if text.len() as u64 > MAX_FILE {
+        let length = file.metadata()?.len();
+        if length > MAX_FILE {
             return Err(io::Error::other("it is larger than 8 MiB"));
         }
+        let mut text = String::with_capacity(length as usize);
+        file.take(length).read_to_string(&mut text)?;
         Ok(serde_json::from_str(&text)?)
     }
 

@@ -22,15 +22,18 @@ pub struct Proof {
 /// By what an entry is known to be still so: its own proof, and those of the versions that it depends on.
 #[derive(Debug, Clone)]
 pub(crate) enum Proofs {
-    /// Of one source in one life, as they are most often. They lie where the entry does, and nothing stands in them twice.
+    /// Of one source in one life, as they are where one server or one folder has all. They lie where the entry does, and nothing stands
+    /// in them twice.
     Alike {
-        count: u8,
+        /// How many versions: what stands behind them is nothing.
+        versions: u8,
         source: u32,
         places: [u32; FEW],
         epoch: u64,
         counts: [u64; FEW],
     },
-    Other(Arc<[Proof]>),
+    /// As they are in a Cluster, whose servers share the versions.
+    Apart(Arc<[Proof]>),
 }
 
 /// An entry, its service, its endpoint by path and by template, and a tag.
@@ -42,14 +45,14 @@ impl Proofs {
         let all = || std::iter::once(&entry).chain(versions);
         let is_alike = |proof: &Proof| (proof.source, proof.epoch) == (source, epoch);
         if versions.len() >= FEW || !versions.iter().all(is_alike) {
-            return Self::Other(all().copied().collect());
+            return Self::Apart(all().copied().collect());
         }
         let (mut places, mut counts) = ([0; FEW], [0; FEW]);
         for (proof, (place, count)) in all().zip(places.iter_mut().zip(&mut counts)) {
             (*place, *count) = (proof.place, proof.count);
         }
         Self::Alike {
-            count: versions.len() as u8 + 1,
+            versions: versions.len() as u8,
             source,
             places,
             epoch,
@@ -61,8 +64,16 @@ impl Proofs {
     #[inline]
     pub(crate) fn has_versions(&self) -> bool {
         match self {
-            Self::Alike { count, .. } => *count > 1,
-            Self::Other(all) => all.len() > 1,
+            Self::Alike { versions, .. } => *versions > 0,
+            Self::Apart(all) => all.len() > 1,
+        }
+    }
+
+    /// What they take beside the entry, in bytes.
+    pub(crate) fn bytes_beside(&self) -> usize {
+        match self {
+            Self::Alike { .. } => 0,
+            Self::Apart(all) => size_of_val(&**all),
         }
     }
 
@@ -71,7 +82,7 @@ impl Proofs {
     pub(crate) fn show<R>(&self, to: impl FnOnce(&[Proof]) -> R) -> R {
         match self {
             Self::Alike {
-                count,
+                versions,
                 source,
                 places,
                 epoch,
@@ -83,9 +94,9 @@ impl Proofs {
                     count: counts[index],
                     epoch: *epoch,
                 });
-                to(&all[..usize::from(*count)])
+                to(&all[..=usize::from(*versions)])
             }
-            Self::Other(all) => to(all),
+            Self::Apart(all) => to(all),
         }
     }
 }
@@ -110,6 +121,8 @@ mod tests {
                 proofs.show(|shown| shown == all)
             };
             assert!(is_shown(&all));
+            let is_alike = matches!(Proofs::new(all[0], &all[1..]), Proofs::Alike { .. });
+            assert_eq!(is_alike, all.len() <= FEW);
             for index in 0..all.len() {
                 let kept = all[index];
                 all[index].source = 3;

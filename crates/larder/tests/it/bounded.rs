@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use larder::{Cache, Key, Settings};
+use larder::{Cache, JournalSetting, Key, Settings};
 use larder_testing::alone::{is_alone, resident};
 use larder_testing::redis::RedisServer;
 
-use crate::until_connected;
+use crate::{among_others, until_connected, worker};
 
 const L1_BYTES: u64 = 16 << 20;
 /// The L1 has room for their keys and values alone, and not for what they cost beside, too.
@@ -17,48 +17,53 @@ const TTL: Duration = Duration::from_secs(300);
 
 fn cache(redis: &RedisServer, l1_bytes: u64) -> Cache {
     let folder = tempfile::tempdir().unwrap();
-    let variable = |name: &str| match name {
-        "REDIS_URL" => Some(redis.url()),
-        "LARDER_L1_BYTES" => Some(l1_bytes.to_string()),
-        "LARDER_JOURNAL" => Some("off".to_owned()),
-        _ => None,
-    };
-    let settings = Settings::read(variable, folder.path()).unwrap();
-    Cache::builder("shop", settings).unwrap().build().unwrap()
+    let l1_bytes = |name: &str| (name == "LARDER_L1_BYTES").then(|| l1_bytes.to_string());
+    let mut settings = Settings::read(l1_bytes, folder.path()).unwrap();
+    settings.journal = JournalSetting::Off;
+    let builder = Cache::builder("shop", settings).unwrap();
+    let builder = builder.store(worker::patient_redis(&redis.url()));
+    builder.build().unwrap()
 }
 
-async fn read_all(cache: &Cache, keys: &[Key]) {
-    for keys in keys.chunks(AT_ONCE) {
-        let found = cache.get_many::<String>(keys).await;
+/// Keys of their own each time: else the L1 would have those of the caller, for nothing.
+fn keys(cache: &Cache) -> impl Iterator<Item = Vec<Key>> {
+    let batches = (0..ENTRIES).step_by(AT_ONCE);
+    batches.map(|first| {
+        let numbers = first..first + AT_ONCE;
+        let keys = numbers.map(|number| cache.key(&format!("/product?n={number}")).unwrap());
+        keys.collect()
+    })
+}
+
+async fn read_all(cache: &Cache) {
+    for keys in keys(cache) {
+        let found = cache.get_many::<String>(&keys).await;
         assert!(found.iter().all(Option::is_some));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_kept_of_small_values_is_counted_whole() {
+    let _room = among_others();
     if !is_alone("bounded::what_is_kept_of_small_values_is_counted_whole") {
         return;
     }
     let redis = RedisServer::start();
     let keeps = cache(&redis, L1_BYTES);
     until_connected(&keeps).await;
-    let keys = (0..ENTRIES).map(|number| keeps.key(&format!("/product?n={number}")).unwrap());
-    let keys: Vec<Key> = keys.collect();
-    for keys in keys.chunks(AT_ONCE) {
-        let values: Vec<(Key, String)> = keys
-            .iter()
-            .map(|key| (key.clone(), "v".repeat(VALUE_BYTES)))
-            .collect();
+    for keys in keys(&keeps) {
+        let values = keys.into_iter().map(|key| (key, "v".repeat(VALUE_BYTES)));
+        let values: Vec<(Key, String)> = values.collect();
         let written = keeps.set_many(&values, TTL).await;
         assert!(written.iter().all(|written| written.is_stored()));
     }
     // What reading takes beside: buffers, and whatever the allocator does not give back.
     let keeps_nothing = cache(&redis, 0);
     until_connected(&keeps_nothing).await;
-    read_all(&keeps_nothing, &keys).await;
+    read_all(&keeps_nothing).await;
     let before = resident();
     for _ in 0..3 {
-        read_all(&keeps, &keys).await;
+        read_all(&keeps).await;
     }
     let kept = resident().saturating_sub(before);
     assert!(kept > L1_BYTES / 2, "only {kept} bytes are kept");
