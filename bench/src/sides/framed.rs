@@ -40,14 +40,22 @@ fn frames() -> Frames {
     Frames::new(None).packed_from(usize::MAX)
 }
 
+/// Loads all of these, each with a value of its own.
+async fn load(cache: &Cache, keys: &[Key], value_bytes: usize) -> Result<(), Error> {
+    for key in keys {
+        let text: String = serde_json::from_slice(&value(key, value_bytes))?;
+        let loader = || async move { Ok::<_, std::convert::Infallible>(text) };
+        let loaded = cache.get_or_load(key, loader).await;
+        loaded.map_err(|error| format!("{key} can't be loaded: {error:?}"))?;
+    }
+    Ok(())
+}
+
 /// Fills the store of a cache with framed entries: as the first is, which is loaded, each with a value of its own.
 pub(crate) async fn fill(cache: &Cache, keys: &[Key], value_bytes: usize) -> Result<(), Error> {
     const MOST: u64 = 1 << 20;
     let first = keys.first().ok_or("there are no keys")?;
-    let text: String = serde_json::from_slice(&value(first, value_bytes))?;
-    let loader = || async move { Ok::<_, std::convert::Infallible>(text) };
-    let loaded = cache.get_or_load(first, loader).await;
-    loaded.map_err(|error| format!("the first can't be loaded: {error:?}"))?;
+    load(cache, std::slice::from_ref(first), value_bytes).await?;
     let stored = cache.store().get(first, Ttl::MAX).await?;
     let stored = stored.ok_or("the first was not stored")?;
     let frame = frames().decode(first, &stored.bytes, MOST);
@@ -102,7 +110,7 @@ pub(super) fn near_hits(scene: &Scene) -> Result<Prepared<Round>, Error> {
         cache(Arc::new(connect_inside(scene, options())?), L1_BYTES)?
     };
     let all = keys(scene.keys)?;
-    runtime.block_on(fill(&cache, &all, scene.value_bytes))?;
+    runtime.block_on(load(&cache, &all, scene.value_bytes))?;
     let requests = requests(scene.keys, scene.operations);
     let threads = scene.workers;
     let round = move || {
