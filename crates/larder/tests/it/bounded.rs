@@ -44,10 +44,11 @@ async fn read_all(cache: &Cache) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_kept_of_small_values_is_counted_whole() {
-    let _room = among_others();
+    let room = among_others();
     if !is_alone("bounded::what_is_kept_of_small_values_is_counted_whole") {
         return;
     }
+    drop(room);
     let redis = RedisServer::start();
     let keeps = cache(&redis, L1_BYTES);
     until_connected(&keeps).await;
