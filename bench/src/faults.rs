@@ -161,7 +161,7 @@ fn hits_back(report: &mut Report) -> anyhow::Result<()> {
     let after_pause = || {
         scene.first_hit_after(|| {
             redis.borrow().pause();
-            scene.until_no_hits()?;
+            scene.until_away(TRUSTED)?;
             redis.borrow().resume();
             Ok(())
         })
@@ -177,7 +177,8 @@ fn hits_back(report: &mut Report) -> anyhow::Result<()> {
     let after_kill = || {
         scene.first_hit_after(|| {
             redis.borrow_mut().kill();
-            scene.until_no_hits()?;
+            // Its connections end with it.
+            scene.until_away(UNTIL_AWAY)?;
             redis.borrow_mut().restart();
             Ok(())
         })
@@ -246,14 +247,17 @@ impl Scene {
         })
     }
 
-    /// Waits until there are no more hits: those of the L1 go on for as long as what it has may be trusted.
-    fn until_no_hits(&self) -> anyhow::Result<()> {
+    /// Waits until there are no more hits, which those of the L1 may be for so long, and then until Redis is known to be away.
+    fn until_away(&self, trusted: Duration) -> anyhow::Result<()> {
         let begin = Instant::now();
         let mut client = Client::connect(self.service.port)?;
         while is_cached(&client.get(ENDPOINT)?) {
-            anyhow::ensure!(begin.elapsed() < TRUSTED, "there are hits without Redis");
+            anyhow::ensure!(begin.elapsed() < trusted, "there are hits without Redis");
             std::thread::sleep(Duration::from_millis(10));
         }
+        std::thread::sleep(UNTIL_AWAY);
+        let answer = client.get(ENDPOINT)?;
+        anyhow::ensure!(!is_cached(&answer), "there are hits without Redis again");
         Ok(())
     }
 

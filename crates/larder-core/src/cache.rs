@@ -95,7 +95,7 @@ impl CacheBuilder {
         self
     }
 
-    /// Keeps values of the store in this process too, in about this much memory at the most (bytes): by default in 32 MiB, with 0 none.
+    /// Keeps values of the store in this process too, in at most this much memory (bytes): by default in 32 MiB, with 0 none.
     #[must_use]
     pub fn l1_bytes(mut self, bytes: u64) -> Self {
         self.l1_bytes = bytes;

@@ -19,10 +19,9 @@ use crate::proof::Proofs;
 use crate::raw::Raw;
 use crate::store::Store;
 
-/// What an entry costs beside its key and value, in bytes: its place in the table, and the counts of its key and its bytes. That is 300;
-/// with what the allocator and the table lose once as many were dropped as are kept, all that was kept took 0.85 to 1.01 of what this
-/// allows, with values of 2 bytes to 10 KB.
-const OVERHEAD: u64 = 400;
+/// What an entry costs beside its key and value, in bytes: 300 for its place in the table and the counts of its key and its bytes, and
+/// what the allocator and the table lose once as many were dropped as are kept, 20 to 170 with values of 2 bytes to 10 KB.
+const OVERHEAD: u64 = 480;
 /// Once the L1 is full, only one of so many values that are new to it is kept: where more is read than it holds, keeping and
 /// dropping would cost more than it saves; what is read often is kept soon all the same.
 const NEWCOMERS: u32 = 8;
