@@ -224,7 +224,10 @@ impl Answering {
         let (method, version) = (request.method().clone(), request.version());
         let mut response = match head::check(&request, &self.limits) {
             Ok(()) => self.route(request).await,
-            Err(problem) => problem.into_response(),
+            Err(problem) => {
+                drop(request);
+                refuse(problem, &self.limits).await
+            }
         };
         // What is sealed is written by who seals it.
         if !is_over_tls {
@@ -248,7 +251,7 @@ impl Answering {
         let response = self.call(request).await;
         match arrival.get() {
             Arrival::Fine => response,
-            Arrival::TooLarge => too_large(&self.limits).into_response(),
+            Arrival::TooLarge => refuse(too_large(&self.limits), &self.limits).await,
             Arrival::TooSlow => Problem::new(StatusCode::REQUEST_TIMEOUT)
                 .detail("the request's body took too long: send it faster")
                 .into_response(),
@@ -265,6 +268,12 @@ impl Answering {
                 .into_response(),
         }
     }
+}
+
+/// Answers who sent what he must not, later than he could be.
+async fn refuse(problem: Problem, limits: &Limits) -> Response {
+    tokio::time::sleep(limits.refusal_delay).await;
+    problem.into_response()
 }
 
 pub(super) fn too_large(limits: &Limits) -> Problem {

@@ -9,6 +9,7 @@
 //! - its body arrives within [`Limits::body_timeout`] and not slower than [`Limits::body_bytes_per_second`] (else
 //!   408), and is at most [`Limits::body_bytes`] long (else 413);
 //! - it names one host, the same everywhere (else 400);
+//! - what is refused for its head or its size is told so after [`Limits::refusal_delay`];
 //! - a connection that nothing happens on is closed after [`Limits::idle_timeout`], one whose client takes nothing
 //!   of the answer after [`Limits::write_timeout`], one whose client takes it slower than
 //!   [`Limits::write_bytes_per_second`] that long after it fell behind;
@@ -67,6 +68,9 @@ pub struct Limits {
     pub body_grace: Duration,
     /// The size of a request's body, in bytes. Default: 1 MiB.
     pub body_bytes: u64,
+    /// How long a request that is refused for its head or the size of its body waits for that answer: who sends the same again
+    /// at once, and again, would take a processor. Default: 1 s.
+    pub refusal_delay: Duration,
     /// How long a connection may lie idle between two requests. Default: 75 s.
     pub idle_timeout: Duration,
     /// How long a client may take nothing of an answer, or less than [`Limits::write_bytes_per_second`].
@@ -91,6 +95,7 @@ impl Default for Limits {
             body_bytes_per_second: 1_024,
             body_grace: Duration::from_secs(5),
             body_bytes: 1 << 20,
+            refusal_delay: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
             write_bytes_per_second: 1_024,

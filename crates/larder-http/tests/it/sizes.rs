@@ -1,10 +1,14 @@
 //! What a client sends is bounded (SF-13).
 
+use std::time::{Duration, Instant};
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::ConnectInfo;
 use axum::routing::{get, post};
 use larder_http::Limits;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
 
 use crate::Server;
 use crate::client::{closes_within, connect, get as get_it, read_one, request, send};
@@ -93,6 +97,47 @@ async fn a_body_that_does_not_say_how_large_it_is_has_at_most_1_mib_too() {
 }
 
 #[tokio::test]
+async fn who_sends_what_he_must_not_waits_for_his_refusal_and_nobody_with_him() {
+    let delay = Duration::from_millis(200);
+    let limits = Limits {
+        refusal_delay: delay,
+        ..Limits::default()
+    };
+    let server = Server::start(router(), limits).await;
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n";
+    let chunk = format!("{:x}\r\n{}\r\n", 1 << 18, "x".repeat(1 << 18));
+    let refused = [
+        (413, format!("{head}Content-Length: 1048577\r\n\r\n")),
+        (
+            413,
+            format!(
+                "{head}Transfer-Encoding: chunked\r\n\r\n{}",
+                chunk.repeat(5)
+            ),
+        ),
+        (431, format!("{head}{}\r\n", "X-Many: 1\r\n".repeat(65))),
+        (400, format!("{head}Host: b\r\n\r\n")),
+    ];
+    for (status, request) in refused {
+        let begin = Instant::now();
+        assert_eq!(send(server.address, request).await.status, status);
+        assert!(begin.elapsed() >= delay, "{status}: {:?}", begin.elapsed());
+    }
+
+    let limits = Limits {
+        refusal_delay: Duration::from_secs(3_600),
+        ..Limits::default()
+    };
+    let server = Server::start(router(), limits).await;
+    let mut refused = connect(server.address).await;
+    let request = format!("{head}Content-Length: 1048577\r\n\r\n");
+    refused.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(get_it(server.address, "/", &[]).await.status, 200);
+    let answered = timeout(delay, refused.peek(&mut [0])).await;
+    assert!(answered.is_err(), "it waits still");
+}
+
+#[tokio::test]
 async fn connections_past_the_bound_wait() {
     let limits = Limits {
         connections: 2,
@@ -102,17 +147,13 @@ async fn connections_past_the_bound_wait() {
     let mut first = connect(server.address).await;
     let _second = connect(server.address).await;
     let hello = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-    tokio::io::AsyncWriteExt::write_all(&mut first, hello)
-        .await
-        .unwrap();
+    first.write_all(hello).await.unwrap();
     assert_eq!(read_one(&mut first).await.status, 200);
     let mut third = connect(server.address).await;
-    tokio::io::AsyncWriteExt::write_all(&mut third, hello)
-        .await
-        .unwrap();
+    third.write_all(hello).await.unwrap();
     let mut byte = [0];
-    let wait = std::time::Duration::from_millis(300);
-    let answered = tokio::time::timeout(wait, third.peek(&mut byte)).await;
+    let wait = Duration::from_millis(300);
+    let answered = timeout(wait, third.peek(&mut byte)).await;
     assert!(answered.is_err(), "the third is not accepted yet");
     drop(first);
     assert_eq!(read_one(&mut third).await.status, 200);
