@@ -2,6 +2,7 @@
 //! control plane's memory stays bounded, and healthy clients are served. The hostile one has a process of its own with the lowest
 //! priority, since in life it has other processors than the server.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use larder_control::{ControlPlane, Settings};
@@ -17,6 +18,9 @@ use crate::followers::{allow_open_files, p99};
 use crate::{Running, until};
 
 const GIB: u64 = 1 << 30;
+
+/// So many try wrong keys at once: who tried too many waits for each answer.
+const WRONG_AT_ONCE: usize = 20;
 
 /// How much of each there is.
 struct Attack {
@@ -136,9 +140,9 @@ async fn invent(port: u16, key: String, invented: usize) {
     }
 }
 
-async fn wrong_keys(port: u16, key: String, wrong: usize) {
+async fn wrong_keys(port: u16, key: String, numbers: Range<usize>) {
     let control = Running::at(port);
-    for number in 0..wrong {
+    for number in numbers {
         let wrong = format!("{}{number:016x}", &key[..key.len() - 16]);
         let answer = control
             .with(Some(&wrong), "GET", "/api/config/svc", "")
@@ -213,7 +217,10 @@ async fn go_on(attack: &Attack, port: u16, key: &str) {
         });
     }
     attackers.spawn(invent(port, key.to_owned(), attack.invented));
-    attackers.spawn(wrong_keys(port, key.to_owned(), attack.wrong));
+    let each = attack.wrong / WRONG_AT_ONCE;
+    for begin in (0..attack.wrong).step_by(each) {
+        attackers.spawn(wrong_keys(port, key.to_owned(), begin..begin + each));
+    }
     attackers.spawn(flood(port, attack.floods));
     while let Some(ended) = attackers.join_next().await {
         ended.unwrap();
