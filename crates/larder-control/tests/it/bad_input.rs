@@ -67,6 +67,17 @@ async fn bad_policies_are_refused_with_a_reason() {
 }
 
 #[tokio::test]
+async fn the_field_that_is_wrong_is_named() {
+    let control = Running::start().await;
+    let signal = |latency: Value| json!({"service_name": "svc", "endpoint": "/a", "latency_ms": latency, "status": "success"});
+    let batch = json!({"signals": [signal(1.into()), signal("slow".into())]});
+    let answer = control.post("/api/signals/batch", &batch.to_string()).await;
+    answer.is_problem(422);
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("signals[1].latency_ms"), "{detail}");
+}
+
+#[tokio::test]
 async fn what_is_too_large_is_refused_however_it_is_sent() {
     let control = Running::start().await;
     let large = format!(r#"{{"vary":["{}"]}}"#, "x".repeat(2 << 20));
