@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use larder_core::StoreError;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::changes::Changes;
 use crate::cluster::map::Map;
@@ -25,6 +25,7 @@ use crate::cluster::slots::slot;
 use crate::cluster::survey::Surveyor;
 use crate::command::{Command, Expect};
 use crate::connection::Link;
+use crate::deadline::by;
 use crate::node::Node;
 use crate::options::Options;
 use crate::resp::Value;
@@ -342,10 +343,9 @@ impl Batch {
         }
         let answered = match deadline {
             None => self.node.ask_over(&all).await,
-            Some(deadline) => match timeout_at(deadline, self.node.ask_over(&all)).await {
-                Ok(answered) => answered,
-                Err(_late) => Err(StoreError::TimedOut),
-            },
+            Some(deadline) => by(deadline, self.node.ask_over(&all))
+                .await
+                .unwrap_or(Err(StoreError::TimedOut)),
         };
         let (link, values) = match answered {
             Err(error) => return vec![Answer::failed(error); self.steps.len()],

@@ -31,6 +31,7 @@ mod clock;
 mod cluster;
 mod command;
 mod connection;
+mod deadline;
 mod lease;
 mod life;
 mod lives;

@@ -14,6 +14,7 @@ use crate::breaker::{Event, State};
 use crate::changes::{Source, Taken};
 use crate::command::Command;
 use crate::connection::{self, Connection, Link, Reply, Watch};
+use crate::deadline::by;
 use crate::life::Life;
 use crate::lives::Lives;
 use crate::options::{AfterFailover, Options};
@@ -177,10 +178,10 @@ impl Node {
         let connection = self.connection(deadline).await?;
         let link = connection.link();
         let replies = connection.send(commands)?;
-        match tokio::time::timeout_at(deadline, collect(replies)).await {
-            Ok(Some(values)) => Ok((link, values)),
-            Ok(None) => Err(StoreError::Broken(self.shared.lock().why.clone())),
-            Err(_late) => {
+        match by(deadline, collect(replies)).await {
+            Some(Some(values)) => Ok((link, values)),
+            Some(None) => Err(StoreError::Broken(self.shared.lock().why.clone())),
+            None => {
                 self.shared.timed_out(&connection);
                 Err(StoreError::TimedOut)
             }
@@ -196,10 +197,10 @@ impl Node {
         let connection = self.connection(deadline).await?;
         let link = connection.link();
         let replies = connection.send_both(commands)?;
-        match tokio::time::timeout_at(deadline, replies).await {
-            Ok(Ok(values)) => Ok((link, values)),
-            Ok(Err(_ended)) => Err(StoreError::Broken(self.shared.lock().why.clone())),
-            Err(_late) => {
+        match by(deadline, replies).await {
+            Some(Ok(values)) => Ok((link, values)),
+            Some(Err(_ended)) => Err(StoreError::Broken(self.shared.lock().why.clone())),
+            None => {
                 self.shared.timed_out(&connection);
                 Err(StoreError::TimedOut)
             }
@@ -213,10 +214,10 @@ impl Node {
         let Some(reply) = connection.send_one(command)? else {
             return Ok(None);
         };
-        match tokio::time::timeout_at(deadline, reply).await {
-            Ok(Ok(value)) => Ok(Some(value)),
-            Ok(Err(_ended)) => Err(StoreError::Broken(self.shared.lock().why.clone())),
-            Err(_late) => {
+        match by(deadline, reply).await {
+            Some(Ok(value)) => Ok(Some(value)),
+            Some(Err(_ended)) => Err(StoreError::Broken(self.shared.lock().why.clone())),
+            None => {
                 self.shared.timed_out(&connection);
                 Err(StoreError::TimedOut)
             }

@@ -10,7 +10,8 @@ const MARGIN_BYTES: usize = 64 << 10;
 /// How a server is dealt with.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// After this time an operation is given up. Default: 100 ms.
+    /// After this time an operation is given up, unless its answer has arrived: a process that stood still has a moment (2 ms) to
+    /// read it. Default: 100 ms.
     pub deadline: Duration,
     /// After this time an attempt to connect is given up. Default: 1 s.
     pub connect_timeout: Duration,

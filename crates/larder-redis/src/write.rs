@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use larder_core::mutants::{Guard, is_off};
 use larder_core::{Key, Lease, NewEntry, Skip, StoreError, Written};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::command::{Command, Expect};
+use crate::deadline::by;
 use crate::lease::{Expected, lease_key, token_text};
 use crate::node::Node;
 use crate::probe::shown_bytes;
@@ -165,9 +166,9 @@ impl RedisStore {
         let left: Vec<usize> = left.collect();
         if !left.is_empty() {
             let steps = left.iter().map(|index| (entries[*index], &words[*index]));
-            let stored = timeout_at(deadline, self.store_in_two(steps)).await;
-            let stored = stored
-                .unwrap_or_else(|_late| vec![Answer::failed(StoreError::TimedOut); left.len()]);
+            let stored = by(deadline, self.store_in_two(steps)).await;
+            let stored =
+                stored.unwrap_or_else(|| vec![Answer::failed(StoreError::TimedOut); left.len()]);
             for (index, answer) in std::iter::zip(left, stored) {
                 answers[index] = answer;
             }
@@ -190,7 +191,7 @@ impl RedisStore {
         if !answers.iter().any(is_stored) {
             return;
         }
-        let confirmed = timeout_at(deadline, self.servers.confirm(named)).await;
+        let confirmed = by(deadline, self.servers.confirm(named)).await;
         let confirmed = confirmed.unwrap_or(Err(StoreError::TimedOut));
         if let Err(error) = confirmed {
             let stored = answers.iter_mut().filter(|answer| is_stored(answer));

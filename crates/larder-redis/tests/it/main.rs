@@ -28,6 +28,7 @@ mod secrets;
 mod sentinel_changes;
 mod sentinel_load;
 mod shifted_replies;
+mod stopped;
 mod survey;
 mod sweeps;
 mod swept_slots;
@@ -65,6 +66,7 @@ fn connect_with(url: &str, options: Options) -> Arc<RedisStore> {
 fn connect_patiently(url: &str) -> Arc<RedisStore> {
     let options = Options {
         deadline: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(10),
         ..Options::default()
     };
     connect_with(url, options)
