@@ -15,12 +15,12 @@ use crate::output::{Column, Done, Output, bytes, duration};
 use crate::{in_clear, invalidate};
 
 const PAGE: usize = 1_000;
-/// How long a command waits for a store to come.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a command waits for a store to come, and for each of its answers.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The store, to be looked at; waited for, since a command has nothing better to do.
 pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
-    let store = larder::look_at_store(settings)?;
+    let store = larder::look_at_store(settings, PATIENCE)?;
     wait_for(&*store).await?;
     Ok(store)
 }
@@ -141,7 +141,7 @@ pub(crate) async fn ttl(key: &Key, settings: &Settings, output: &Output) -> anyh
 pub(crate) async fn set(entry: Set, settings: &Settings, output: &Output) -> anyhow::Result<Done> {
     let json = Json::parse(read_value(&entry.value)?).context("the value")?;
     let life = Duration::try_from_secs_f64(entry.ttl)?;
-    let store = larder::open_store(settings)?;
+    let store = larder::open_store_within(settings, PATIENCE)?;
     wait_for(&*store).await?;
     // Through a cache: sealed, where the settings say so.
     let cache = invalidate::cache(&Service::from(&entry.key), store, settings)?;

@@ -10,7 +10,7 @@ use larder::{Cache, Invalidated, Kept, Policy, PolicyPatch, Service, Settings, S
 use serde_json::json;
 
 use crate::args::Invalidate;
-use crate::entries::{report_deleted, wait_for};
+use crate::entries::{PATIENCE, report_deleted, wait_for};
 use crate::invalidate_api;
 use crate::output::{Done, Output};
 
@@ -59,7 +59,7 @@ fn progress() -> anyhow::Result<ProgressBar> {
 
 /// A cache that invalidates. A store that is away is no reason to stop: then what is invalidated is kept for it.
 pub(crate) async fn open(service: &Service, settings: &Settings) -> anyhow::Result<Cache> {
-    let store = larder::open_store(settings)?;
+    let store = larder::open_store_within(settings, PATIENCE)?;
     if let Err(error) = wait_for(&*store).await {
         let is_away = matches!(
             error.downcast_ref(),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_client::{Client, ClientSettings};
 use larder_core::{
@@ -244,23 +245,67 @@ pub fn look_at_outbox(settings: &Settings, store: &dyn Store, service: &Service)
 /// # Errors
 /// As [`open_redis`].
 pub fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, SettingsError> {
-    open(settings, true)
+    open(settings, Terms::default())
 }
 
-/// [`open_store`], for one who looks, and changes nothing that was not asked for: what a Redis has of another life is not read,
-/// and not removed.
+/// [`open_store`], for one who would rather wait than go without: an operation is given up after `deadline`.
 ///
 /// # Errors
 /// As [`open_redis`].
-pub fn look_at_store(settings: &Settings) -> Result<Arc<dyn Store>, SettingsError> {
-    open(settings, false)
+pub fn open_store_within(
+    settings: &Settings,
+    deadline: Duration,
+) -> Result<Arc<dyn Store>, SettingsError> {
+    let deadline = Some(deadline);
+    open(
+        settings,
+        Terms {
+            deadline,
+            ..Terms::default()
+        },
+    )
 }
 
-fn open(settings: &Settings, sweeps: bool) -> Result<Arc<dyn Store>, SettingsError> {
-    if let Some(store) = connect(settings, sweeps)? {
+/// [`open_store_within`], for one who looks, and changes nothing that was not asked for: what a Redis has of another life is not
+/// read, and not removed.
+///
+/// # Errors
+/// As [`open_redis`].
+pub fn look_at_store(
+    settings: &Settings,
+    deadline: Duration,
+) -> Result<Arc<dyn Store>, SettingsError> {
+    let deadline = Some(deadline);
+    open(
+        settings,
+        Terms {
+            deadline,
+            sweeps: false,
+        },
+    )
+}
+
+/// How a store is used.
+struct Terms {
+    /// `None`: the store's own.
+    deadline: Option<Duration>,
+    sweeps: bool,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            deadline: None,
+            sweeps: true,
+        }
+    }
+}
+
+fn open(settings: &Settings, terms: Terms) -> Result<Arc<dyn Store>, SettingsError> {
+    if let Some(store) = connect(settings, &terms)? {
         return Ok(Arc::new(store));
     }
-    Ok(match open_embedded(settings) {
+    Ok(match open_folder(settings, &terms) {
         Ok(store) => Arc::new(store),
         Err(error) => {
             tracing::error!(%error, "nothing is cached");
@@ -276,10 +321,10 @@ fn open(settings: &Settings, sweeps: bool) -> Result<Arc<dyn Store>, SettingsErr
 ///
 /// With `LARDER_L1_BYTES=0` its reads have no proofs: an L1 of another cache over it would keep nothing.
 pub fn open_redis(settings: &Settings) -> Result<Option<RedisStore>, SettingsError> {
-    connect(settings, true)
+    connect(settings, &Terms::default())
 }
 
-fn connect(settings: &Settings, sweeps: bool) -> Result<Option<RedisStore>, SettingsError> {
+fn connect(settings: &Settings, terms: &Terms) -> Result<Option<RedisStore>, SettingsError> {
     let Some(url) = &settings.redis_url else {
         return Ok(None);
     };
@@ -289,12 +334,14 @@ fn connect(settings: &Settings, sweeps: bool) -> Result<Option<RedisStore>, Sett
     if redis_tls::is_named(settings) && !url.is_secured() {
         tracing::warn!(server = %url, "REDIS_TLS_… is set, but nothing is encrypted: write rediss:// in REDIS_URL");
     }
+    let own = larder_redis::Options::default();
     let options = larder_redis::Options {
+        deadline: terms.deadline.unwrap_or(own.deadline),
         tls,
         after_failover: settings.after_failover,
-        sweeps,
+        sweeps: terms.sweeps,
         notes_entries: settings.l1_bytes > 0,
-        ..larder_redis::Options::default()
+        ..own
     };
     Ok(Some(RedisStore::connect(url, options)))
 }
@@ -304,9 +351,15 @@ fn connect(settings: &Settings, sweeps: bool) -> Result<Option<RedisStore>, Sett
 /// # Errors
 /// An [`OpenError`] that says what to do.
 pub fn open_embedded(settings: &Settings) -> Result<EmbeddedStore, OpenError> {
+    open_folder(settings, &Terms::default())
+}
+
+fn open_folder(settings: &Settings, terms: &Terms) -> Result<EmbeddedStore, OpenError> {
+    let own = larder_embedded::Options::default();
     let options = larder_embedded::Options {
         max_bytes: settings.max_bytes,
-        ..larder_embedded::Options::default()
+        deadline: terms.deadline.unwrap_or(own.deadline),
+        ..own
     };
     EmbeddedStore::open(&settings.dir.join("store"), options)
 }

@@ -45,7 +45,7 @@ mod store_id;
 
 pub use cache::{
     Builder, Cache, StartError, cache_key, look_at_outbox, look_at_store, open_embedded,
-    open_redis, open_store,
+    open_redis, open_store, open_store_within,
 };
 pub use larder_client::{Client, ControlKeyError, control_authorities, control_authorization};
 pub use larder_core::*;
