@@ -119,6 +119,9 @@ fn bar(whole: Duration) -> ProgressBar {
 pub(crate) fn round(scenario: &Scenario, setting: Setting) -> anyhow::Result<(u64, Verdict)> {
     let bounds = scenario.bounds(setting.store);
     let mut scene = Scene::set(setting)?;
+    if scenario.may_change_masters() {
+        scene.watch_closely();
+    }
     (scenario.run)(&mut scene)?;
     let faults = scene.faults;
     let (witnesses, fault_ends) = scene.end()?;

@@ -91,6 +91,11 @@ const ADOPTION: Nanos = millis(8_000);
 const FOR_EVER: Nanos = millis(3_600_000);
 
 impl Scenario {
+    /// Whether another server may become the master: where it must not, none does because the machine stood still.
+    pub(crate) fn may_change_masters(&self) -> bool {
+        !matches!(self.allows, Allows::Push | Allows::Silence | Allows::Clock)
+    }
+
     pub(crate) fn bounds(&self, store: StoreKind) -> Bounds {
         let is_shared_memory = matches!(store, StoreKind::Embedded | StoreKind::InProcess);
         let silence = match is_shared_memory {

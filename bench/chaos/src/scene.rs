@@ -82,6 +82,15 @@ pub(crate) struct Setting {
 }
 
 impl Scene {
+    /// A master that is silent for a moment is taken for dead.
+    pub(crate) fn watch_closely(&self) {
+        match &self.servers {
+            Servers::Sentinel(servers) => servers.watch_closely(),
+            Servers::Cluster(servers) => servers.watch_closely(),
+            Servers::None | Servers::Folder(_) | Servers::Redis(_) | Servers::Pair(_) => {}
+        }
+    }
+
     pub(crate) fn set(setting: Setting) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("larder-chaos-").tempdir()?;
         let set = stage::set(setting.stage, setting.store, folder.path())?;

@@ -126,6 +126,14 @@ impl Process {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// Stops it in its tracks (`SIGSTOP`), and waits until each of its threads stands.
+    pub fn stop(&self) {
+        use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
+        self.signal(Signal::STOP);
+        let pid = rustix::process::Pid::from_child(&self.child);
+        waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED).unwrap();
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
         self.child.wait().unwrap()

@@ -1,6 +1,7 @@
 //! Links between machines, cut without a word: packets are dropped, and nobody is told.
 
 use anyhow::Context as _;
+use larder_testing::redis::wait_until;
 
 use super::{Allows, REDIS, SENTINEL, Scenario};
 use crate::orders::Mix;
@@ -102,13 +103,20 @@ pub(super) fn one_way_once(scene: &mut Scene) -> anyhow::Result<()> {
 fn one_connection_once(scene: &mut Scene) -> anyhow::Result<()> {
     let last = scene.crew.len() - 1;
     let address = scene.network()?.host(last).address().to_owned();
-    let clients = scene.redis()?.cli(&["CLIENT", "LIST"]);
+    let server = scene.redis()?;
     let begin = format!(" addr={address}:");
-    let mut ports = clients.lines().filter_map(|client| {
-        let (_, rest) = client.split_once(&begin)?;
-        rest.split(' ').next()?.parse().ok()
+    let mut found: Option<u16> = None;
+    // It says that it is there before it is connected.
+    wait_until("the worker is connected", || {
+        let clients = server.cli(&["CLIENT", "LIST"]);
+        let mut ports = clients.lines().filter_map(|client| {
+            let (_, rest) = client.split_once(&begin)?;
+            rest.split(' ').next()?.parse().ok()
+        });
+        found = ports.next_back();
+        found.is_some()
     });
-    let port: u16 = ports.next_back().context("the worker is not connected")?;
+    let port = found.context("the worker is not connected")?;
     scene.network()?.cut_connection(last, port);
     hold(scene);
     Ok(())

@@ -3,8 +3,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use larder::{Guard, Key, NewEntry, Store as _, Ttl};
+use larder::{Guard, Key, NewEntry, Ttl};
 use larder_testing::certificates::Authority;
 use larder_testing::redis::RedisServer;
 use serde_json::Value;
@@ -280,14 +281,17 @@ fn a_server_that_is_away_is_warned_of() {
 
 /// Stores more than fits into 4 MiB.
 fn fill(dir: &Path) {
-    let store = larder::EmbeddedStore::open(&dir.join("store"), Default::default()).unwrap();
+    let dir = dir.display().to_string();
+    let environment = |name: &str| (name == "LARDER_DIR").then(|| dir.clone());
+    let settings = larder::Settings::read(environment, Path::new("/nowhere")).unwrap();
+    let store = larder::open_store_within(&settings, Duration::from_secs(60)).unwrap();
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().unwrap();
     for index in 0..6_000 {
         let entry = NewEntry {
             key: Key::new("svc", &format!("/{index}")).unwrap(),
             bytes: vec![b'1'; 1_000].into(),
-            ttl: Ttl::new(std::time::Duration::from_secs(300)).unwrap(),
+            ttl: Ttl::new(Duration::from_secs(300)).unwrap(),
             guard: Guard::Always,
         };
         let written = runtime.block_on(store.set(entry)).unwrap();

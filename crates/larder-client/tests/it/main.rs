@@ -28,6 +28,8 @@ use tokio::task::JoinHandle;
 
 /// A change is acted on within this time.
 const SOON: Duration = Duration::from_secs(5);
+/// For what is not about time: who finds nobody asks again more and more seldom.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn key(endpoint: &str) -> Key {
     Key::new("svc", endpoint).unwrap()
@@ -71,11 +73,15 @@ fn is_on(client: &Client, endpoint: &str) -> bool {
 /// Waits until it is so; how long that took.
 async fn until(within: Duration, what: &str, mut is_so: impl AsyncFnMut() -> bool) -> Duration {
     let began = Instant::now();
-    while !is_so().await {
-        assert!(began.elapsed() < within, "not within {within:?}: {what}");
+    loop {
+        // Looked at once more after it: who looks may have stood still himself.
+        let is_over = began.elapsed() >= within;
+        if is_so().await {
+            return began.elapsed();
+        }
+        assert!(!is_over, "not within {within:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    began.elapsed()
 }
 
 /// A control plane that serves. Killed when it is dropped.
@@ -94,7 +100,7 @@ impl Drop for Control {
 }
 
 impl Control {
-    /// On this port, or on one of its own for 0.
+    /// On this port, or on one of its own for 0: nobody else takes that while it is away.
     async fn start(database: &Path, port: u16) -> Self {
         Self::start_with(database, port, |_| ()).await
     }
@@ -120,8 +126,9 @@ impl Control {
         settings.invalidations.per_minute = u32::MAX;
         set(&mut settings);
         let control = ControlPlane::open(settings).await.unwrap();
+        let port = Some(port).filter(|port| *port != 0);
+        let port = port.unwrap_or_else(larder_testing::redis::free_port);
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let shutdown = async {

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::{SOON, client, is_on, ttl, until};
+use crate::{PATIENCE, client, is_on, ttl, until};
 
 const PORT: &str = "LARDER_TEST_CONTROL_PORT";
 
@@ -71,7 +71,7 @@ async fn policies_hold_while_it_is_stopped_and_killed_and_across_their_own_resta
     put(port, "/b", json!({"mode": "off"})).await;
     let first = client(port, Some(&state));
     let has_all = |client: &larder_client::Client| ttl(client, "/a") == 60 && !is_on(client, "/b");
-    until(SOON, "known", async || {
+    until(PATIENCE, "known", async || {
         has_all(&first) && first.status().via == Via::Stream
     })
     .await;
@@ -95,11 +95,11 @@ async fn policies_hold_while_it_is_stopped_and_killed_and_across_their_own_resta
     })
     .await;
     put(port, "/a", json!({"ttl_seconds": 30})).await;
-    until(SOON, "changed", async || ttl(&first, "/a") == 30).await;
+    until(PATIENCE, "changed", async || ttl(&first, "/a") == 30).await;
 
     // Killed in the midst of it.
     process.signal(Signal::KILL);
-    until(SOON, "noticed", async || !first.status().connected).await;
+    until(PATIENCE, "noticed", async || !first.status().connected).await;
     assert_eq!((ttl(&first, "/a"), is_on(&first, "/b")), (30, false));
     drop(process);
     let third = client(port, Some(&state));
@@ -108,8 +108,8 @@ async fn policies_hold_while_it_is_stopped_and_killed_and_across_their_own_resta
     let _process = start(folder.path(), port);
     put(port, "/a", json!({"ttl_seconds": 15})).await;
     for client in [&first, &third] {
-        until(SOON, "changed", async || ttl(client, "/a") == 15).await;
-        until(SOON, "over a stream", async || {
+        until(PATIENCE, "changed", async || ttl(client, "/a") == 15).await;
+        until(PATIENCE, "over a stream", async || {
             client.status().via == Via::Stream
         })
         .await;

@@ -6,7 +6,7 @@ use larder_core::api::Via;
 use serde_json::json;
 
 use crate::relay::{Answer, BEGIN, Relay, stream_of};
-use crate::{Control, SOON, client, ttl, until};
+use crate::{Control, PATIENCE, SOON, client, ttl, until};
 
 /// The mark is 250 ms on a quiet machine.
 const AT_ONCE: Duration = Duration::from_millis(2_500);
@@ -25,7 +25,7 @@ async fn a_change_is_acted_on_at_once() {
         let began = Instant::now();
         control.put("/a", json!({"ttl_seconds": seconds})).await;
         while ttl(&client, "/a") != seconds {
-            assert!(began.elapsed() < AT_ONCE, "not within {AT_ONCE:?}");
+            assert!(began.elapsed() < PATIENCE, "it is never acted on");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         took.push(began.elapsed());
@@ -36,6 +36,8 @@ async fn a_change_is_acted_on_at_once() {
         "a change is acted on after {middle:?} (median), {most:?} (the slowest of {})",
         took.len()
     );
+    // Who asks for changes waits longer than that.
+    assert!(middle < Duration::from_secs(1), "{middle:?}");
     let status = client.status();
     assert_eq!(
         (status.via, status.connected, status.trouble),
@@ -109,10 +111,13 @@ async fn a_stream_that_was_lost_is_noticed_by_its_silence() {
     let client = client(relay.port, None);
     control.put("/a", json!({"ttl_seconds": 60})).await;
     until(SOON, "over the stream", async || ttl(&client, "/a") == 60).await;
-    assert_eq!(relay.asked(), 1);
+    let before = relay.asked();
     relay.silence();
     control.put("/a", json!({"ttl_seconds": 30})).await;
-    until(SOON, "another is asked for", async || relay.asked() > 1).await;
+    until(SOON, "another is asked for", async || {
+        relay.asked() > before
+    })
+    .await;
     until(SOON, "told over it", async || {
         ttl(&client, "/a") == 30 && client.status().via == Via::Stream
     })

@@ -464,7 +464,7 @@ mod tests {
         let asking = tokio::spawn(async move {
             loop {
                 candidate.ask().await.unwrap();
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });
         let all = async || {

@@ -173,9 +173,12 @@ async fn a_decision_is_explained_with_its_figures_what_would_flip_it_and_what_wa
         (&nothing["decision"], &nothing["mode"]),
         (&Value::Null, &"auto".into())
     );
+    let reported = Instant::now();
     report(&control, vec![window("/p/7", 800, 1, false)]).await;
     let is_on = |it: &Value| it["decision"]["cache_enabled"] == true;
     let explained = explain_until(&control, "p/7", is_on).await;
+    // What was measured loses its weight slowly: half of it in seven minutes.
+    let least = 200.0 * (-reported.elapsed().as_secs_f64() / 420.0).exp2() - 0.001;
     let decision = &explained["decision"];
     assert_eq!(
         (&decision["replays"], &decision["engine_version"]),
@@ -183,7 +186,8 @@ async fn a_decision_is_explained_with_its_figures_what_would_flip_it_and_what_wa
     );
     assert_eq!(explained["endpoint"], "/p/{id}");
     let figures = &decision["figures"];
-    assert_eq!(figures["origin_answers"].as_f64().unwrap().round(), 200.0);
+    let answers = figures["origin_answers"].as_f64().unwrap();
+    assert!((least..=200.0).contains(&answers), "{least} {answers}");
     assert!(
         figures["ghost_hit_ratio_30s"].as_f64().unwrap() > 0.5,
         "{figures}"

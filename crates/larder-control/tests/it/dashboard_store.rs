@@ -259,7 +259,7 @@ async fn without_a_store_the_pages_say_what_to_do_next() {
 async fn a_store_that_is_away_is_said_and_nothing_else_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let mut redis = larder_testing::redis::RedisServer::start();
-    let shared = Shared::open(folder.path(), Some(redis.url()));
+    let shared = Shared::open_within(folder.path(), Some(redis.url()), Duration::from_millis(100));
     until("the store answers", async || {
         shared.store.stats().await.is_ok()
     })

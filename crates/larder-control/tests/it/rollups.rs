@@ -43,8 +43,12 @@ async fn what_is_kept_is_answered_by_minute_or_by_hour_of_one_service() {
 
 /// Keeps a minute or an hour that began so long ago.
 async fn keep(database: &std::path::Path, service: &str, length: u64, ago: u64, window: &Value) {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let at = (now.unwrap().as_secs() - ago) / length * length;
+    // Of all who keep something in this process the same one: else two that are apart may be in one minute.
+    static NOW: std::sync::LazyLock<u64> = std::sync::LazyLock::new(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.unwrap().as_secs()
+    });
+    let at = (*NOW - ago) / length * length;
     let statement = format!("INSERT INTO rollups VALUES ('{service}', {length}, {at}, '{window}')");
     places::sql(database, statement.leak()).await.unwrap();
 }

@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use larder::{Cache, Frames, Key, Policy, PolicyPatch, Store};
 use larder_control::SharedStore;
+use larder_testing::process::PATIENCE;
 
 use crate::until;
 
@@ -17,8 +19,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The embedded one in a folder, or the Redis of a URL.
+    /// The embedded one in a folder, or the Redis of a URL. A machine that stands still is no reason to go without.
     pub(crate) fn open(folder: &Path, redis: Option<String>) -> Self {
+        Self::open_within(folder, redis, PATIENCE)
+    }
+
+    /// The same, where an operation is given up after so long.
+    pub(crate) fn open_within(folder: &Path, redis: Option<String>, deadline: Duration) -> Self {
         let folder = folder.display().to_string();
         let environment = move |name: &str| match name {
             "LARDER_DIR" => Some(folder.clone()),
@@ -26,7 +33,7 @@ impl Shared {
             _ => None,
         };
         let settings = larder::Settings::read(environment, Path::new("/nowhere")).unwrap();
-        let store = larder::open_store(&settings).unwrap();
+        let store = larder::open_store_within(&settings, deadline).unwrap();
         Self { settings, store }
     }
 

@@ -239,8 +239,8 @@ async fn it_is_loaded_early_so_that_nobody_meets_its_end() {
         while scene.cache.counts().loads == loads {
             assert!(passed < 1_990, "round {round}: it was never loaded early");
             assert_eq!(look_up().await, Outcome::Hit, "round {round}");
-            scene.clock.pass(0.005);
-            passed += 5;
+            scene.clock.pass(0.001);
+            passed += 1;
             tokio::task::yield_now().await;
         }
         until("it is filled", || {

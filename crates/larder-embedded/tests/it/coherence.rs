@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use larder_core::{Key, Proof, Service, Store, StoreError, Stored, Tag, Ttl, VersionName};
+use larder_core::{Key, Proof, Service, Store, StoreError, Stored, Tag, Ttl, VersionName, Written};
 use larder_embedded::{EmbeddedStore, Options};
 use rustix::process::Signal;
 
@@ -175,15 +175,17 @@ fn a_writer_that_was_stopped_leaves_no_proof_for_what_it_writes() {
         deadline: DEADLINE,
         ..options()
     });
-    set(&store, &key("/apart"), "x");
+    wait_until("it is stored", || {
+        let stored = store.set(entry(&key("/apart"), "x", 60));
+        runtime().block_on(stored) == Ok(Written::Stored)
+    });
     let floors = place.folder.with_file_name("floors");
     make_floors(&floors);
     let writer = Process::start("coherence::writer", "coherence-writer", &place.folder);
     let is_unproven =
         |index: usize| read(&store, &key_of(index)).is_some_and(|stored| stored.proof.is_none());
     wait_until("it is stopped behind its marks", || {
-        writer.signal(Signal::STOP);
-        std::thread::sleep(Duration::from_millis(1));
+        writer.stop();
         // Not in a clear, which leaves no proof for anything.
         let is_apart_proven = read(&store, &key("/apart")).unwrap().proof.is_some();
         let is_found = (0..KEYS).any(is_unproven) && is_apart_proven;

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use larder_core::{Skip, Store, StoreError, Written};
 use larder_embedded::{EmbeddedStore, Options};
+use larder_testing::process::PATIENCE;
+use larder_testing::stalls::Stalls;
 use rustix::process::Signal;
 
 use crate::support::{
@@ -20,8 +22,7 @@ const SLACK: Duration = Duration::from_millis(800);
 fn stop_inside(place: &Place, store: &EmbeddedStore, writer: &Process) -> Vec<EmbeddedStore> {
     let mut probes = Vec::new();
     wait_until("the other process is stopped in its transaction", || {
-        writer.signal(Signal::STOP);
-        std::thread::sleep(Duration::from_millis(5));
+        writer.stop();
         if store.writing_process() == Some(u64::from(writer.pid())) {
             let probe = place.open(options_with_deadline());
             let probed =
@@ -60,18 +61,22 @@ fn others_pay_their_deadline_and_read_on() {
         let written = runtime().block_on(async { store.set(entry(&key(name), "x", 60)).await });
         (written, begin.elapsed())
     };
+    let stalls = Stalls::watch();
     let (written, took) = try_to_set("/first");
+    let most = DEADLINE + SLACK + stalls.end();
     assert!(written.is_err(), "{written:?}");
-    assert!(took >= DEADLINE && took < DEADLINE + SLACK, "{took:?}");
+    assert!(took >= DEADLINE && took < most, "{took:?} {most:?}");
     // From when the writer itself has waited for so long.
     wait_until("writes fail at once", || {
         let (written, took) = try_to_set("/second");
         assert_eq!(written, Err(StoreError::NotBegun));
         took < DEADLINE / 2
     });
-    let begin = Instant::now();
-    assert!(get(&store, &key("/0")).is_some(), "reads go on");
-    assert!(begin.elapsed() < DEADLINE);
+    wait_until("reads cost nothing", || {
+        let begin = Instant::now();
+        assert!(get(&store, &key("/0")).is_some(), "reads go on");
+        begin.elapsed() < DEADLINE
+    });
     let deleted = runtime().block_on(async { store.delete(&[key("/0")]).await });
     assert!(deleted.is_err());
     assert!(!bare.has_said_more(), "bare LMDB waits for ever");
@@ -103,11 +108,7 @@ fn closing_does_not_wait_for_it() {
     let begin = Instant::now();
     runtime().block_on(async { store.close().await }).unwrap();
     drop(store);
-    assert!(
-        begin.elapsed() < Duration::from_secs(4),
-        "{:?}",
-        begin.elapsed()
-    );
+    assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
 }
 
 #[test]

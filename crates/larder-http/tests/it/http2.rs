@@ -220,10 +220,15 @@ async fn a_client_that_gives_room_steadily_is_waited_for() {
         ..Limits::default()
     };
     let server = Server::start(large(), limits).await;
-    let (read, write) = ask_without_room(&server).await.into_split();
-    let room = tokio::spawn(give_room(write, 1_500));
-    assert_eq!(answered(read).await, LARGE);
-    room.abort();
+    let mut taken = Vec::new();
+    // On a machine that stands still for a moment it gives none then, and is rightly dropped.
+    while taken.last() != Some(&LARGE) {
+        assert!(taken.len() < 5, "{taken:?}");
+        let (read, write) = ask_without_room(&server).await.into_split();
+        let room = tokio::spawn(give_room(write, 1_500));
+        taken.push(answered(read).await);
+        room.abort();
+    }
 }
 
 fn large() -> Router {

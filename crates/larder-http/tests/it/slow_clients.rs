@@ -235,6 +235,19 @@ async fn take(server: &Server, path: &str, bytes: usize) -> usize {
     taken
 }
 
+/// Takes an answer that is larger than that, in one of five attempts: a client on a machine that stands still for a moment takes
+/// nothing then, and is rightly dropped.
+async fn takes_all(server: &Server, path: &str, bytes: usize, least: usize) {
+    let mut taken = Vec::new();
+    while taken.len() < 5 {
+        taken.push(take(server, path, bytes).await);
+        if taken.last().is_some_and(|taken| *taken > least) {
+            return;
+        }
+    }
+    panic!("{taken:?}");
+}
+
 #[tokio::test]
 async fn a_client_that_takes_its_answer_slower_than_the_least_rate_is_dropped() {
     let limits = Limits {
@@ -251,8 +264,7 @@ async fn a_client_that_takes_its_answer_slower_than_the_least_rate_is_dropped() 
         ..limits
     };
     let server = Server::start(router(), limits).await;
-    let taken = take(&server, "/large", PIECE).await;
-    assert!(taken > LARGE, "{taken}: faster than the least rate");
+    takes_all(&server, "/large", PIECE, LARGE).await;
 }
 
 #[tokio::test]
@@ -262,8 +274,7 @@ async fn an_answer_may_take_longer_to_be_taken_than_a_connection_may_lie_idle() 
         ..Limits::default()
     };
     let server = Server::start(router(), limits).await;
-    let taken = take(&server, "/large", PIECE).await;
-    assert!(taken > LARGE, "{taken}");
+    takes_all(&server, "/large", PIECE, LARGE).await;
 }
 
 #[tokio::test]
@@ -273,6 +284,5 @@ async fn a_client_that_takes_little_at_a_time_is_seen_to_take_it() {
         ..Limits::default()
     };
     let server = Server::start(router(), limits).await;
-    let taken = take(&server, "/medium", 64 << 10).await;
-    assert!(taken > MEDIUM, "{taken}");
+    takes_all(&server, "/medium", 64 << 10, MEDIUM).await;
 }

@@ -40,6 +40,7 @@ async fn a_master_that_is_killed_has_a_successor_and_no_request_fails() {
     traffic.more(500).await;
     let killed = Instant::now();
     cluster.nodes[0].kill();
+    cluster.watch_closely();
     // The fault: nobody answers for the dead master's slots, and no other node takes them at once.
     let bare = cluster.nodes[1].cli(&["GET", probe.as_str()]);
     assert!(bare.starts_with("MOVED") || bare.contains("DOWN"), "{bare}");

@@ -8,12 +8,12 @@ use larder_redis::Options;
 use larder_testing::redis::RedisServer;
 
 use crate::scripted::{bulk, server_of_version};
-use crate::{connect, connect_with, entry, key};
+use crate::{connect_patiently, connect_with, entry, key};
 
 #[tokio::test]
 async fn what_is_no_string_or_too_long_is_a_miss() {
     let server = RedisServer::start();
-    let store = connect(&server.url());
+    let store = connect_patiently(&server.url());
     server.cli(&["RPUSH", "cache:svc:/list", "1"]);
     server.cli(&[
         "EVAL",
@@ -39,7 +39,7 @@ async fn what_is_no_string_or_too_long_is_a_miss() {
 #[tokio::test]
 async fn an_entry_without_an_end_is_given_one() {
     let server = RedisServer::start();
-    let store = connect(&server.url());
+    let store = connect_patiently(&server.url());
     let longest = Ttl::new(Duration::from_secs(60)).unwrap();
     for endpoint in ["/endless", "/years"] {
         server.cli(&["SET", &format!("cache:svc:{endpoint}"), "1"]);
@@ -68,7 +68,7 @@ async fn an_entry_without_an_end_is_given_one() {
 #[tokio::test]
 async fn who_only_looks_changes_nothing_and_what_could_not_be_read_is_not_written() {
     let server = RedisServer::start();
-    let store = connect(&server.url());
+    let store = connect_patiently(&server.url());
     server.cli(&["SET", "cache:svc:/endless", "1"]);
     let found = store.get(&key("/endless"), Ttl::MAX).await.unwrap();
     assert_eq!(found.unwrap().ttl, None);
@@ -97,7 +97,7 @@ async fn an_older_server_is_told_in_its_own_words() {
             }
             _ => stream.write_all(&bulk(&command[1])),
         });
-        let store = connect(&url);
+        let store = connect_patiently(&url);
         let longest = Ttl::new(Duration::from_secs(60)).unwrap();
         assert!(store.get(&key("/a"), longest).await.unwrap().is_some());
         let told = told.recv_timeout(Duration::from_secs(5)).unwrap();
@@ -125,7 +125,7 @@ async fn many_large_values_are_all_read() {
 #[tokio::test]
 async fn keys_and_values_arrive_as_they_are() {
     let server = RedisServer::start();
-    let store = connect(&server.url());
+    let store = connect_patiently(&server.url());
     let monitor = server.monitor();
     for (index, value) in [
         "\r\nDEL cache:svc:/0\r\n",

@@ -8,7 +8,7 @@ use larder_core::{Acquired, FillRight, Guard, Key, Lease, Store as _, Stored, Tt
 use larder_redis::RedisStore;
 use larder_testing::redis::RedisServer;
 
-use crate::{connect, connect_patiently, entry, key, until_found};
+use crate::{connect, connect_patiently, entry, key, store_in, until_found};
 
 const TIME: Duration = Duration::from_secs(60);
 
@@ -40,7 +40,7 @@ async fn a_grant_that_comes_late_gives_no_right() {
     let server = RedisServer::start();
     let (store, key) = (connect(&server.url()), key("/a"));
     let lease = lease_key(&key);
-    assert!(store.set(entry(&key, "1")).await.unwrap().is_stored());
+    store_in(&store, &key, "1").await;
     server.pause();
     // The naive form: it does not wait for the answer, loads, and fills with its token later.
     let mut naive = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
@@ -152,13 +152,23 @@ async fn another_programs_word_is_not_overwritten() {
 async fn an_entry_that_came_to_its_own_end_is_no_change() {
     let server = RedisServer::start();
     let (store, key) = (connect_patiently(&server.url()), key("/a"));
-    server.cli(&["SET", key.as_str(), "1", "PX", "100"]);
-    let (lease, found) = granted(&store, &key).await;
-    assert!(found.is_some());
-    while store.get(&key, Ttl::MAX).await.unwrap().is_some() {
+    store_in(&store, &key, "0").await;
+    let begin = Instant::now();
+    // Again, where it came to its end before it was seen.
+    let (lease, seen) = loop {
+        server.cli(&["SET", key.as_str(), "1", "PX", "300"]);
+        let (lease, found) = granted(&store, &key).await;
+        if found.is_some() {
+            break (lease, Instant::now());
+        }
+        assert_eq!(fill(&store, &lease, "1").await, Written::Stored);
+        assert!(begin.elapsed() < Duration::from_secs(20), "never found");
+    };
+    while seen.elapsed() < Duration::from_millis(320)
+        || store.get(&key, Ttl::MAX).await.unwrap().is_some()
+    {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(fill(&store, &lease, "2").await, Written::Stored);
     // Nor is what could not be read: it is as good as nothing.
     server.cli(&["DEL", key.as_str()]);

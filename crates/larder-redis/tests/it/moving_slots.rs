@@ -163,6 +163,7 @@ async fn a_scan_goes_from_master_to_master_and_says_when_one_is_gone() {
         .position(|node| node.port() == port)
         .unwrap();
     cluster.nodes[index].kill();
+    cluster.watch_closely();
     let begin = Instant::now();
     loop {
         let page = store.scan(None, Some(cursor.clone()), 1_000).await;

@@ -20,6 +20,7 @@ const LEASE: Duration = Duration::from_secs(60);
 fn connect(url: &str) -> Arc<RedisStore> {
     let options = Options {
         deadline: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(10),
         notes_entries: false,
         ..Options::default()
     };

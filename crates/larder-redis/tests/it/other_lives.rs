@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn naive(url: &str) -> Arc<RedisStore> {
     let options = Options {
         after_failover: AfterFailover::Keep,
+        deadline: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(10),
         ..Options::default()
     };
     connect_with(url, options)
@@ -259,10 +261,11 @@ async fn a_failover_that_loses_a_delete_brings_nothing_back() {
     let (store, kept) = (connect_patiently(&sentinels.url()), naive(&sentinels.url()));
     let (master, replica) = sentinels.servers.split_at_mut(1);
     lose(&store, &deleted, &mut master[0], &replica[0]).await;
+    sentinels.watch_closely();
     drop(store);
     until_found(&kept, &deleted).await;
     assert_eq!(
-        replica[0].cli(&["EXISTS", deleted.as_str()]),
+        sentinels.servers[1].cli(&["EXISTS", deleted.as_str()]),
         "1",
         "the fault bites"
     );
@@ -283,8 +286,9 @@ async fn a_failover_under_a_connected_process_brings_nothing_back() {
     let (master, replica) = sentinels.servers.split_at_mut(1);
     store_in(&reader, &deleted, "0").await;
     lose(&store, &deleted, &mut master[0], &replica[0]).await;
+    sentinels.watch_closely();
     let ends = Instant::now() + PATIENCE;
-    while replica[0].cli(&["ROLE"]).starts_with("slave") {
+    while sentinels.servers[1].cli(&["ROLE"]).starts_with("slave") {
         assert!(Instant::now() < ends);
         assert!(!matches!(reader.get(&deleted, Ttl::MAX).await, Ok(Some(_))));
     }
@@ -309,6 +313,7 @@ async fn a_clusters_failover_that_loses_a_delete_brings_nothing_back() {
     drop(of_master);
     let (masters, replicas) = cluster.nodes.split_at_mut(3);
     lose(&store, &deleted, &mut masters[0], &replicas[0]).await;
+    cluster.watch_closely();
     drop(store);
     until_found(&kept, &deleted).await;
     let store = connect_patiently(&cluster.url());

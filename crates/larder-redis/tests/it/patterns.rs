@@ -3,7 +3,7 @@
 use larder_core::{ClearMode, Pattern, Store as _};
 use larder_testing::redis::RedisServer;
 
-use crate::connect;
+use crate::connect_patiently;
 
 /// xorshift64*, from a fixed seed.
 struct Random(u64);
@@ -27,7 +27,7 @@ impl Random {
 #[tokio::test]
 async fn thousands_of_patterns_match_as_in_redis() {
     let server = RedisServer::start();
-    let store = connect(&server.url());
+    let store = connect_patiently(&server.url());
     let mut random = Random(0x1234_5678);
     let mut keys: Vec<String> = (0..300)
         .map(|_| format!("cache:s:{}", random.text(b"abc-]^[?*\\", 6)))

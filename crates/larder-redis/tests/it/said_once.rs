@@ -4,7 +4,7 @@ use larder_core::{Store as _, Ttl};
 use larder_testing::redis::RedisServer;
 
 use crate::log::Log;
-use crate::{connect, entry, key, until_found};
+use crate::{connect, connect_patiently, entry, key, until_found};
 
 #[tokio::test]
 async fn a_server_that_goes_and_comes_is_one_line_each_and_its_memory_one_for_all() {
@@ -34,7 +34,7 @@ async fn a_full_memory_that_forgets_nothing_is_warned_of() {
         let log = Log::start();
         let server =
             RedisServer::start_with(&["--maxmemory", "64mb", "--maxmemory-policy", policy]);
-        let store = connect(&server.url());
+        let store = connect_patiently(&server.url());
         assert!(store.set(entry(&key("/a"), "1")).await.unwrap().is_stored());
         assert_eq!(log.count("maxmemory-policy is"), warnings, "{}", log.text());
         assert_eq!(log.count("store connected"), 1);

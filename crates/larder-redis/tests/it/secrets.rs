@@ -29,7 +29,7 @@ async fn a_password_is_in_no_error_no_name_and_no_log() {
     shown += &format!("{:?}", store.get(&key("/a"), Ttl::MAX).await);
     server.restart();
 
-    let wrong = connect(&format!("redis://{CANARY}:{CANARY}-not@127.0.0.1:{port}"));
+    let wrong = connect_patiently(&format!("redis://{CANARY}:{CANARY}-not@127.0.0.1:{port}"));
     let error = wrong.get(&key("/a"), Ttl::MAX).await.unwrap_err();
     shown += &format!("{error} {error:?} {}", wrong.name());
     assert!(shown.contains("check the user and the password"), "{shown}");

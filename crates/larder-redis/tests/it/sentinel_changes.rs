@@ -40,6 +40,7 @@ async fn a_master_that_is_killed_has_a_successor_and_no_request_fails() {
     traffic.more(500).await;
     let killed = Instant::now();
     sentinels.servers[0].kill();
+    sentinels.watch_closely();
     tokio::task::block_in_place(|| wait_until_named(&sentinels, 1));
     let elected = killed.elapsed();
     let back = store_in(&store, &probe, "1").await;

@@ -11,6 +11,8 @@ use larder_core::{
 use super::{PATIENCE, clear, entry, get, key, service, set, ttl, value};
 
 const TIME: Duration = Duration::from_secs(10);
+/// How long it is known at the least that a load ended with nothing to be stored.
+const UNCACHED_FOR: Duration = Duration::from_millis(200);
 
 async fn acquire(store: &dyn Store, key: &Key) -> Acquired {
     acquire_for(store, key, TIME).await
@@ -198,13 +200,21 @@ pub(super) async fn a_lease_ends_with_its_time_and_is_never_taken_again(store: &
 }
 
 pub(super) async fn an_extended_lease_outlives_its_first_time(store: &dyn Store) {
-    let key = key(&service("lease-extended"), "/a");
+    let service = service("lease-extended");
     let time = Duration::from_millis(300);
-    let Acquired::Granted { lease, .. } = acquire_for(store, &key, time).await else {
-        panic!("nobody else asked");
+    let mut keys = (0..20).map(|index| key(&service, &format!("/{index}")));
+    // With another key where the first time was over before it could be extended.
+    let (key, leases) = loop {
+        let (key, began) = (keys.next().unwrap(), std::time::Instant::now());
+        let Acquired::Granted { lease, .. } = acquire_for(store, &key, time).await else {
+            panic!("nobody else asked");
+        };
+        let leases = [lease];
+        match store.extend(&leases, TIME).await.unwrap()[..] {
+            [true] => break (key, leases),
+            _ => assert!(began.elapsed() >= time, "it was not extended"),
+        }
     };
-    let leases = [lease];
-    assert_eq!(store.extend(&leases, TIME).await.unwrap(), [true]);
     let began = std::time::Instant::now();
     while began.elapsed() < time + Duration::from_millis(50) {
         assert!(is_held(store, &key).await);
@@ -215,7 +225,7 @@ pub(super) async fn an_extended_lease_outlives_its_first_time(store: &dyn Store)
 
 pub(super) async fn a_released_lease_is_free(store: &dyn Store) {
     let service = service("lease-released");
-    let (failed, uncached) = (key(&service, "/failed"), key(&service, "/uncached"));
+    let failed = key(&service, "/failed");
     let (lease, _) = granted(store, &failed).await;
     let leases = [lease];
     assert_eq!(
@@ -228,17 +238,22 @@ pub(super) async fn a_released_lease_is_free(store: &dyn Store) {
     );
     granted(store, &failed).await;
 
-    let (lease, _) = granted(store, &uncached).await;
-    let leases = [lease];
-    assert_eq!(
-        store.release(&leases, Released::Uncached).await.unwrap(),
-        [true]
-    );
-    let next = acquire(store, &uncached).await;
-    assert!(
-        matches!(next, Acquired::Uncached { found: None }),
-        "{next:?}"
-    );
+    let mut keys = (0..20).map(|index| key(&service, &format!("/uncached/{index}")));
+    // With another key where that was forgotten before it could be asked for.
+    let (uncached, leases) = loop {
+        let uncached = keys.next().unwrap();
+        let (lease, _) = granted(store, &uncached).await;
+        let leases = [lease];
+        let began = std::time::Instant::now();
+        assert_eq!(
+            store.release(&leases, Released::Uncached).await.unwrap(),
+            [true]
+        );
+        match acquire(store, &uncached).await {
+            Acquired::Uncached { found: None } => break (uncached, leases),
+            next => assert!(began.elapsed() >= UNCACHED_FOR, "{next:?}"),
+        }
+    };
     assert_eq!(fill(store, &leases[0], "late").await, Written::Refused);
     assert_eq!(get(store, &uncached).await, None);
     let began = std::time::Instant::now();

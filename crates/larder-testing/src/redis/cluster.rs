@@ -8,6 +8,10 @@ use super::{RedisServer, free_port, wait_until};
 use crate::host::Host;
 
 const SLOTS: usize = 16_384;
+/// After how many milliseconds of silence a node is taken for dead, where it is watched closely.
+const CLOSE_MS: &str = "1000";
+/// Where it is not.
+const CALM_MS: &str = "30000";
 
 /// A running Cluster.
 pub struct RedisCluster {
@@ -77,7 +81,21 @@ impl RedisCluster {
                 nodes.matches("slave").count() == masters && info.contains("cluster_state:ok")
             })
         });
+        cluster.take_for_dead_after(CALM_MS);
         cluster
+    }
+
+    /// From now on a node that says nothing for a second is taken for dead by the others. Until then none is because the machine
+    /// stood still.
+    pub fn watch_closely(&self) {
+        self.take_for_dead_after(CLOSE_MS);
+    }
+
+    fn take_for_dead_after(&self, milliseconds: &str) {
+        for node in &self.nodes {
+            // One that was killed does not hear it.
+            node.cli(&["CONFIG", "SET", "cluster-node-timeout", milliseconds]);
+        }
     }
 
     fn start_node(&mut self) {
@@ -86,7 +104,7 @@ impl RedisCluster {
             "--cluster-enabled",
             "yes",
             "--cluster-node-timeout",
-            "1000",
+            CLOSE_MS,
             "--repl-diskless-sync-delay",
             "0",
             "--cluster-port",

@@ -11,6 +11,8 @@ use crate::host::Host;
 
 /// By which name the Sentinels know the master.
 const NAME: &str = "mymaster";
+/// After how many milliseconds of silence a master is taken for dead, unless it is watched closely.
+const CALM_MS: u32 = 30_000;
 /// Where a Sentinel is asked that can't be reached by its address.
 const SOCKET: &str = "sentinel.sock";
 
@@ -115,7 +117,7 @@ impl RedisSentinels {
             let mut text = format!(
                 "port {}\nbind {}\nunixsocket {SOCKET}\nsentinel myid {}\n\
                  sentinel monitor {NAME} {host} {port} 2\n\
-                 sentinel down-after-milliseconds {NAME} 500\nsentinel failover-timeout {NAME} 2000\n\
+                 sentinel down-after-milliseconds {NAME} {CALM_MS}\nsentinel failover-timeout {NAME} 2000\n\
                  sentinel known-replica {NAME} {other} {}\n",
                 ports[index],
                 sentinels[index].address(),
@@ -216,9 +218,21 @@ impl RedisSentinels {
         port.unwrap_or_else(|| panic!("no master is named: {named}"))
     }
 
+    /// From now on a master that says nothing for half a second has a successor soon. Until then it has none because the machine
+    /// stood still.
+    pub fn watch_closely(&self) {
+        for index in 0..self.sentinels.len() {
+            let watch = ["SENTINEL", "SET", NAME, "down-after-milliseconds", "500"];
+            assert_eq!(self.ask_sentinel(index, &watch), "OK");
+        }
+    }
+
     /// Begins an orderly failover.
     pub fn fail_over(&self) {
-        assert_eq!(self.ask_sentinel(0, &["SENTINEL", "FAILOVER", NAME]), "OK");
+        // One whose news of the replica are old refuses.
+        wait_until("a failover begins", || {
+            self.ask_sentinel(0, &["SENTINEL", "FAILOVER", NAME]) == "OK"
+        });
     }
 
     /// Stops a Sentinel in its tracks (`SIGSTOP`).

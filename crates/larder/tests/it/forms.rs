@@ -39,6 +39,7 @@ async fn text(cache: &Cache, key: &Key) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_kept_in_one_form_is_read_in_another() {
+    let _room = crate::among_others();
     let redis = RedisServer::start();
     let cache = crate::cache(&redis.url(), &PolicyPatch::default());
     crate::until_connected(&cache).await;

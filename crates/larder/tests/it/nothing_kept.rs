@@ -7,7 +7,7 @@ use larder::{Cache, Key, Policy, PolicyPatch, Settings, Tag};
 use larder_testing::process::PATIENCE;
 use larder_testing::redis::RedisServer;
 
-use crate::until_connected;
+use crate::{among_others, until_connected};
 
 const ENTRIES: usize = 50;
 /// Those of the service, of the one endpoint, and of the tag.
@@ -59,6 +59,7 @@ async fn look_up(cache: &Cache, redis: &RedisServer, least: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_an_l1_versions_alone_are_noted() {
+    let _room = among_others();
     let redis = RedisServer::start();
     look_up(&cache(&redis, "0"), &redis, VERSIONS).await;
     assert_eq!(noted(&redis), VERSIONS);
@@ -66,6 +67,7 @@ async fn without_an_l1_versions_alone_are_noted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_one_entries_are_too() {
+    let _room = among_others();
     let redis = RedisServer::start();
     look_up(&cache(&redis, "1048576"), &redis, VERSIONS + ENTRIES).await;
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use larder::{Key, PolicyPatch, Tag};
 use larder_testing::redis::{Monitor, RedisServer};
 
-use crate::{cache, until_connected};
+use crate::{among_others, cache, until_connected};
 
 const ENTRIES: usize = 20_000;
 /// So many are loaded at once.
@@ -49,6 +49,7 @@ fn tagged() -> PolicyPatch {
 // One thread: while the test looks at the server, nothing else of this process runs.
 #[tokio::test]
 async fn all_framed_entries_of_a_service_are_invalidated_by_one_command() {
+    let _room = among_others();
     let redis = RedisServer::start();
     let cache = cache(&redis.url(), &tagged());
     until_connected(&cache).await;
@@ -98,6 +99,7 @@ async fn a_miss_of_what_has_tags_too_whether_their_versions_are_known_or_new() {
 }
 
 async fn round_trips_of_a_miss(policy: &PolicyPatch) {
+    let _room = among_others();
     let redis = RedisServer::start();
     let counter = RoundTrips::before(redis.port());
     let cache = cache(&counter.url(), policy);

@@ -8,7 +8,7 @@ use larder::{Cache, DEFAULT_TTL, Key, PolicyPatch};
 use larder_testing::redis::RedisServer;
 use tokio::task::JoinSet;
 
-use crate::{cache, until_connected};
+use crate::{among_others, cache, until_connected};
 
 const RUNS: usize = 3;
 const KEYS: usize = 2_560;
@@ -66,6 +66,7 @@ impl Race {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_key_is_stale_after_reads_and_writes_at_the_same_time() {
+    let _room = among_others();
     let redis = RedisServer::start();
     let cache = || cache(&redis.url(), &PolicyPatch::default());
     let writer = cache();

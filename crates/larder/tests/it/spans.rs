@@ -81,6 +81,7 @@ async fn each_lookup_is_exported_with_its_outcome_its_store_and_its_time() {
 /// Over a store that others share, it is told whether the L1 answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hit_of_the_l1_says_so() {
+    let _room = crate::among_others();
     let redis = larder_testing::redis::RedisServer::start();
     let cache = crate::cache(&redis.url(), &larder::PolicyPatch::default());
     crate::until_connected(&cache).await;

@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 
 use larder_model::api::KeyRole::Read;
+use larder_testing::redis::free_port;
 
 use super::Keyed;
 use crate::{Running, until};
 
-/// A port that is free now.
-async fn free() -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
+/// An address that is free now, and that no other test takes.
+fn free() -> SocketAddr {
+    ([127, 0, 0, 1], free_port()).into()
 }
 
 #[tokio::test]
@@ -18,7 +18,7 @@ async fn apart_they_need_no_key_and_nothing_else_is_there() {
     let mut keyed = Keyed::new().await;
     let of_one = keyed.key(Read, &["svc"]).await.secret;
     let of_all = keyed.key(Read, &["*"]).await.secret;
-    let apart = free().await;
+    let apart = free();
     let control = keyed
         .start_with(|settings| settings.metrics = Some(apart))
         .await;
