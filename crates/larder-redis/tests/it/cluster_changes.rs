@@ -66,6 +66,8 @@ async fn a_master_that_is_killed_has_a_successor_and_no_request_fails() {
 async fn an_orderly_failover_loses_nothing_and_no_request_fails() {
     let cluster = RedisCluster::start();
     let probe = key_of(&cluster, 1);
+    // Else the nodes tell each other too seldom for it.
+    cluster.watch_closely();
     let store = connect(&cluster.url());
     until_kept(&store, &probe).await;
     let traffic = Traffic::start(store.clone(), keys(100), Vec::new());
