@@ -44,7 +44,7 @@ pub(super) fn needed(guard: Guard) -> (&'static str, StoreKind) {
         Guard::TrustEnds => ("stopped-reader", Redis),
         Guard::RoleIsWatched => ("named-anew", Redis),
         Guard::MajorityTrusts => ("partition", Sentinel),
-        Guard::MajorityConfirms => ("failover", Sentinel),
+        Guard::MajorityConfirms => ("unconfirmed", Sentinel),
         Guard::ClearFollowsMoves => ("clear-under-moves", Cluster),
         Guard::ExchangeIsNoticed => ("folder-removed", Embedded),
         Guard::NamespacesAreToldApart => ("other-clocks", Embedded),

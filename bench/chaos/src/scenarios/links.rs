@@ -1,11 +1,15 @@
 //! Links between machines, cut without a word: packets are dropped, and nobody is told.
 
+use std::time::Instant;
+
 use anyhow::Context as _;
+use larder_testing::process::PATIENCE;
 use larder_testing::redis::wait_until;
 
 use super::{Allows, REDIS, SENTINEL, Scenario};
-use crate::orders::Mix;
-use crate::scene::{Scene, StoreKind};
+use crate::keys::{self, Kind};
+use crate::orders::{Mix, Order};
+use crate::scene::{Scene, Servers, StoreKind};
 use crate::stage::Stage;
 
 const SERVED: &[StoreKind] = &[StoreKind::Redis, StoreKind::Sentinel, StoreKind::Cluster];
@@ -53,6 +57,15 @@ pub(super) fn all() -> Vec<Scenario> {
                 "partition",
                 "a master and one process are cut off from all others, which make its replica the master, and come back (H22)",
                 partition,
+            )
+        },
+        Scenario {
+            stores: SENTINEL,
+            allows: Allows::Partition,
+            ..cut(
+                "unconfirmed",
+                "one process does not hear that another master was named, and deletes at the old one, which takes it (H22)",
+                unconfirmed,
             )
         },
     ]
@@ -129,6 +142,48 @@ pub(super) fn sentinels_once(scene: &mut Scene) -> anyhow::Result<()> {
     let links: Vec<(usize, usize)> = links.collect();
     scene.network()?.cut(links);
     hold(scene);
+    scene.network()?.mend();
+    Ok(())
+}
+
+/// Nothing but these steps, while the old master is still trusted. One: a second one would need what the first one took.
+fn unconfirmed(scene: &mut Scene) -> anyhow::Result<()> {
+    let key = Kind::Plain.keys().start;
+    for worker in [0, 1] {
+        scene.crew.ask(worker, Order::Look { key, load_ms: 0 })?;
+    }
+    let Servers::Sentinel(all) = &scene.servers else {
+        anyhow::bail!("this is for Sentinels");
+    };
+    // Not the one on the old master's machine, which the process goes on to reach.
+    all.fail_over_by(1);
+    let new = &all.servers[1];
+    wait_until("the replica is a master", || {
+        new.cli(&["ROLE"]).starts_with("master")
+    });
+    all.pause_sentinel(0);
+    let others = scene.server_machines().skip(1);
+    let links: Vec<(usize, usize)> = others.flat_map(|other| [(0, other), (other, 0)]).collect();
+    scene.network()?.cut(links);
+    // Another one uses the new master.
+    let begin = Instant::now();
+    loop {
+        scene.crew.ask(1, Order::Delete { key })?;
+        scene.crew.ask(1, Order::Look { key, load_ms: 0 })?;
+        let Servers::Sentinel(all) = &scene.servers else {
+            anyhow::bail!("they are still there");
+        };
+        if all.servers[1].cli(&["EXISTS", &keys::entry_of(key)]) == "1" {
+            break;
+        }
+        anyhow::ensure!(begin.elapsed() < PATIENCE, "the new master is never used");
+        scene.pause(20);
+    }
+    scene.crew.ask(0, Order::Delete { key })?;
+    scene.is_over();
+    let peek = Order::Peek { key, for_ms: 3_400 };
+    let peek = scene.crew.tell(1, peek)?;
+    scene.crew.wait(peek)?;
     scene.network()?.mend();
     Ok(())
 }

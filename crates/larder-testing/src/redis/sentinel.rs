@@ -229,9 +229,14 @@ impl RedisSentinels {
 
     /// Begins an orderly failover.
     pub fn fail_over(&self) {
+        self.fail_over_by(0);
+    }
+
+    /// The same by this Sentinel.
+    pub fn fail_over_by(&self, index: usize) {
         // One whose news of the replica are old refuses.
         wait_until("a failover begins", || {
-            self.ask_sentinel(0, &["SENTINEL", "FAILOVER", NAME]) == "OK"
+            self.ask_sentinel(index, &["SENTINEL", "FAILOVER", NAME]) == "OK"
         });
     }
 
