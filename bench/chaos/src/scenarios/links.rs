@@ -148,23 +148,30 @@ pub(super) fn sentinels_once(scene: &mut Scene) -> anyhow::Result<()> {
 
 /// Nothing but these steps, while the old master is still trusted. One: a second one would need what the first one took.
 fn unconfirmed(scene: &mut Scene) -> anyhow::Result<()> {
-    let key = Kind::Plain.keys().start;
+    let mut keys = Kind::Plain.keys();
+    let (before, key) = keys.next().zip(keys.next()).context("there are two")?;
     for worker in [0, 1] {
-        scene.crew.ask(worker, Order::Look { key, load_ms: 0 })?;
+        let look = Order::Look {
+            key: before,
+            load_ms: 0,
+        };
+        scene.crew.ask(worker, look)?;
     }
     let Servers::Sentinel(all) = &scene.servers else {
         anyhow::bail!("this is for Sentinels");
     };
     // Not the one on the old master's machine, which the process goes on to reach.
     all.fail_over_by(1);
-    let new = &all.servers[1];
-    wait_until("the replica is a master", || {
-        new.cli(&["ROLE"]).starts_with("master")
-    });
     all.pause_sentinel(0);
     let others = scene.server_machines().skip(1);
     let links: Vec<(usize, usize)> = others.flat_map(|other| [(0, other), (other, 0)]).collect();
     scene.network()?.cut(links);
+    let Servers::Sentinel(all) = &scene.servers else {
+        anyhow::bail!("they are still there");
+    };
+    wait_until("the replica is a master", || {
+        all.servers[1].cli(&["ROLE"]).starts_with("master")
+    });
     // Another one uses the new master.
     let begin = Instant::now();
     loop {
