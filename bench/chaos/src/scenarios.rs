@@ -91,9 +91,12 @@ const ADOPTION: Nanos = millis(8_000);
 const FOR_EVER: Nanos = millis(3_600_000);
 
 impl Scenario {
-    /// Whether another server may become the master: where it must not, none does because the machine stood still.
+    /// Whether another server may become the master. Where it may not, a machine that stands still is no reason for it.
     pub(crate) fn may_change_masters(&self) -> bool {
-        !matches!(self.allows, Allows::Push | Allows::Silence | Allows::Clock)
+        matches!(
+            self.allows,
+            Allows::Loss | Allows::ClockAndLoss | Allows::Partition
+        )
     }
 
     pub(crate) fn bounds(&self, store: StoreKind) -> Bounds {

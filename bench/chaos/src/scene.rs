@@ -120,6 +120,13 @@ impl Scene {
         }
     }
 
+    pub(crate) fn sentinels(&self) -> anyhow::Result<&RedisSentinels> {
+        match &self.servers {
+            Servers::Sentinel(servers) => Ok(servers),
+            _ => anyhow::bail!("this is for Sentinels"),
+        }
+    }
+
     pub(crate) fn cluster(&mut self) -> anyhow::Result<&mut RedisCluster> {
         match &mut self.servers {
             Servers::Cluster(cluster) => Ok(cluster),

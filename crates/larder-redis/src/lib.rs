@@ -20,8 +20,8 @@
 //! - Reads come with proofs, which end with what the server tells of changes, and with its silence.
 //! - What is sent together is answered, or given up, within [`Options::deadline`]. So is an operation, but for these: a service's
 //!   first waits up to one more until it is known what is swept; many keys go in parts with a deadline each (500 keys, 8 MiB), of
-//!   which none is begun behind one that failed; over Sentinels, an invalidation waits up to one more until most of them have
-//!   confirmed the master; a `set` waits for them within its own. A clear or a scan has a deadline for each of its steps. After [`Options::failures`] in a row, operations fail in microseconds,
+//!   which none is begun behind one that failed; over Sentinels, an invalidation or a `set` waits up to one more until most of them
+//!   have confirmed the master. A clear or a scan has a deadline for each of its steps. After [`Options::failures`] in a row, operations fail in microseconds,
 //!   while probes look for the server; it is used again as soon as one gets an answer.
 //! - What the server may send is bounded, whatever it says; a reply that nobody asked for ends the connection.
 

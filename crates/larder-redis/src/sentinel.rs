@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 use crate::changes::Changes;
 use crate::clock;
 use crate::command::{Command, Expect};
+use crate::deadline::by;
 use crate::node::Node;
 use crate::options::Options;
 use crate::probe::Purpose;
@@ -149,9 +150,8 @@ impl Watched {
         self.shared.confirm.notify_one();
         let mut named = self.shared.named.subscribe();
         let named = named.wait_for(|(asked, _)| *asked >= number);
-        let named = tokio::time::timeout(self.shared.options.deadline, named).await;
-        let named = named.map_err(|_late| StoreError::TimedOut)?;
-        match named {
+        let deadline = tokio::time::Instant::now() + self.shared.options.deadline;
+        match by(deadline, named).await.ok_or(StoreError::TimedOut)? {
             Ok(named) if named.1.is_some() && named.1 == master.url().host() => Ok(()),
             _ => Err(StoreError::Broken(
                 "the Sentinels may name another master by now".to_owned(),

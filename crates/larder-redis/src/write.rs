@@ -174,26 +174,18 @@ impl RedisStore {
             }
         }
         self.count_all(entries.iter().map(|entry| &entry.key));
-        self.count_only_confirmed(&mut answers, named, deadline)
-            .await;
+        self.count_only_confirmed(&mut answers, named).await;
         answers
     }
 
     /// A master that has a successor may answer, and what it took is lost: what it replaced may be in the other one. So this
     /// is known to be stored only if the Sentinels still name the master.
-    async fn count_only_confirmed(
-        &self,
-        answers: &mut [Answer],
-        named: Option<Arc<Node>>,
-        deadline: Instant,
-    ) {
+    async fn count_only_confirmed(&self, answers: &mut [Answer], named: Option<Arc<Node>>) {
         let is_stored = |answer: &Answer| matches!(&answer.outcome, Ok(Some(value)) if error_in(value).is_none());
         if !answers.iter().any(is_stored) {
             return;
         }
-        let confirmed = by(deadline, self.servers.confirm(named)).await;
-        let confirmed = confirmed.unwrap_or(Err(StoreError::TimedOut));
-        if let Err(error) = confirmed {
+        if let Err(error) = self.servers.confirm(named).await {
             let stored = answers.iter_mut().filter(|answer| is_stored(answer));
             stored.for_each(|answer| *answer = Answer::failed(error.clone()));
         }

@@ -9,7 +9,7 @@ use larder_testing::redis::wait_until;
 use super::{Allows, REDIS, SENTINEL, Scenario};
 use crate::keys::{self, Kind};
 use crate::orders::{Mix, Order};
-use crate::scene::{Scene, Servers, StoreKind};
+use crate::scene::{Scene, StoreKind};
 use crate::stage::Stage;
 
 const SERVED: &[StoreKind] = &[StoreKind::Redis, StoreKind::Sentinel, StoreKind::Cluster];
@@ -118,7 +118,7 @@ fn one_connection_once(scene: &mut Scene) -> anyhow::Result<()> {
     let address = scene.network()?.host(last).address().to_owned();
     let server = scene.redis()?;
     let begin = format!(" addr={address}:");
-    let mut found: Option<u16> = None;
+    let mut port = 0;
     // It says that it is there before it is connected.
     wait_until("the worker is connected", || {
         let clients = server.cli(&["CLIENT", "LIST"]);
@@ -126,10 +126,9 @@ fn one_connection_once(scene: &mut Scene) -> anyhow::Result<()> {
             let (_, rest) = client.split_once(&begin)?;
             rest.split(' ').next()?.parse().ok()
         });
-        found = ports.next_back();
-        found.is_some()
+        port = ports.next_back().unwrap_or_default();
+        port > 0
     });
-    let port = found.context("the worker is not connected")?;
     scene.network()?.cut_connection(last, port);
     hold(scene);
     Ok(())
@@ -157,18 +156,13 @@ fn unconfirmed(scene: &mut Scene) -> anyhow::Result<()> {
         };
         scene.crew.ask(worker, look)?;
     }
-    let Servers::Sentinel(all) = &scene.servers else {
-        anyhow::bail!("this is for Sentinels");
-    };
-    // Not the one on the old master's machine, which the process goes on to reach.
-    all.fail_over_by(1);
-    all.pause_sentinel(0);
+    // Not by the one on the old master's machine, which the process goes on to reach.
+    scene.sentinels()?.fail_over_by(1);
+    scene.sentinels()?.pause_sentinel(0);
     let others = scene.server_machines().skip(1);
     let links: Vec<(usize, usize)> = others.flat_map(|other| [(0, other), (other, 0)]).collect();
     scene.network()?.cut(links);
-    let Servers::Sentinel(all) = &scene.servers else {
-        anyhow::bail!("they are still there");
-    };
+    let all = scene.sentinels()?;
     wait_until("the replica is a master", || {
         all.servers[1].cli(&["ROLE"]).starts_with("master")
     });
@@ -177,10 +171,8 @@ fn unconfirmed(scene: &mut Scene) -> anyhow::Result<()> {
     loop {
         scene.crew.ask(1, Order::Delete { key })?;
         scene.crew.ask(1, Order::Look { key, load_ms: 0 })?;
-        let Servers::Sentinel(all) = &scene.servers else {
-            anyhow::bail!("they are still there");
-        };
-        if all.servers[1].cli(&["EXISTS", &keys::entry_of(key)]) == "1" {
+        let new = &scene.sentinels()?.servers[1];
+        if new.cli(&["EXISTS", &keys::entry_of(key)]) == "1" {
             break;
         }
         anyhow::ensure!(begin.elapsed() < PATIENCE, "the new master is never used");

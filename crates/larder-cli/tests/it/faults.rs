@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use larder_testing::redis::RedisServer;
+use larder_testing::stalls::Stalls;
 use tempfile::TempDir;
 
 use crate::running::{Up, request, until};
@@ -92,6 +93,7 @@ fn no_request_fails_when_redis_is_paused_killed_and_restarted() {
     up.get("/products");
     until("it is cached", BACK, || up.is_cached("/products"));
     let load = Load::start(up.port);
+    let stalls = Stalls::watch();
     load.more(100);
     for _ in 0..2 {
         redis.pause();
@@ -106,6 +108,8 @@ fn no_request_fails_when_redis_is_paused_killed_and_restarted() {
     // One of each thread, where the machine itself stands still for a moment: a Redis that does is met by each of them, twice.
     let long = load.end();
     assert!(long.len() <= THREADS as usize, "{long:?}");
+    let most = LONG * 2 + stalls.end();
+    assert!(long.iter().all(|took| *took < most), "{long:?} {most:?}");
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn kill_writers(folder: &Path, in_place: bool) -> (u64, u64) {
     known_good(folder).write(&kept(0)).unwrap();
     let (mut unreadable, mut in_mid_write) = (0, 0);
     for kill in 0..kills() * 20 {
-        // Where the disk is slow, much of a write is none in which anything is left: then it takes more of them.
+        // Where the disk is slow, most of the time goes by after the rename, and a kill then leaves nothing half: it takes more of them.
         if kill >= kills() && (in_place || in_mid_write >= kills() / 10) {
             break;
         }

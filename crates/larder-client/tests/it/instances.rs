@@ -35,7 +35,9 @@ async fn every_instance_is_seen_from_its_start_to_its_end() {
         let before = unsaid;
         let next = client(control.port, None);
         until(SOON, "it is there", async || {
-            instances(&control).await.len() == before + 2
+            let all = instances(&control).await;
+            let is_current = |one: &Value| one["state"] == "current" && one["via"] == "stream";
+            all.len() == before + 2 && all.iter().all(is_current)
         })
         .await;
         next.close().await;

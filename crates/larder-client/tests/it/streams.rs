@@ -36,8 +36,8 @@ async fn a_change_is_acted_on_at_once() {
         "a change is acted on after {middle:?} (median), {most:?} (the slowest of {})",
         took.len()
     );
-    // Who asks for changes waits longer than that.
-    assert!(middle < Duration::from_secs(1), "{middle:?}");
+    // Who asks for changes waits longer than that; and so does the one, or the two, that a machine stood still for.
+    assert!(took[46] < Duration::from_secs(1), "{took:?}");
     let status = client.status();
     assert_eq!(
         (status.via, status.connected, status.trouble),

@@ -116,6 +116,10 @@ async fn change(
                 acknowledged.push(endpoint);
                 taken.fetch_add(1, Ordering::Relaxed);
             }
+            503 if put.body.contains("many changes wait for each other") => {
+                assert!(put.header("retry-after").is_some(), "{put:?}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
             _ => {
                 is_refused(&put);
                 refused += 1;

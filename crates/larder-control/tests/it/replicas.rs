@@ -97,7 +97,7 @@ async fn a_change_at_one_acts_at_the_clients_of_another() {
     let mut follower = Follower::open(other.port, "").await;
     follower.event_of("policies").await;
     let mut took = Vec::new();
-    for ttl in 1..=5 {
+    for ttl in 1..=20 {
         let begun = Instant::now();
         let policy = json!({ "ttl_seconds": ttl }).to_string();
         let put = one.put("/api/policies/svc/a", &policy).await;
@@ -110,10 +110,10 @@ async fn a_change_at_one_acts_at_the_clients_of_another() {
     took.sort();
     println!("a change at one acts at a client of another within {took:?}");
     // They are told. What is not is found by looking, each 5 s.
-    assert!(took[3] < Duration::from_secs(3), "{took:?}");
+    assert!(took[18] < Duration::from_secs(3), "{took:?}");
     assert_eq!(etag(&one).await, etag(&other).await);
     let read = other.get("/api/config/svc/a").await.json();
-    assert_eq!(read["ttl_seconds"], 5.0);
+    assert_eq!(read["ttl_seconds"], 20.0);
 }
 
 #[tokio::test]
@@ -504,7 +504,7 @@ async fn a_start_waits_for_nobody_who_changes_something() {
     first.put("/api/policies/svc/a", "{}").await;
     let (server, url) = (Arc::clone(&shared.server), shared.url.clone());
     let changing = tokio::task::spawn_blocking(move || {
-        let statement = "BEGIN; UPDATE larder.identity SET database_id = database_id; SELECT pg_sleep(600); COMMIT";
+        let statement = "BEGIN; UPDATE larder.identity SET database_id = database_id; SELECT pg_sleep(60); COMMIT";
         server.try_sql(&url, statement)
     });
     until("somebody changes something", async || {

@@ -261,7 +261,7 @@ async fn a_thousand_streams_see_a_change() {
         STREAMS as u64
     );
     let mut soonest = Duration::MAX;
-    // All see each of them; a machine that stands still for a moment has three to be fast with.
+    // All see each of them; one of three is soon enough, since the machine may stand still for a moment.
     for ttl in 30..33 {
         let waiting: Vec<_> = followers
             .into_iter()

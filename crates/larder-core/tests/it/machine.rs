@@ -291,8 +291,8 @@ fn two_caches_over_one_store_answer_what_a_simple_model_says() {
     }
 }
 
-/// The rule that is missed the latest is missed after some 300 sequences on average: that this many find none of those that do is
-/// less likely than one in 10^50.
+/// A rule that is needed is found to be within some 300 sequences on average: that so many find none is less likely than one in
+/// 10^50.
 const UNTIL_NOT_NEEDED: u32 = 40_000;
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use larder_core::{Store as _, StoreError, Ttl};
 use larder_testing::redis::RedisServer;
@@ -112,7 +112,11 @@ async fn a_write_that_is_held_back_over_a_new_connection_is_not_done() {
         assert!(!(is_held && written.is_ok_and(|written| written.is_stored())));
     }
     until_found(&store, &other).await;
-    while store.delete(std::slice::from_ref(&key)).await.is_err() {}
+    let begin = Instant::now();
+    while store.delete(std::slice::from_ref(&key)).await.is_err() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "never deleted");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     network.hold(false);
     network.over.recv_timeout(Duration::from_secs(20)).unwrap();
     until_found(&store, &other).await;

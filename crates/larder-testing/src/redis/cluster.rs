@@ -85,8 +85,8 @@ impl RedisCluster {
         cluster
     }
 
-    /// From now on a node that says nothing for a second is taken for dead by the others. Until then none is because the machine
-    /// stood still.
+    /// From now on a node that says nothing for a second is taken for dead by the others. Until then a machine that stands still is
+    /// no reason for a failover, unless the node was restarted.
     pub fn watch_closely(&self) {
         self.take_for_dead_after(CLOSE_MS);
     }

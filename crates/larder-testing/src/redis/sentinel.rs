@@ -218,8 +218,8 @@ impl RedisSentinels {
         port.unwrap_or_else(|| panic!("no master is named: {named}"))
     }
 
-    /// From now on a master that says nothing for half a second has a successor soon. Until then it has none because the machine
-    /// stood still.
+    /// From now on a master that says nothing for half a second has a successor soon. Until then a machine that stands still is no
+    /// reason for a failover.
     pub fn watch_closely(&self) {
         for index in 0..self.sentinels.len() {
             let watch = ["SENTINEL", "SET", NAME, "down-after-milliseconds", "500"];

@@ -28,19 +28,13 @@ fn alone() -> RwLockWriteGuard<'static, ()> {
     ROOM.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Tries three times: who measures time on a machine that stands still for a moment measures that. What is wrong is wrong each time.
-fn once_of_three(attempt: impl Fn() -> Result<(), String>) {
-    let failed: Vec<String> = (0..3).map_while(|_| attempt().err()).collect();
-    assert!(failed.len() < 3, "{failed:#?}");
-}
-
 /// For a test that has much to do.
 fn among_others() -> Among {
     let room = ROOM.read().unwrap_or_else(PoisonError::into_inner);
     Among { _room: room }
 }
 
-/// A place among others, until it is dropped.
+/// A place among others, until it is dropped: also one that is held while something is waited for.
 struct Among {
     _room: RwLockReadGuard<'static, ()>,
 }

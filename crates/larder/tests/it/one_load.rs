@@ -6,10 +6,11 @@ use std::time::Duration;
 use larder::{PolicyPatch, Tag};
 use larder_testing::process::PATIENCE;
 use larder_testing::redis::{RedisServer, wait_until};
+use larder_testing::stalls::once_of_three;
 
 use crate::origin::{Load, Nanos, Origin, now};
 use crate::worker::{Order, Seen, Setup, Worker, p99};
-use crate::{alone, among_others, once_of_three};
+use crate::{alone, among_others};
 
 const PROCESSES: usize = 4;
 const TASKS: usize = 256;

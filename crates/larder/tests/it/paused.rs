@@ -5,10 +5,11 @@ use std::time::Duration;
 use larder::PolicyPatch;
 use larder_testing::alone::Usage;
 use larder_testing::redis::{RedisServer, wait_until};
+use larder_testing::stalls::once_of_three;
 
+use crate::alone;
 use crate::origin::{Nanos, Origin, now};
 use crate::worker::{Cost, Order, Seen, Setup, Worker, p99};
-use crate::{alone, once_of_three};
 
 const PER_SECOND: u32 = 1_000;
 const LENGTH: Duration = Duration::from_millis(8_000);
