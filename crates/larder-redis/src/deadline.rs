@@ -17,5 +17,6 @@ pub(crate) async fn by<F: Future>(deadline: Instant, answer: F) -> Option<F::Out
     if let Ok(answer) = timeout_at(deadline, &mut answer).await {
         return Some(answer);
     }
-    timeout(MOMENT, answer).await.ok()
+    // Apart: who is answered in time does not carry the room for this.
+    Box::pin(timeout(MOMENT, answer)).await.ok()
 }
