@@ -256,14 +256,7 @@ pub fn open_store_within(
     settings: &Settings,
     deadline: Duration,
 ) -> Result<Arc<dyn Store>, SettingsError> {
-    let deadline = Some(deadline);
-    open(
-        settings,
-        Terms {
-            deadline,
-            ..Terms::default()
-        },
-    )
+    open(settings, Terms::within(deadline))
 }
 
 /// [`open_store_within`], for one who looks, and changes nothing that was not asked for: what a Redis has of another life is not
@@ -275,12 +268,12 @@ pub fn look_at_store(
     settings: &Settings,
     deadline: Duration,
 ) -> Result<Arc<dyn Store>, SettingsError> {
-    let deadline = Some(deadline);
+    let terms = Terms::within(deadline);
     open(
         settings,
         Terms {
-            deadline,
             sweeps: false,
+            ..terms
         },
     )
 }
@@ -290,6 +283,15 @@ struct Terms {
     /// `None`: the store's own.
     deadline: Option<Duration>,
     sweeps: bool,
+}
+
+impl Terms {
+    fn within(deadline: Duration) -> Self {
+        Self {
+            deadline: Some(deadline),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Terms {

@@ -105,10 +105,8 @@ fn no_request_fails_when_redis_is_paused_killed_and_restarted() {
         redis.restart();
         until("hits are back", BACK, || up.is_cached("/products"));
     }
-    // One of each thread, where the machine itself stands still for a moment: a Redis that does is met by each of them, twice.
-    let long = load.end();
-    assert!(long.len() <= THREADS as usize, "{long:?}");
-    let most = LONG * 2 + stalls.end();
+    // Where the machine itself stands still for a moment, a request takes that longer.
+    let (long, most) = (load.end(), LONG + stalls.end());
     assert!(long.iter().all(|took| *took < most), "{long:?} {most:?}");
 }
 

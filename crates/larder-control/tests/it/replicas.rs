@@ -10,6 +10,7 @@ use larder_model::api::{KeyRole, NewApiKey};
 use larder_testing::certificates::Authority;
 use larder_testing::postgres::PostgresServer;
 use larder_testing::process::{Process, listen, role, say};
+use larder_testing::stalls::Stalls;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -97,6 +98,7 @@ async fn a_change_at_one_acts_at_the_clients_of_another() {
     let mut follower = Follower::open(other.port, "").await;
     follower.event_of("policies").await;
     let mut took = Vec::new();
+    let stalls = Stalls::watch();
     for ttl in 1..=20 {
         let begun = Instant::now();
         let policy = json!({ "ttl_seconds": ttl }).to_string();
@@ -107,10 +109,10 @@ async fn a_change_at_one_acts_at_the_clients_of_another() {
         let document: Value = serde_json::from_str(&told.data).unwrap();
         assert_eq!(document["policies"][0]["ttl_seconds"], f64::from(ttl));
     }
-    took.sort();
     println!("a change at one acts at a client of another within {took:?}");
     // They are told. What is not is found by looking, each 5 s.
-    assert!(took[18] < Duration::from_secs(3), "{took:?}");
+    let most = Duration::from_secs(3) + stalls.end();
+    assert!(took.iter().all(|took| *took < most), "{took:?} {most:?}");
     assert_eq!(etag(&one).await, etag(&other).await);
     let read = other.get("/api/config/svc/a").await.json();
     assert_eq!(read["ttl_seconds"], 20.0);
